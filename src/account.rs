@@ -1,0 +1,201 @@
+//! Accounts and their outputs, as checked configuration: every value of these types is valid.
+
+use crate::secret::Secret;
+use crate::template::Template;
+use crate::value::ValueName;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The local name of an account: `[a-z0-9][a-z0-9_-]{0,63}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountName(Arc<str>);
+
+impl AccountName {
+    /// The name, if it has the right form.
+    pub fn parse(name: &str) -> Option<Self> {
+        let bytes = name.as_bytes();
+        let first = bytes.first()?;
+        let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        (plain(first)
+            && bytes.len() <= 64
+            && bytes.iter().all(|b| plain(b) || matches!(b, b'_' | b'-')))
+        .then(|| Self(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for AccountName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How the access token of an account is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `/cgi-bin/stable_token`: the same token until it nears its end; callers do not disturb each other.
+    Stable,
+    /// `/cgi-bin/token`: each call mints a new token and ends the one before five minutes later.
+    Classic,
+    /// 企业微信, `/cgi-bin/gettoken` on its own host.
+    Wecom,
+}
+
+impl Method {
+    /// The name as configuration and API spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Classic => "classic",
+            Self::Wecom => "gettoken",
+        }
+    }
+
+    /// The product that the account belongs to, as the API spells it.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Stable | Self::Classic => "wechat",
+            Self::Wecom => "wecom",
+        }
+    }
+}
+
+/// Where the AppSecret is read from, anew for each call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file, or a credential that systemd passed (then below `$CREDENTIALS_DIRECTORY`).
+    File(PathBuf),
+    /// In the configuration itself.
+    Inline(Secret),
+}
+
+/// A local user or group that may have an account's values. Displays as configured: `www-data`, `@apps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// A user and its uid.
+    User(Arc<str>, u32),
+    /// A group and its gid.
+    Group(Arc<str>, u32),
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name, _) => f.write_str(name),
+            Self::Group(name, _) => write!(f, "@{name}"),
+        }
+    }
+}
+
+/// Who may open an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits, `0o600` unless configured.
+    pub mode: u32,
+    /// The uid to give it to, if configured.
+    pub owner: Option<u32>,
+    /// The gid to give it to, if configured.
+    pub group: Option<u32>,
+    /// Whom its ACL names: `r` on a file, `rw` on a socket.
+    pub readers: Arc<[Principal]>,
+}
+
+/// How a value is written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Format {
+    /// One flat line of JSON with the true end of life.
+    Json,
+    /// The value and nothing else.
+    Raw,
+    /// JSON behind a PHP guard of 15 bytes.
+    Php,
+    /// As the platform answers.
+    Api,
+    /// Two lines for a shell to source.
+    Env,
+    /// What a Jinja template makes of it.
+    Template(Arc<Template>),
+}
+
+/// What becomes of a file whose value has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExpiry {
+    /// It goes: an app never sees a dead value.
+    Remove,
+    /// It stays, for apps that cannot bear a missing file.
+    Keep,
+}
+
+/// How an output is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// A file, replaced atomically.
+    File(OnExpiry),
+    /// A Unix socket that gives the value to whoever connects.
+    Socket,
+}
+
+/// A place where one value of one account is handed to apps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// File or socket.
+    pub kind: OutputKind,
+    /// Absolute path.
+    pub path: Box<Path>,
+    /// Which value.
+    pub value: ValueName,
+    /// How it is written.
+    pub format: Format,
+    /// Who may open it.
+    pub access: Access,
+}
+
+/// One WeChat app under a local name, as configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    /// Its local name.
+    pub name: AccountName,
+    /// appid, or corpid for 企业微信.
+    pub id: Box<str>,
+    /// 企业微信: which app of the corp, where there are several.
+    pub agentid: Option<u32>,
+    /// How its token is fetched.
+    pub method: Method,
+    /// Where its AppSecret is.
+    pub secret: SecretSource,
+    /// Who may read its values and report them bad.
+    pub readers: Arc<[Principal]>,
+    /// The tickets to keep besides the access token.
+    pub tickets: Box<[ValueName]>,
+    /// Stable: how often to ask besides the renewal window; zero for only in the window.
+    pub poll_every: Duration,
+    /// Classic and 企业微信: the part of its life after which a token is replaced, between 0 and 1.
+    pub refresh_at: f64,
+    /// How often to ask the platform whether the token still lives; zero for only on suspicion.
+    pub verify_every: Duration,
+    /// Calls a day that it may make.
+    pub daily_budget: u32,
+    /// Whether a reader's report of a dead stable token may use `force_refresh`.
+    pub force_on_dead: bool,
+    /// Where its values go.
+    pub outputs: Box<[Output]>,
+}
+
+impl Account {
+    /// The values it keeps, the access token first.
+    pub fn values(&self) -> impl Iterator<Item = ValueName> + '_ {
+        std::iter::once(ValueName::AccessToken).chain(self.tickets.iter().copied())
+    }
+}

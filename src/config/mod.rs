@@ -1,0 +1,90 @@
+//! The configuration: one TOML file and its drop-ins, read with every fault at once, into a [`Config`] that is valid.
+
+use crate::account::{Account, AccountName, Principal};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// An account has no valid value.
+    Error,
+    /// Someone must act, or a fallback is in use.
+    Warn,
+    /// A state changed.
+    Info,
+    /// Each call.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The checked configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from, absolute.
+    pub path: PathBuf,
+    /// `[daemon]`
+    pub daemon: Daemon,
+    /// `[api]`
+    pub api: Api,
+    /// `[platform]`
+    pub platform: Platform,
+    /// `[accounts.*]` of this file and all included ones.
+    pub accounts: BTreeMap<AccountName, Arc<Account>>,
+}
+
+/// `[daemon]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Daemon {
+    /// Where values and counters outlive a restart.
+    pub state_dir: PathBuf,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Below it, missing directories of outputs are made (`$RUNTIME_DIRECTORY`, else `/run/wxtokend`).
+    pub runtime_dir: PathBuf,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// The path of the API socket.
+    pub socket: PathBuf,
+    /// Who may see all accounts, refresh without a bad token, and reload.
+    pub admins: Arc<[Principal]>,
+    /// Where `/metrics` and `/healthz` are served over TCP too; a loopback address.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// A base URL of the platform: `https://…`, or `http://…` to a loopback address. No path, query, or user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(pub(crate) Arc<str>);
+
+impl Host {
+    /// The URL without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `[platform]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// Hosts of 公众号 and 小程序, in order of preference; at least one.
+    pub hosts: Arc<[Host]>,
+    /// Hosts of 企业微信, in order of preference; at least one.
+    pub wecom_hosts: Arc<[Host]>,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a whole call may take.
+    pub timeout: Duration,
+    /// Calls in flight, all accounts together.
+    pub concurrency: usize,
+    /// PEM certificates trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy for all calls.
+    pub proxy: Option<String>,
+}

@@ -1,0 +1,256 @@
+//! What the rest of the daemon holds of one account: what it published last, and a way to ask it for something.
+
+use crate::account::Account;
+use crate::platform::errcode::Class;
+use crate::time::{Moment, Now};
+use crate::value::{Grant, Value, ValueName};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, oneshot, watch};
+
+/// How an account is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// No attempt has ended yet.
+    Starting,
+    /// Every value is valid and nothing is wrong.
+    Fresh,
+    /// A valid access token stands, but the last attempt or an output failed.
+    Degraded,
+    /// No valid access token.
+    Expired,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Fresh, Self::Degraded, Self::Expired];
+
+    /// The name as API and metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Fresh => "fresh",
+            Self::Degraded => "degraded",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Why the last attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    /// When it failed first in this run of failures.
+    pub at: Moment,
+    /// What kind of trouble it is.
+    pub class: Class,
+    /// The platform's errcode, if it answered with one.
+    pub errcode: Option<i64>,
+    /// The platform's request id, if it gave one.
+    pub rid: Option<String>,
+    /// What happened, for people.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// How an output is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputState {
+    /// It holds the current value.
+    Published,
+    /// There is no valid value, and it holds none (a file kept by `on_expiry` may hold a dead one).
+    Empty,
+    /// It could not be written; what to do.
+    Failed(Arc<str>),
+}
+
+/// What an account publishes of itself. Values are inside: never shown but to those who may have them.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its configuration.
+    pub account: Arc<Account>,
+    /// How it is.
+    pub state: State,
+    /// The values that it has; an expired one may still be among them.
+    pub grants: Box<[(ValueName, Grant)]>,
+    /// When it calls the platform next.
+    pub next_refresh: Option<Moment>,
+    /// When a call for the access token last succeeded.
+    pub last_success: Option<Moment>,
+    /// Calls made in the platform's current day.
+    pub calls_today: u32,
+    /// The platform's day that `calls_today` counts.
+    pub calls_day: i64,
+    /// Why the last attempt failed, while it has not succeeded since.
+    pub last_error: Option<Arc<LastError>>,
+    /// As `account.outputs`, in the same order.
+    pub outputs: Box<[OutputState]>,
+}
+
+impl Snapshot {
+    /// The value that stands at `now`, if it is valid.
+    pub fn valid(&self, value: ValueName, now: Moment) -> Option<&Grant> {
+        self.grants
+            .iter()
+            .find(|(name, grant)| *name == value && grant.is_valid(now))
+            .map(|(_, grant)| grant)
+    }
+
+    /// The state at `now`: a snapshot does not notice by itself that its value has expired.
+    pub fn state_at(&self, now: Moment) -> State {
+        match self.state {
+            State::Fresh | State::Degraded if self.valid(ValueName::AccessToken, now).is_none() => {
+                State::Expired
+            }
+            state => state,
+        }
+    }
+
+    /// Calls made today, by the platform's calendar.
+    pub fn calls_today_at(&self, now: &Now) -> u32 {
+        if self.calls_day == now.platform_day() {
+            self.calls_today
+        } else {
+            0
+        }
+    }
+}
+
+/// Counts of an account since the daemon started, for metrics. Small when nothing happened.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Values handed out over token sockets.
+    pub socket_reads: AtomicU64,
+    /// Values handed out over the API.
+    pub api_reads: AtomicU64,
+    /// Tokens that somebody else ended early.
+    pub superseded: AtomicU64,
+    rare: Mutex<Rare>,
+}
+
+/// Counts with labels.
+#[derive(Debug, Default, Clone)]
+pub struct Rare {
+    /// Calls by endpoint and result (`ok`, `refused`, `failed`).
+    pub calls: BTreeMap<(&'static str, &'static str), u64>,
+    /// Refusals by errcode.
+    pub errors: BTreeMap<i64, u64>,
+    /// Passive refreshes by outcome.
+    pub passive: BTreeMap<&'static str, u64>,
+    /// Failed writes by index of the output.
+    pub output_errors: BTreeMap<usize, u64>,
+    /// Repairs of foreign changes by index of the output.
+    pub output_repairs: BTreeMap<usize, u64>,
+}
+
+impl Counters {
+    /// Counts something that has labels.
+    pub fn count(&self, count: impl FnOnce(&mut Rare)) {
+        count(&mut self.rare.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A copy of the counts with labels.
+    pub fn rare(&self) -> Rare {
+        self.rare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// One more of `counter`.
+    pub fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How a request to look at the token ended.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The token in question had been replaced already; the current one is in the snapshot.
+    Superseded,
+    /// The platform says that it still lives.
+    StillValid,
+    /// A new one stands.
+    Refreshed,
+    /// It was looked at too recently.
+    TooSoon {
+        /// Earliest moment at which asking again makes sense.
+        retry_at: Moment,
+    },
+    /// No valid value could be had, or none with the life that was asked for.
+    Unavailable {
+        /// Earliest moment at which asking again makes sense.
+        retry_at: Moment,
+        /// Why.
+        error: Option<Arc<LastError>>,
+    },
+}
+
+/// Something that an account is asked to do. The account's own task does it.
+#[derive(Debug)]
+pub enum Request {
+    /// Somebody doubts the token (passive refresh).
+    Suspect {
+        /// The token that failed; without it, the current one.
+        bad: Option<Value>,
+        /// Whether an administrator asks: may use `force_refresh`.
+        admin: bool,
+        /// Where the verdict goes.
+        reply: Option<oneshot::Sender<Verdict>>,
+    },
+    /// A value with at least so much life is wanted: try a refresh if the standing one has less.
+    Renew {
+        /// Which value.
+        value: ValueName,
+        /// Until when it has to last.
+        until: Moment,
+        /// Where the verdict goes: `Refreshed` or `StillValid` when the wish is met, else `Unavailable`.
+        reply: oneshot::Sender<Verdict>,
+    },
+}
+
+/// Requests on their way to an account's task. Much smaller than a channel, of which there would be thousands.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    requests: Mutex<Vec<Request>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    /// Puts a request in and wakes the account's task.
+    pub fn send(&self, request: Request) {
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(request);
+        self.arrived.notify_one();
+    }
+
+    /// Wakes the account's task to look at everything anew.
+    pub fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Waits until something arrived or somebody woke the task.
+    pub async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes all requests out.
+    pub fn take(&self) -> Vec<Request> {
+        std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One account, as the API and the metrics see it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// What it published last; changes wake whoever waits.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// A way to ask it for something.
+    pub inbox: Arc<Inbox>,
+    /// What it counted.
+    pub counters: Arc<Counters>,
+}

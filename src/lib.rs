@@ -1,0 +1,13 @@
+//! Keeps the `access_token`s of WeChat accounts fresh and hands them to local apps.
+//!
+//! ARCHITECTURE.md has the map and the rules.
+
+pub mod account;
+pub mod config;
+pub mod fault;
+pub mod handle;
+pub mod platform;
+pub mod secret;
+pub mod template;
+pub mod time;
+pub mod value;

@@ -1,0 +1,3 @@
+//! The platform: what it is asked, what it answers, and what an answer means.
+
+pub mod errcode;

@@ -1,0 +1,88 @@
+//! Time as the pure floors see it: moments on a clock that never steps, and how to read them as Unix time.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A moment in milliseconds on the daemon's clock, which counts suspend and never steps (`CLOCK_BOOTTIME`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(i64);
+
+impl Moment {
+    /// A moment from milliseconds since the host booted; may be negative for one before that.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the host booted.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// How long until `later`; zero when that is past.
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Self;
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+}
+
+/// One reading of both clocks: the moment, and what Unix time it is then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The daemon's clock.
+    pub at: Moment,
+    /// Unix time of `at`, milliseconds.
+    pub unix_millis: i64,
+}
+
+const DAY_MILLIS: i64 = 86_400_000;
+/// The platform counts its days in UTC+8.
+const PLATFORM_ZONE_MILLIS: i64 = 8 * 3_600_000;
+
+impl Now {
+    /// Unix time of a moment in whole seconds, rounded down: an expiry never looks later than it is.
+    pub fn unix(&self, moment: Moment) -> i64 {
+        (self.unix_millis + (moment.0 - self.at.0)).div_euclid(1000)
+    }
+
+    /// Unix time of a moment, milliseconds.
+    pub fn unix_millis_of(&self, moment: Moment) -> i64 {
+        self.unix_millis + (moment.0 - self.at.0)
+    }
+
+    /// The moment of a Unix time in milliseconds.
+    pub fn moment(&self, unix_millis: i64) -> Moment {
+        Moment(self.at.0 + (unix_millis - self.unix_millis))
+    }
+
+    /// The platform's day (UTC+8), counted from the epoch: quotas and budgets start anew with each.
+    pub fn platform_day(&self) -> i64 {
+        (self.unix_millis + PLATFORM_ZONE_MILLIS).div_euclid(DAY_MILLIS)
+    }
+
+    /// When the platform's day ends: the next midnight in UTC+8.
+    pub fn next_platform_midnight(&self) -> Moment {
+        self.moment((self.platform_day() + 1) * DAY_MILLIS - PLATFORM_ZONE_MILLIS)
+    }
+
+    /// When the current minute ends.
+    pub fn next_minute(&self) -> Moment {
+        self.moment((self.unix_millis.div_euclid(60_000) + 1) * 60_000)
+    }
+}

@@ -1,0 +1,125 @@
+//! Values: the short-lived strings that the platform grants an account, and what is known of each.
+
+use crate::time::Moment;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Which value of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueName {
+    /// What every call to the platform's API carries.
+    AccessToken,
+    /// Signs pages that use the JS-SDK.
+    JsapiTicket,
+    /// Signs cards and coupons (公众号 only).
+    WxCardTicket,
+    /// Signs pages that act for one app (企业微信 only).
+    AgentTicket,
+}
+
+impl ValueName {
+    /// Every value there is, the access token first.
+    pub const ALL: [Self; 4] = [
+        Self::AccessToken,
+        Self::JsapiTicket,
+        Self::WxCardTicket,
+        Self::AgentTicket,
+    ];
+
+    /// The name as configuration, files and API spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access_token",
+            Self::JsapiTicket => "jsapi_ticket",
+            Self::WxCardTicket => "wx_card_ticket",
+            Self::AgentTicket => "agent_ticket",
+        }
+    }
+
+    /// The value of that name, if there is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|value| value.as_str() == name)
+    }
+}
+
+impl fmt::Display for ValueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An access token or ticket. It cannot be displayed, debugged or serialised, is cheap to clone, and is wiped when the
+/// last clone goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Value(Arc<Zeroizing<Box<str>>>);
+
+impl Value {
+    /// The longest value that is accepted, bytes. The platform asks callers to reserve 512.
+    pub const MAX_LEN: usize = 2048;
+
+    /// Accepts printable ASCII without space, quotes, backslash, `<`, `>`, `&`, `$` and backtick, 1–2048 of them: no
+    /// output format needs to escape it and none can be injected into.
+    pub fn parse(text: &str) -> Option<Self> {
+        let acceptable = |b: u8| {
+            b.is_ascii_graphic()
+                && !matches!(b, b'"' | b'\'' | b'\\' | b'<' | b'>' | b'&' | b'$' | b'`')
+        };
+        ((1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(acceptable))
+            .then(|| Self(Arc::new(Zeroizing::new(text.into()))))
+    }
+
+    /// The value itself, for outputs, authorised API answers and calls to the platform.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What a log may call it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let digest = Sha256::digest(self.0.as_bytes());
+        Fingerprint([digest[0], digest[1], digest[2], digest[3]])
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({})", self.fingerprint())
+    }
+}
+
+/// The first four bytes of a value's SHA-256: names it without giving it away. Displays as 8 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 4]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A value with its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The value.
+    pub value: Value,
+    /// Just before the request was sent that first brought this value.
+    pub obtained: Moment,
+    /// When the platform will no longer honour it: the moment before the request was sent plus `expires_in`.
+    pub expires: Moment,
+}
+
+impl Grant {
+    /// Whether the platform still honours it, as far as time goes.
+    pub fn is_valid(&self, now: Moment) -> bool {
+        now < self.expires
+    }
+}
