@@ -1,6 +1,7 @@
 //! What the rest of the daemon holds of one account: what it published last, and a way to ask it for something.
 
-use crate::account::Account;
+use crate::account::{Account, AccountName};
+use crate::fault::Fault;
 use crate::platform::errcode::Class;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, Value, ValueName};
@@ -254,3 +255,22 @@ pub struct Handle {
     /// What it counted.
     pub counters: Arc<Counters>,
 }
+
+/// All accounts by name. Replaced as a whole by a reload.
+pub type Directory = BTreeMap<AccountName, Handle>;
+
+/// What a reload changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Changes {
+    /// Accounts that are new.
+    pub added: Vec<String>,
+    /// Accounts whose configuration differs; they keep their values.
+    pub changed: Vec<String>,
+    /// Accounts that are gone, with their outputs.
+    pub removed: Vec<String>,
+    /// Accounts that noticed nothing.
+    pub unchanged: Vec<String>,
+}
+
+/// How a reload ended: what it changed, or every fault that kept the old configuration running.
+pub type Reloaded = Result<Changes, Vec<Fault>>;

@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the map and the rules.
 
 pub mod account;
+pub mod clock;
 pub mod config;
 pub mod fault;
 pub mod handle;

@@ -1,1 +1,3 @@
+//! The `wxtokend` command.
+
 fn main() {}
