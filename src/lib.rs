@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod fault;
 pub mod handle;
+pub mod peer;
 pub mod platform;
 pub mod secret;
 pub mod template;
