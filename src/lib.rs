@@ -5,6 +5,7 @@
 pub mod account;
 pub mod clock;
 pub mod config;
+pub mod event;
 pub mod fault;
 pub mod handle;
 pub mod peer;
