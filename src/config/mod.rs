@@ -70,6 +70,23 @@ impl Host {
     }
 }
 
+/// The URL of an HTTP proxy. It may hold a password, so it cannot be displayed or debugged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(Arc<str>);
+
+impl ProxyUrl {
+    /// The URL itself, for the one place that connects.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProxyUrl(…)")
+    }
+}
+
 /// `[platform]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
@@ -86,5 +103,5 @@ pub struct Platform {
     /// PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
     /// The proxy for all calls.
-    pub proxy: Option<String>,
+    pub proxy: Option<ProxyUrl>,
 }
