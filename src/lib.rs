@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the map and the rules.
 
 pub mod account;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod event;
@@ -14,3 +15,12 @@ pub mod secret;
 pub mod template;
 pub mod time;
 pub mod value;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that this build was made from, as whoever built it said in `WXTOKEND_COMMIT`.
+pub const COMMIT: &str = match option_env!("WXTOKEND_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};

@@ -1,3 +1,7 @@
 //! The `wxtokend` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wxtokend::cli::main()
+}

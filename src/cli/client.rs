@@ -1,0 +1,1 @@
+//! What the client commands share: finding the daemon and asking it.
