@@ -111,7 +111,9 @@ pub fn interpret(
     if status != 200 {
         return Err(refused_by_status(status));
     }
-    let Ok(body) = serde_json::from_slice::<Body<'_>>(body) else {
+    // Only an object: serde would take an array for the fields in their order.
+    let object = body.trim_ascii_start().starts_with(b"{");
+    let Some(body) = object.then(|| serde_json::from_slice::<Body<'_>>(body).ok()).flatten() else {
         return Err(Refusal::transient(
             "the answer is not the platform's JSON",
             "something between here and the platform answered instead: look for a proxy's login page, or cut-off answers",
