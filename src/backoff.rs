@@ -29,7 +29,8 @@ pub fn retry_at(
             } else {
                 LONGEST
             };
-            let ceiling = (FIRST * 2u32.saturating_pow(failures.saturating_sub(1).min(10))).min(longest);
+            let ceiling =
+                (FIRST * 2u32.saturating_pow(failures.saturating_sub(1).min(10))).min(longest);
             now.at + ceiling.mul_f64(rng.f64()).max(SHORTEST)
         }
         Class::MinuteQuota => now.next_minute() + Duration::from_secs_f64(rng.f64() * 2.0),
@@ -50,7 +51,10 @@ mod tests {
     fn each_class_waits_as_it_should() {
         let mut rng = fastrand::Rng::with_seed(7);
         // 10 s into a minute, two hours before midnight UTC+8.
-        let now = Now { at: Moment::from_millis(0), unix_millis: (14 * 3600 + 10) * 1000 };
+        let now = Now {
+            at: Moment::from_millis(0),
+            unix_millis: (14 * 3600 + 10) * 1000,
+        };
         let plenty = Duration::from_secs(3600);
         let cases = [
             (Class::Transient, 1, plenty, 100, 1_000),
@@ -61,7 +65,13 @@ mod tests {
             (Class::MinuteQuota, 3, plenty, 50_000, 52_000),
             (Class::DailyQuota, 3, plenty, 1_800_000, 1_800_000),
             (Class::Operator, 9, plenty, 300_000, 300_000),
-            (Class::TimedBlock(Duration::from_secs(3600)), 1, plenty, 3_600_000, 3_600_000),
+            (
+                Class::TimedBlock(Duration::from_secs(3600)),
+                1,
+                plenty,
+                3_600_000,
+                3_600_000,
+            ),
         ];
         for (class, failures, left, least, most) in cases {
             let mut longest = 0;
@@ -70,10 +80,19 @@ mod tests {
                 assert!((least..=most).contains(&wait), "{class:?}: {wait} ms");
                 longest = longest.max(wait);
             }
-            assert!(longest * 10 >= most * 9, "{class:?} uses its range: {longest} ms");
+            assert!(
+                longest * 10 >= most * 9,
+                "{class:?} uses its range: {longest} ms"
+            );
         }
-        let late = Now { unix_millis: (15 * 3600 + 50 * 60) * 1000, ..now };
+        let late = Now {
+            unix_millis: (15 * 3600 + 50 * 60) * 1000,
+            ..now
+        };
         let wait = retry_at(Class::DailyQuota, 1, plenty, &late, &mut rng).as_millis();
-        assert!((600_000..=630_000).contains(&wait), "the quota starts anew at midnight UTC+8: {wait} ms");
+        assert!(
+            (600_000..=630_000).contains(&wait),
+            "the quota starts anew at midnight UTC+8: {wait} ms"
+        );
     }
 }

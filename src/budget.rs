@@ -48,8 +48,9 @@ impl Budget {
         let last_resort = self
             .last_call
             .map_or(now.at, |last| (last + LAST_RESORT).max(now.at));
-        let expired = expires.unwrap_or(now.at);
-        last_resort.max(expired).min(now.next_platform_midnight())
+        last_resort
+            .max(expires.unwrap_or(now.at))
+            .min(now.next_platform_midnight())
     }
 }
 

@@ -42,7 +42,7 @@ impl State {
 /// Why the last attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
-    /// When it failed first in this run of failures.
+    /// When it failed.
     pub at: Moment,
     /// What kind of trouble it is.
     pub class: Class,

@@ -3,6 +3,8 @@
 //! ARCHITECTURE.md has the map and the rules.
 
 pub mod account;
+pub mod backoff;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -11,6 +13,7 @@ pub mod fault;
 pub mod handle;
 pub mod peer;
 pub mod platform;
+pub mod schedule;
 pub mod secret;
 pub mod template;
 pub mod time;

@@ -113,7 +113,10 @@ pub fn interpret(
     }
     // Only an object: serde would take an array for the fields in their order.
     let object = body.trim_ascii_start().starts_with(b"{");
-    let Some(body) = object.then(|| serde_json::from_slice::<Body<'_>>(body).ok()).flatten() else {
+    let Some(body) = object
+        .then(|| serde_json::from_slice::<Body<'_>>(body).ok())
+        .flatten()
+    else {
         return Err(Refusal::transient(
             "the answer is not the platform's JSON",
             "something between here and the platform answered instead: look for a proxy's login page, or cut-off answers",
@@ -333,7 +336,11 @@ mod tests {
                 r#"{"access_token":"a b","expires_in":7200}"#,
                 "is not one",
             ),
-            (200, r#"{"access_token":"","expires_in":7200}"#, "is not one"),
+            (
+                200,
+                r#"{"access_token":"","expires_in":7200}"#,
+                "is not one",
+            ),
             (500, "", "HTTP status 500"),
             (302, "", "HTTP status 302"),
             (
