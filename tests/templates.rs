@@ -1,0 +1,87 @@
+//! The shipped templates, byte for byte. What real programs make of them is in `legacy.rs`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wxtokend::template::{Facts, Template};
+use wxtokend::value::ValueName;
+
+const EXPIRE: i64 = 4_102_444_799;
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/templates")
+}
+
+fn render(template: &Template) -> String {
+    let values = [
+        (ValueName::AccessToken, "57_aZ-_0.token"),
+        (ValueName::JsapiTicket, "sM4AOVdWfPE4DxkXGEs8VM"),
+        (ValueName::WxCardTicket, "IpK_1T69hDhZkLQTlwsAX"),
+    ];
+    let output = template.render(Facts {
+        account: "shop",
+        appid: "wx0123456789abcdef",
+        values: &values,
+        expire_time: EXPIRE,
+        obtained_time: EXPIRE - 7200,
+    });
+    String::from_utf8(output.unwrap().to_vec()).unwrap()
+}
+
+/// Local time as the system's own `date` tells it.
+fn date(format: &str) -> String {
+    let output = Command::new("date")
+        .args([format!("--date=@{EXPIRE}"), format!("+{format}")])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().into()
+}
+
+#[test]
+fn are_byte_exact_and_need_what_they_say() {
+    use ValueName::{AccessToken, JsapiTicket, WxCardTicket};
+    let dashed = date("%Y-%m-%d %H:%M:%S");
+    let slashed = date("%Y/%-m/%-d %-H:%M:%S");
+    let expected = [
+        (
+            "access-expires.xml.j2",
+            AccessToken,
+            format!("<xml><AccessToken>57_aZ-_0.token</AccessToken><AccessExpires>{dashed}</AccessExpires></xml>"),
+        ),
+        (
+            "access-youxrq.xml.j2",
+            AccessToken,
+            format!("<xml><Access_Token>57_aZ-_0.token</Access_Token><Access_YouXRQ>{slashed}</Access_YouXRQ></xml>"),
+        ),
+        (
+            "api_ticket.php.j2",
+            WxCardTicket,
+            r#"<?php exit();?>{"api_ticket":"IpK_1T69hDhZkLQTlwsAX","expire_time":4102444799}"#.into(),
+        ),
+        (
+            "return.php.j2",
+            AccessToken,
+            "<?php return array('access_token'=>'57_aZ-_0.token','expires_at'=>4102444799);".into(),
+        ),
+        (
+            "wechatdeveloper-jsapi.j2",
+            JsapiTicket,
+            r#"a:3:{s:4:"name";s:31:"wx0123456789abcdef_ticket_jsapi";s:5:"value";s:22:"sM4AOVdWfPE4DxkXGEs8VM";s:7:"expired";i:4102444799;}"#.into(),
+        ),
+        (
+            "wechatdeveloper.j2",
+            AccessToken,
+            r#"a:3:{s:4:"name";s:31:"wx0123456789abcdef_access_token";s:5:"value";s:14:"57_aZ-_0.token";s:7:"expired";i:4102444799;}"#.into(),
+        ),
+    ];
+    for (name, value, text) in &expected {
+        let template = Template::load(&shipped().join(name)).unwrap();
+        assert_eq!(template.values(), [*value], "{name}");
+        assert_eq!(&render(&template), text, "{name}");
+    }
+    let mut shipped: Vec<_> = std::fs::read_dir(shipped())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    shipped.sort();
+    assert_eq!(shipped, expected.map(|(name, ..)| name));
+}
