@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod event;
 pub mod fault;
+pub mod format;
 pub mod handle;
 pub mod peer;
 pub mod platform;
