@@ -29,3 +29,13 @@ impl fmt::Display for Fault {
         )
     }
 }
+
+/// An operating system's error in the words of a sentence: lower case, without the error number.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}
