@@ -16,6 +16,7 @@ pub mod peer;
 pub mod platform;
 pub mod schedule;
 pub mod secret;
+pub mod sim;
 pub mod store;
 pub mod template;
 pub mod time;

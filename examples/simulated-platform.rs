@@ -1,0 +1,2 @@
+//! The simulated WeChat platform as a program of its own.
+fn main() {}
