@@ -294,7 +294,7 @@ fn certificates(config: &Platform) -> Result<Vec<Certificate>, ClientError> {
 fn proxy(config: &Platform) -> Option<Result<Proxy, ClientError>> {
     let wrong = |what: &str| ClientError::Build(format!("{what} is not the URL of a proxy"));
     let proxy = if let Some(url) = &config.proxy {
-        Proxy::all(url.as_str()).map_err(|_| wrong("`proxy`"))
+        Proxy::all(url.expose()).map_err(|_| wrong("`proxy`"))
     } else {
         let url = ["HTTPS_PROXY", "https_proxy"]
             .into_iter()
