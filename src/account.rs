@@ -147,6 +147,16 @@ pub enum OutputKind {
     Socket,
 }
 
+impl OutputKind {
+    /// The name as configuration and API spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// A place where one value of one account is handed to apps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {

@@ -1,11 +1,11 @@
 //! Faults of the configuration: where they are and what to do.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
 /// One thing wrong with the configuration. Displays as `path:line:col: message`; never holds a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The file that it is in.
     pub file: PathBuf,

@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the map and the rules.
 
 pub mod account;
+pub mod api;
 pub mod backoff;
 pub mod budget;
 pub mod cli;
