@@ -3,7 +3,9 @@
 use super::call::Endpoint;
 use super::quota::Quota;
 use serde::Deserialize;
+use serde_json::Value as Json;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// An account of the platform. As JSON, durations are seconds (fractions too) and all but `appid` (or `corpid`) and
@@ -119,6 +121,11 @@ impl Account {
         }
     }
 
+    /// One of many: the appid is `wx` and its number in 16 hex digits, the secret its number in 32.
+    pub fn numbered(number: u64) -> Self {
+        Self::new(&format!("wx{number:016x}"), &format!("{number:032x}"))
+    }
+
     /// Sets how long its tokens live; windows not set otherwise shrink with it.
     pub fn lifetime(&mut self, lifetime: Duration) -> &mut Self {
         self.lifetime = lifetime;
@@ -169,6 +176,24 @@ impl Account {
     }
 }
 
+impl FromStr for Account {
+    type Err = serde_json::Error;
+
+    /// Reads `appid=wx…,secret=…,lifetime=40`: the keys of the JSON form, with JSON values or bare words.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let pair = |pair: &str| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let word = || Json::from(value);
+            let value = match key {
+                "appid" | "corpid" | "secret" => word(),
+                _ => serde_json::from_str(value).unwrap_or_else(|_| word()),
+            };
+            (key.to_owned(), value)
+        };
+        serde_json::from_value(Json::Object(text.split(',').map(pair).collect()))
+    }
+}
+
 /// A duration as a number of seconds.
 pub(super) mod seconds {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -196,5 +221,31 @@ mod optional_seconds {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         super::seconds::deserialize(deserializer).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_in_one_argument() {
+        let parse = str::parse::<Account>;
+        let account =
+            parse("corpid=ww1,agentid=7,secret=123,lifetime=2.5,whitelist=[],content_type=text");
+        let account = account.unwrap();
+        assert_eq!((account.key(), &*account.secret), ("ww1/7".into(), "123"));
+        assert_eq!(account.lifetime, Duration::from_millis(2500));
+        assert_eq!(account.margin(), Duration::from_millis(625));
+        assert_eq!(account.whitelist, Some(Vec::new()));
+        assert_eq!(account.content_type, ContentType::Text);
+        for wrong in [
+            "",
+            "appid=wx1",
+            "appid=wx1,secret=s,lifetme=1",
+            "appid=wx1,secret=s,lifetime=-1",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -251,6 +251,8 @@ enum Stream {
     Whole(Bytes),
     /// Breaks the connection after them.
     Half(Bytes),
+    /// Breaks the connection.
+    Cut,
     Endless,
     Drip(Interval),
 }
@@ -267,8 +269,12 @@ impl hyper::body::Body for Stream {
         match &mut *self {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Half(bytes) if bytes.is_empty() => {
-                Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))
+                // A pause: what came before is flushed in it.
+                *self = Self::Cut;
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
+            Self::Cut => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
             Self::Whole(bytes) | Self::Half(bytes) => data(std::mem::take(bytes)),
             Self::Endless => data(Bytes::from_static(&[b' '; 4096])),
             Self::Drip(interval) => {
@@ -283,5 +289,232 @@ impl hyper::body::Body for Stream {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             _ => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Effect, Endpoint, Fault};
+    use serde_json::{Value as Json, json};
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+
+    const APP: &str = "wx0123456789abcdef";
+    const TOKEN: &str =
+        "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef&secret=s3cret";
+    const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+    fn platform() -> Platform {
+        let mut world = World::new();
+        world.account(APP, "s3cret");
+        Platform::start(ANY_PORT.into(), world).unwrap()
+    }
+
+    fn connect(platform: &Platform) -> TcpStream {
+        let stream = TcpStream::connect(platform.address()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+    }
+
+    /// Sends a request and returns all that comes until the connection closes, at most 16 MB.
+    fn call(platform: &Platform, method: &str, target: &str, body: &str) -> io::Result<String> {
+        let mut stream = connect(platform);
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )?;
+        let mut answer = String::new();
+        stream.take(16 << 20).read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn json(platform: &Platform, method: &str, target: &str, body: &str) -> Json {
+        let answer = call(platform, method, target, body).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
+    #[test]
+    fn a_process_can_do_everything_over_http() {
+        let platform = platform();
+        let json =
+            |method, target: &str, body: &Json| json(&platform, method, target, &body.to_string());
+        let get = |target: &str| json("GET", target, &Json::Null);
+        let token = get(TOKEN)["access_token"].as_str().unwrap().to_owned();
+        let probe = || get(&format!("/probe?access_token={token}"));
+        assert_eq!(probe()["alive"], true);
+        assert_eq!(probe()["account"], APP);
+        json("POST", "/sim/kill", &json!({"account": APP, "how": "end"}));
+        assert_eq!(probe()["alive"], false);
+        assert_eq!(get("/probe?access_token=x")["account"], Json::Null);
+
+        json(
+            "POST",
+            "/sim/secret",
+            &json!({"account": APP, "secret": "new"}),
+        );
+        assert_eq!(get(TOKEN)["errcode"], 40125);
+        json(
+            "PUT",
+            "/sim/accounts",
+            &json!({"appid": APP, "secret": "s3cret", "lifetime": 5}),
+        );
+        assert_eq!(get(TOKEN)["expires_in"], 5);
+        json(
+            "PUT",
+            "/sim/accounts",
+            &json!([{"appid": "wx1", "secret": "a"}, {"corpid": "ww1", "secret": "b"}]),
+        );
+        assert_eq!(
+            get("/cgi-bin/gettoken?corpid=ww1&corpsecret=b")["errmsg"],
+            "ok"
+        );
+        json(
+            "PUT",
+            "/sim/whitelist",
+            &json!({"account": APP, "allow": ["192.0.2.1"], "seen_as": "203.0.113.7"}),
+        );
+        assert_eq!(get(TOKEN)["errcode"], 40164);
+        json("PUT", "/sim/whitelist", &json!({"account": APP}));
+        json(
+            "PUT",
+            "/sim/fault",
+            &json!({"account": APP, "endpoint": "token", "effect": {"refuse": {"errcode": -1}}}),
+        );
+        assert_eq!(get(TOKEN)["errcode"], -1);
+        json("DELETE", "/sim/fault?endpoint=gettoken", &Json::Null);
+        assert_eq!(get(TOKEN)["errcode"], -1);
+        json("DELETE", "/sim/fault", &Json::Null);
+        assert_eq!(get(TOKEN)["expires_in"], 5);
+        let counts = get("/sim/counts");
+        assert_eq!(
+            counts["accounts"][APP],
+            json!({"token": 7, "minted": 3, "peak_in_flight": 1})
+        );
+        assert_eq!(counts["accounts"]["ww1"]["gettoken"], 1);
+        let log = get("/sim/log");
+        assert_eq!(log[1]["outcome"], "errcode 40125");
+        assert!(!log.to_string().contains("s3cret"));
+        assert!(
+            json(
+                "POST",
+                "/sim/kill",
+                &json!({"account": "wx9", "how": "end"})
+            )["error"]
+                .is_string()
+        );
+    }
+
+    #[test]
+    fn faults_reach_the_wire() {
+        let platform = platform();
+        for (effect, expected) in [
+            (
+                Effect::errcode(40243),
+                "{\"errcode\":40243,\"errmsg\":\"AppSecret is frozen, please",
+            ),
+            (
+                Effect::Refuse {
+                    errcode: 7,
+                    errmsg: Some("x".into()),
+                },
+                "{\"errcode\":7,\"errmsg\":\"x rid: ",
+            ),
+            (Effect::Status(502), "HTTP/1.1 502 Bad Gateway"),
+            (Effect::HalfBody, "{\"access_token\":\""),
+            (Effect::Endless, "                "),
+            (Effect::Huge, "    {\"access_token\":\""),
+            (Effect::LoginPage, "<title>Login</title>"),
+            (Effect::Redirect, "location: /redirected"),
+            (Effect::Empty, "content-length: 0"),
+            (
+                Effect::Value("a'b".into()),
+                "{\"access_token\":\"a'b\",\"expires_in\":7200}",
+            ),
+            (Effect::ExpiresIn("7200".into()), "\"expires_in\":\"7200\"}"),
+            (Effect::Body("boo".into()), "\r\n\r\nboo"),
+            (Effect::Echo, "secret=s3cret"),
+        ] {
+            platform.with(|world, _| world.set_fault(Fault::from(effect.clone()).times(1)));
+            let answer = call(&platform, "GET", TOKEN, "").unwrap();
+            assert!(answer.contains(expected), "{effect:?}: {answer:.300}");
+        }
+        assert_eq!(
+            json(&platform, "GET", TOKEN, "")["expires_in"],
+            7200,
+            "all healed"
+        );
+        let reset = Fault::from(Effect::Reset)
+            .of(APP)
+            .at(Endpoint::Token)
+            .times(1);
+        platform.with(|world, _| world.set_fault(reset));
+        let error = call(&platform, "GET", TOKEN, "").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        json(&platform, "GET", "/redirected", "");
+        platform.with(|world, _| assert_eq!(world.log().followed_redirects, 1));
+    }
+
+    #[test]
+    fn silence_lasts() {
+        let platform = platform();
+        let mut old = connect(&platform);
+        let ask = |stream: &mut TcpStream| {
+            write!(stream, "GET {TOKEN} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            stream.read(&mut [0; 4096]).map_err(|error| error.kind())
+        };
+        assert!(ask(&mut old).is_ok());
+        platform.with(|world, _| world.freeze_connections());
+        assert_eq!(ask(&mut old), Err(io::ErrorKind::WouldBlock));
+        assert!(ask(&mut connect(&platform)).is_ok());
+        platform.with(|world, _| world.set_fault(Effect::Hang.into()));
+        assert_eq!(ask(&mut connect(&platform)), Err(io::ErrorKind::WouldBlock));
+        let minted = |world: &mut World, _| world.members[0].minted[0];
+        let before = platform.with(minted);
+        platform.with(|world, _| world.set_fault(Fault::from(Effect::Hang).after_work()));
+        assert_eq!(ask(&mut connect(&platform)), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(platform.with(minted), before + 1);
+    }
+
+    #[test]
+    fn an_outage_closes_everything_and_forgets_nothing() {
+        let mut platform = platform();
+        let token = json(&platform, "GET", TOKEN, "")["access_token"].clone();
+        let mut idle = connect(&platform);
+        platform.stop();
+        assert_eq!(idle.read(&mut [0; 1]).unwrap_or(0), 0);
+        assert!(TcpStream::connect(platform.address()).is_err());
+        let address = platform.address();
+        platform.restart().unwrap();
+        assert_eq!(platform.address(), address);
+        let target = format!("/probe?access_token={}", token.as_str().unwrap());
+        assert_eq!(json(&platform, "GET", &target, "")["alive"], true);
+        drop(platform);
+        assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn listens_on_loopback_only() {
+        let error = Platform::start(([0, 0, 0, 0], 0).into(), World::new()).err();
+        assert_eq!(error.unwrap().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn calls_at_once_are_noticed() {
+        let platform = platform();
+        platform.with(|world, _| world.set_fault(Fault::delay(Duration::from_millis(200))));
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| json(&platform, "GET", TOKEN, ""));
+            }
+        });
+        platform.with(|world, _| assert_eq!(world.peak_in_flight(APP), 3));
     }
 }
