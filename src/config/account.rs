@@ -39,13 +39,6 @@ pub(super) struct Accounts<'e> {
     ids: HashMap<(Box<str>, Option<u32>), Place>,
 }
 
-/// What the platform knows an account by.
-struct Identity {
-    id: Box<str>,
-    agentid: Option<u32>,
-    method: Method,
-}
-
 impl<'e> Accounts<'e> {
     pub(super) fn new(env: &'e Environment, names: Names, outputs: Outputs) -> Self {
         Self {
@@ -93,17 +86,23 @@ impl<'e> Accounts<'e> {
     }
 
     fn account(&mut self, name: Option<AccountName>, table: &Table<'_>) -> Option<Account> {
-        let identity = self.identity(table);
-        let method = identity.as_ref().map(|identity| identity.method);
+        let method = method(table);
+        let id = match method {
+            Method::Stable | Method::Classic => table.read("appid", value::appid),
+            Method::Wecom => table.read("corpid", value::corpid),
+        };
+        let agentid = table.read("agentid", |id| value::whole(id, 1..=u32::MAX));
+        if let Some(id) = &id {
+            self.claim(id, agentid, method, table);
+        }
         let secret = secret(table, self.env);
-        let readers = table.read_list("readers", |name| self.names.principal(value::text(name)?));
-        let readers = self.names.list(readers.unwrap_or_default());
+        let readers = self.names.read(table, || Some([].into()));
         let tickets = tickets(table, method);
         let values =
             (tickets.as_deref()).map(|tickets| [&[ValueName::AccessToken], tickets].concat());
         let owner = Owner {
             values: values.as_deref(),
-            readers: &readers,
+            readers: readers.as_ref(),
         };
         let outputs = self.outputs.read(table, owner, &mut self.names);
         let interval = |key, default| {
@@ -113,73 +112,68 @@ impl<'e> Accounts<'e> {
         let poll_every = interval("poll_every", 300);
         let verify_every = interval("verify_every", 0);
         let refresh_at = table.read("refresh_at", value::part).unwrap_or(0.5);
-        let daily_budget = table.read("daily_budget", |calls| value::whole(calls, 1..=u32::MAX));
+        let daily_budget = (table.read("daily_budget", |calls| value::whole(calls, 1..=u32::MAX)))
+            .unwrap_or(default_budget(method));
         let force_on_dead = table.read("force_on_dead", value::flag).unwrap_or(false);
-        let identity = identity?;
         Some(Account {
             name: name?,
-            id: identity.id,
-            agentid: identity.agentid,
-            method: identity.method,
+            id: id?,
+            agentid,
+            method,
             secret: secret?,
-            readers,
+            readers: readers?,
             tickets: tickets?.into(),
             poll_every,
             refresh_at,
             verify_every,
-            daily_budget: daily_budget.unwrap_or(default_budget(identity.method)),
+            daily_budget,
             force_on_dead,
             outputs: outputs.into(),
         })
     }
 
-    fn identity(&mut self, table: &Table<'_>) -> Option<Identity> {
-        let appid = table.read("appid", value::appid);
-        let corpid = table.read("corpid", value::corpid);
-        let agentid = table.read("agentid", |id| value::whole(id, 1..=u32::MAX));
-        let method = table.read("method", |method| value::choice(method, &METHODS));
-        let is_wecom = table.has("corpid");
-        match (table.has("appid"), is_wecom) {
-            (true, true) => table.fault("corpid", "stands beside `appid`: an account has `appid` (公众号, 小程序) or `corpid` (企业微信)"),
-            (false, false) => table.fault_of_absence("`appid` is missing: an account needs `appid` (公众号, 小程序) or `corpid` (企业微信)"),
-            (true, false) if table.has("agentid") => table.fault("agentid", "is for 企业微信 only, beside `corpid`: remove it"),
-            (false, true) if table.has("method") => table.fault("method", "is not for 企业微信, which has one method only: remove it"),
-            _ => {}
-        }
-        let identity = Identity {
-            id: if is_wecom { corpid? } else { appid? },
-            agentid,
-            method: if is_wecom {
-                Method::Wecom
-            } else {
-                method.unwrap_or(Method::Stable)
-            },
-        };
-        self.claim(&identity, table);
-        Some(identity)
-    }
-
     /// Two accounts that fetch for one app end each other's tokens, but for `stable`.
-    fn claim(&mut self, identity: &Identity, table: &Table<'_>) {
-        let (key, advice) = match identity.method {
+    fn claim(&mut self, id: &str, agentid: Option<u32>, method: Method, table: &Table<'_>) {
+        let (key, advice) = match method {
             Method::Stable => return,
-            Method::Classic => (
-                "appid",
-                "give both outputs to one account, or set `method = \"stable\"` in both",
-            ),
-            Method::Wecom => (
-                "corpid",
-                "give both outputs to one account, or tell two apps of one corp apart by `agentid`",
-            ),
+            Method::Classic => ("appid", "merge the two, or set `method = \"stable\"`"),
+            Method::Wecom => ("corpid", "merge the two, or give each app its `agentid`"),
         };
-        let id = (identity.id.clone(), identity.agentid);
-        match self.ids.entry(id) {
+        match self.ids.entry((id.into(), agentid)) {
             Entry::Occupied(other) => {
                 let other = other.get();
-                table.fault(key, format_args!("is that of the account at {other} too, and each would end the other's token: {advice}"));
+                table.fault(key, format_args!("is used at {other} too, and each account would end the other's token: {advice}"));
             }
             Entry::Vacant(free) => drop(free.insert(table.place(key))),
         }
+    }
+}
+
+/// How the token is fetched, which also says what kind of account it is.
+fn method(table: &Table<'_>) -> Method {
+    let method = table.read("method", |method| value::choice(method, &METHODS));
+    match (table.has("appid"), table.has("corpid")) {
+        (true, true) => table.fault(
+            "corpid",
+            "stands beside `appid`: keep `appid` for 公众号 and 小程序, `corpid` for 企业微信",
+        ),
+        (false, false) => table.fault_of_absence(
+            "`appid` is missing: an account needs `appid` (公众号, 小程序) or `corpid` (企业微信)",
+        ),
+        (true, false) if table.has("agentid") => table.fault(
+            "agentid",
+            "is for 企业微信 only, beside `corpid`: remove it",
+        ),
+        (false, true) if table.has("method") => table.fault(
+            "method",
+            "is not for 企业微信, which has only one: remove it",
+        ),
+        _ => {}
+    }
+    if table.has("corpid") {
+        Method::Wecom
+    } else {
+        method.unwrap_or(Method::Stable)
     }
 }
 
@@ -192,12 +186,12 @@ const fn default_budget(method: Method) -> u32 {
 }
 
 /// The tickets to keep, each once; nothing if some could not be read.
-fn tickets(table: &Table<'_>, method: Option<Method>) -> Option<Vec<ValueName>> {
+fn tickets(table: &Table<'_>, method: Method) -> Option<Vec<ValueName>> {
     if !table.has("tickets") {
         // In the ruins of a file they may only be misspelt.
         return (!table.source().is_broken()).then(Vec::new);
     }
-    let words = match method? {
+    let words = match method {
         Method::Stable | Method::Classic => WECHAT_TICKETS,
         Method::Wecom => WECOM_TICKETS,
     };

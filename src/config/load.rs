@@ -81,11 +81,11 @@ fn include(path: &Path, accounts: &mut Accounts<'_>) -> Vec<Fault> {
 fn included(root: &Table<'_>) -> Vec<PathBuf> {
     let daemon = root.table("daemon");
     let main = root.source().path();
-    let found = daemon.read_list("include", |pattern| {
+    let found = daemon.read_items("include", |pattern| {
         find(root.source().directory(), value::text(pattern)?)
     });
     let mut seen = HashSet::from([main.to_path_buf()]);
-    let mut files: Vec<PathBuf> = found.into_iter().flatten().flatten().collect();
+    let mut files: Vec<PathBuf> = (found.into_iter().flatten().flatten().flatten()).collect();
     files.retain(|file| seen.insert(file.clone()));
     files
 }
@@ -100,6 +100,9 @@ fn find(directory: &Path, pattern: &str) -> value::Checked<Vec<PathBuf>> {
         return Err("must have its wildcards after the last /".into());
     }
     if !is_wild(Path::new(name)) {
+        if !pattern.exists() {
+            return Err("names a file that is not there: create it, or use a pattern such as \"accounts.d/*.toml\"".into());
+        }
         return Ok(vec![pattern]);
     }
     let pattern = Path::new(&Pattern::escape(&folder.to_string_lossy())).join(name);

@@ -1,6 +1,7 @@
 //! The users and groups that the configuration names.
 
-use super::value::Checked;
+use super::table::Table;
+use super::value::{self, Checked};
 use crate::account::Principal;
 use nix::unistd::{Group, User};
 use std::collections::{HashMap, HashSet};
@@ -22,6 +23,19 @@ impl Names {
         let found = look_up(name);
         self.known.insert(name.into(), found.clone());
         found
+    }
+
+    /// The `readers` of a table, or what stands for them when it has none; nothing if one of them is wrong.
+    pub(super) fn read(
+        &mut self,
+        table: &Table<'_>,
+        default: impl FnOnce() -> Option<Arc<[Principal]>>,
+    ) -> Option<Arc<[Principal]>> {
+        if !table.has("readers") {
+            return default();
+        }
+        let readers = table.read_list("readers", |name| self.principal(value::text(name)?));
+        readers.map(|readers| self.list(readers))
     }
 
     /// The list, shared with all that are equal, without repetitions: an ACL may name nobody twice.
@@ -52,7 +66,8 @@ fn look_up(text: &str) -> Checked<Principal> {
         User::from_name(name).map(|found| found.map(|user| user.uid.as_raw()))
     };
     // As chown does: a number is an id unless it is a name. The last one stands for "unchanged" to the kernel.
-    let number = || name.parse().ok().filter(|id| *id != u32::MAX);
+    let is_number = name.bytes().all(|b| b.is_ascii_digit());
+    let number = || (name.parse().ok()).filter(|id| is_number && *id != u32::MAX);
     let shown = name.escape_debug();
     match id {
         Ok(id) => match id.or_else(number) {

@@ -31,7 +31,7 @@ pub(super) struct Outputs {
     directories: Directories,
     templates: HashMap<PathBuf, Checked<Arc<Template>>>,
     /// Of the paths that something stands at.
-    places: HashMap<PathBuf, Place>,
+    places: HashMap<PathBuf, (&'static str, Place)>,
 }
 
 /// What the outputs of an account take from it.
@@ -39,8 +39,8 @@ pub(super) struct Outputs {
 pub(super) struct Owner<'a> {
     /// The values that it keeps; nothing if that is not certain.
     pub(super) values: Option<&'a [ValueName]>,
-    /// Who may read them, unless the output says otherwise.
-    pub(super) readers: &'a Arc<[Principal]>,
+    /// Who may read them, unless the output says otherwise; nothing if that is not certain.
+    pub(super) readers: Option<&'a Arc<[Principal]>>,
 }
 
 impl Outputs {
@@ -58,7 +58,7 @@ impl Outputs {
         &mut self,
         path: &Path,
         table: &Table<'_>,
-        key: &str,
+        key: &'static str,
     ) -> Option<Rc<Directory>> {
         let directory = match self.directories.of(path) {
             Ok(directory) => Some(directory),
@@ -73,13 +73,13 @@ impl Outputs {
         };
         match self.places.entry(real) {
             Entry::Occupied(other) => {
-                let other = other.get();
+                let (other, place) = other.get();
                 table.fault(
                     key,
-                    format_args!("is the path of the one at {other} too: choose another"),
+                    format_args!("is taken already, by `{other}` at {place}: choose another"),
                 );
             }
-            Entry::Vacant(free) => drop(free.insert(table.place(key))),
+            Entry::Vacant(free) => drop(free.insert((key, table.place(key)))),
         }
         directory
     }
@@ -133,7 +133,10 @@ impl Outputs {
         }
         let format = self.format(table, owner);
         let access = access(kind, table, owner, names);
-        if !access.readers.is_empty() && directory.is_some_and(|directory| !directory.has_acl) {
+        let needs_acl = access
+            .as_ref()
+            .is_some_and(|access| !access.readers.is_empty());
+        if needs_acl && directory.is_some_and(|directory| !directory.has_acl) {
             table.fault("path", "is on a file system without ACLs, so `readers` cannot be let in: set `readers = []` here, and use `owner`, `group` and `mode`");
         }
         Some(Output {
@@ -141,7 +144,7 @@ impl Outputs {
             path: path?.into(),
             value,
             format: format?,
-            access,
+            access: access?,
         })
     }
 
@@ -195,27 +198,28 @@ impl Outputs {
     }
 }
 
-fn access(kind: OutputKind, table: &Table<'_>, owner: Owner<'_>, names: &mut Names) -> Access {
-    let readers = if table.has("readers") {
-        let readers = table.read_list("readers", |name| names.principal(value::text(name)?));
-        names.list(readers.unwrap_or_default())
-    } else {
-        Arc::clone(owner.readers)
-    };
+fn access(
+    kind: OutputKind,
+    table: &Table<'_>,
+    owner: Owner<'_>,
+    names: &mut Names,
+) -> Option<Access> {
+    let readers = names.read(table, || owner.readers.cloned());
     let mode = table.read("mode", value::mode).unwrap_or(0o600);
-    if mode & 0o007 != 0 {
-        let may = "who may in `readers`, and let the last digit of the mode be 0";
-        match kind {
-            OutputKind::File(_) => table.fault(
-                "mode",
-                format_args!("lets everybody read the value: name {may}"),
-            ),
-            OutputKind::Socket if readers.is_empty() => {
-                table.fault("mode", format_args!("lets everybody connect: name {may}"));
-            }
-            // The peer is checked against the readers.
-            OutputKind::Socket => {}
-        }
+    let has_none = |readers: &Arc<[Principal]>| readers.is_empty();
+    let everybody_may = match kind {
+        OutputKind::File(_) => Some("read the value"),
+        OutputKind::Socket if readers.as_ref().is_some_and(has_none) => Some("connect"),
+        // The peer is checked against the readers.
+        OutputKind::Socket => None,
+    };
+    if mode & 0o007 != 0
+        && let Some(act) = everybody_may
+    {
+        table.fault(
+            "mode",
+            format_args!("lets everybody {act}: end it with 0, and name in `readers` who may"),
+        );
     }
     let owner = table.read("owner", |name| {
         match names.principal(value::text(name)?)? {
@@ -229,10 +233,10 @@ fn access(kind: OutputKind, table: &Table<'_>, owner: Owner<'_>, names: &mut Nam
             Principal::Group(_, gid) | Principal::User(_, gid) => Ok(gid),
         },
     });
-    Access {
+    Some(Access {
         mode,
         owner,
         group,
-        readers,
-    }
+        readers: readers?,
+    })
 }

@@ -88,7 +88,7 @@ fn hosts(table: &Table<'_>, key: &str, default: &[&str]) -> Arc<[Host]> {
     if hosts.is_empty() {
         table.fault(
             key,
-            "must name at least one host; without the key the platform's own are used",
+            "must name at least one host: leave the key out to use the platform's own",
         );
     }
     hosts.into()
@@ -96,8 +96,12 @@ fn hosts(table: &Table<'_>, key: &str, default: &[&str]) -> Arc<[Host]> {
 
 fn check_certificates(path: &Path) -> Checked<()> {
     let shown = path.display();
-    let pem = std::fs::read(path)
-        .map_err(|error| format!("names `{shown}`, which cannot be read: {}", reason(&error)))?;
+    let pem = std::fs::read(path).map_err(|error| {
+        format!(
+            "names `{shown}`, which cannot be read: {}; name a PEM file that the daemon may read",
+            reason(&error)
+        )
+    })?;
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let added = certificate.is_ok_and(|certificate| store.add(certificate).is_ok());

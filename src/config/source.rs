@@ -85,8 +85,16 @@ impl Source {
         let (tree, errors) = DeTable::parse_recoverable(&self.text);
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
-            // The first error of a line explains the others. Only the message: the rest shows the source.
-            let message = format!("this is not valid TOML: {}", error.message());
+            // Only the message: the rest shows the source. A word without quotes is taken for what its first letter
+            // suggests.
+            let wrong = error.message();
+            let hint = match wrong {
+                "duplicate key" => "; keep one of the two",
+                _ if wrong.starts_with("invalid ") => "; put a text in quotes",
+                _ => "",
+            };
+            let message = format!("this is not valid TOML: {wrong}{hint}");
+            // The first error of a line explains the others.
             self.fault(at, message);
             self.broken.borrow_mut().insert(self.line(at));
         }
@@ -138,6 +146,8 @@ impl Source {
     pub(super) fn take_faults(&self) -> Vec<Fault> {
         let mut faults = self.faults.take();
         faults.sort_by_key(|fault| (fault.line, fault.column));
+        // A table that is none is found to be so by all who look for it.
+        faults.dedup();
         faults
     }
 

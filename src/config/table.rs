@@ -60,18 +60,24 @@ impl<'a> Table<'a> {
         self.check(key, self.entry(key)?, check)
     }
 
-    /// As `read`, for each entry of a list; nothing if any is wrong.
+    /// As `read`, for each item of a list; nothing if one of them is wrong.
     pub(super) fn read_list<T>(
         &self,
         key: &str,
-        mut check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
+        check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
     ) -> Option<Vec<T>> {
+        self.read_items(key, check)?.into_iter().collect()
+    }
+
+    /// As `read`, for each item of a list by itself.
+    pub(super) fn read_items<T>(
+        &self,
+        key: &str,
+        mut check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
+    ) -> Option<Vec<Option<T>>> {
         let list = self.read(key, value::list)?;
-        // Not `collect` at once: it would stop at the first fault.
-        let checked: Vec<_> = (list.iter())
-            .map(|item| self.check(key, item, &mut check))
-            .collect();
-        checked.into_iter().collect()
+        let checked = list.iter().map(|item| self.check(key, item, &mut check));
+        Some(checked.collect())
     }
 
     /// The table below a key.
@@ -86,25 +92,31 @@ impl<'a> Table<'a> {
 
     /// The tables in the list below a key.
     pub(super) fn tables(&self, key: &'a str) -> impl Iterator<Item = Self> + use<'a> {
-        let list = self.read(key, value::tables).map(|list| list.iter());
+        let list = self
+            .read(key, value::tables)
+            .into_iter()
+            .flat_map(|list| list.iter());
         let this = *self;
-        list.into_iter().flatten().map(move |item| Self {
-            source: this.source,
-            entries: this.check(key, item, value::table),
-            at: item.span().start,
-        })
+        list.filter_map(move |item| this.below(key, item))
     }
 
-    /// The tables in this one, with their names and the places of these.
+    /// The tables in this one, with their names and where these stand.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'a str, usize, Self)> + use<'a> {
         let this = *self;
-        this.entries.into_iter().flatten().map(move |(key, item)| {
-            let table = Self {
-                source: this.source,
-                entries: this.check("accounts", item, value::table),
-                at: item.span().start,
-            };
-            (key.get_ref().as_ref(), key.span().start, table)
+        this.entries
+            .into_iter()
+            .flatten()
+            .filter_map(move |(key, item)| {
+                let table = this.below("accounts.NAME", item)?;
+                Some((key.get_ref().as_ref(), key.span().start, table))
+            })
+    }
+
+    fn below(&self, key: &str, item: &'a Spanned<DeValue<'a>>) -> Option<Self> {
+        Some(Self {
+            source: self.source,
+            entries: Some(self.check(key, item, value::table)?),
+            at: item.span().start,
         })
     }
 

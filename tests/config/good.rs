@@ -1,21 +1,21 @@
 //! Configurations that are right, and what is made of them.
 
-use crate::Host;
+use crate as fixture;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use wxtokend::account::{
-    Access, Format, Method, OnExpiry, Output, OutputKind, Principal, SecretSource,
+    Access, AccountName, Format, Method, OnExpiry, Output, OutputKind, Principal, SecretSource,
 };
-use wxtokend::config::{Environment, LogLevel};
+use wxtokend::config::{Environment, Host, LogLevel};
 use wxtokend::value::ValueName;
 
 const SHOP: &str = "[accounts.shop]\nappid = 'wx0123456789abcdef'\nsecret_file = 'DIR/secret'\n";
 
 #[test]
 fn an_empty_file_is_all_defaults() {
-    let host = Host::new();
+    let host = fixture::Host::new();
     let path = host.file("config.toml", 0o644, "");
     let config = wxtokend::config::load(&path, &Environment::default()).unwrap();
     assert_eq!(config.path, path);
@@ -25,12 +25,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(config.api.socket, Path::new("/run/wxtokend/api.sock"));
     assert_eq!(config.api.admins[0], Principal::User("root".into(), 0));
     assert_eq!(config.api.metrics, None);
-    let hosts: Vec<_> = config
-        .platform
-        .hosts
-        .iter()
-        .map(|host| host.as_str())
-        .collect();
+    let hosts: Vec<_> = config.platform.hosts.iter().map(Host::as_str).collect();
     assert_eq!(
         hosts,
         ["https://api.weixin.qq.com", "https://api2.weixin.qq.com"]
@@ -49,7 +44,7 @@ fn an_empty_file_is_all_defaults() {
 
 #[test]
 fn an_account_has_defaults_of_its_method() {
-    let host = Host::new();
+    let host = fixture::Host::new();
     let config = host.good(&format!(
         "{SHOP}
          [accounts.old]
@@ -69,7 +64,7 @@ fn an_account_has_defaults_of_its_method() {
     assert_eq!(shop.secret, SecretSource::File(host.path("secret")));
     assert_eq!(shop.poll_every, Duration::from_secs(300));
     assert_eq!(shop.verify_every, Duration::ZERO);
-    assert_eq!(shop.refresh_at, 0.5);
+    assert!((shop.refresh_at - 0.5).abs() < f64::EPSILON);
     assert_eq!(shop.daily_budget, 10_000);
     assert!(!shop.force_on_dead && shop.readers.is_empty() && shop.tickets.is_empty());
     assert_eq!((old.method, old.daily_budget), (Method::Classic, 1000));
@@ -96,8 +91,9 @@ fn an_account_has_defaults_of_its_method() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "there is that much to set")]
 fn everything_can_be_set() {
-    let mut host = Host::new();
+    let mut host = fixture::Host::new();
     host.env.credentials_dir = Some(host.path("credentials"));
     host.directory("out", 0o755);
     host.file("x.j2", 0o644, "{{ access_token }}");
@@ -157,12 +153,7 @@ fn everything_can_be_set() {
         config.api.metrics,
         Some(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9480)))
     );
-    let hosts: Vec<_> = config
-        .platform
-        .hosts
-        .iter()
-        .map(|host| host.as_str())
-        .collect();
+    let hosts: Vec<_> = config.platform.hosts.iter().map(Host::as_str).collect();
     assert_eq!(
         hosts,
         [
@@ -227,7 +218,7 @@ fn everything_can_be_set() {
 
 #[test]
 fn included_files_add_accounts() {
-    let host = Host::new();
+    let host = fixture::Host::new();
     let account = |id: &str| {
         format!("[accounts.{id}]\nappid = 'wx0123456789abcde{id}'\nsecret_file = 'secret'\n")
     };
@@ -242,7 +233,7 @@ fn included_files_add_accounts() {
         config
             .accounts
             .keys()
-            .map(|name| name.as_str())
+            .map(AccountName::as_str)
             .collect::<Vec<_>>(),
         ["a", "b", "c"]
     );

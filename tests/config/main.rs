@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod collisions;
 mod faults;
 mod good;
+mod text;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -71,6 +73,7 @@ impl Host {
     fn faults(&self, text: &str, expected: &[&str]) {
         let faults = self.load(text).expect_err("the configuration is faulty");
         let shown = self.shown(&faults);
+        assert!(!shown.concat().contains("CANARY"), "{shown:?}");
         let short = shown
             .iter()
             .map(|fault| fault.trim_start_matches("DIR/config.toml:"));
