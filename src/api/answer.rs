@@ -252,3 +252,113 @@ fn find(snapshot: &Snapshot, name: ValueName) -> Option<&Grant> {
 fn expires_in(grant: &Grant, now: &Now) -> u64 {
     now.at.until(grant.expires).as_secs()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{self, AccountName, Method, SecretSource};
+    use crate::platform::errcode::Class;
+    use crate::secret::Secret;
+    use crate::time::Moment;
+    use crate::value::Value;
+    use serde_json::json;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const NOW: Now = Now {
+        at: Moment::from_millis(5_000_000),
+        unix_millis: 1_700_000_000_999,
+    };
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            account: Arc::new(account::Account {
+                name: AccountName::parse("corp").unwrap(),
+                id: "ww0123456789abcdef".into(),
+                agentid: Some(1_000_002),
+                method: Method::Wecom,
+                secret: SecretSource::Inline(Secret::parse("SECRET").unwrap()),
+                readers: Arc::new([]),
+                tickets: [ValueName::JsapiTicket].into(),
+                poll_every: Duration::ZERO,
+                refresh_at: 0.5,
+                verify_every: Duration::ZERO,
+                daily_budget: 5000,
+                force_on_dead: false,
+                outputs: Box::default(),
+            }),
+            state: State::Starting,
+            grants: Box::default(),
+            next_refresh: None,
+            last_success: None,
+            calls_today: 7,
+            calls_day: NOW.platform_day(),
+            last_error: None,
+            outputs: Box::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_null() {
+        assert_eq!(
+            serde_json::to_value(Account::of(&snapshot(), &NOW)).unwrap(),
+            json!({
+                "account": "corp", "kind": "wecom", "appid": "ww0123456789abcdef", "method": "gettoken",
+                "state": "starting", "expire_time": null, "expires_in": null, "next_refresh_time": null,
+                "last_success_time": null, "calls_today": 7, "daily_budget": 5000, "token_fingerprint": null,
+                "tickets": [{"value": "jsapi_ticket", "expire_time": null, "expires_in": null, "fingerprint": null}],
+                "last_error": null, "outputs": [],
+            })
+        );
+    }
+
+    #[test]
+    fn times_are_unix_seconds_and_never_too_late() {
+        let grant = Grant {
+            value: Value::parse("abc").unwrap(),
+            obtained: NOW.at,
+            expires: NOW.at + Duration::from_millis(7_199_500),
+        };
+        let snapshot = Snapshot {
+            state: State::Degraded,
+            grants: [
+                (ValueName::AccessToken, grant.clone()),
+                (ValueName::JsapiTicket, grant.clone()),
+            ]
+            .into(),
+            next_refresh: Some(NOW.at + Duration::from_secs(60)),
+            last_success: Some(NOW.at - Duration::from_secs(60)),
+            last_error: Some(Arc::new(handle::LastError {
+                at: NOW.at,
+                class: Class::TimedBlock(Duration::from_secs(3600)),
+                errcode: Some(89507),
+                rid: None,
+                message: "refused".to_owned(),
+                hint: "wait".to_owned(),
+            })),
+            ..snapshot()
+        };
+        let account = Account::of(&snapshot, &NOW);
+        assert_eq!(account.expire_time, Some(1_700_007_200));
+        assert_eq!(account.expires_in, Some(7199));
+        assert_eq!(account.next_refresh_time, Some(1_700_000_060));
+        assert_eq!(account.last_success_time, Some(1_699_999_940));
+        // printf abc | sha256sum
+        assert_eq!(account.token_fingerprint.as_deref(), Some("ba7816bf"));
+        assert_eq!(account.tickets[0].expires_in, Some(7199));
+        assert_eq!(account.trouble(), Some("refused"));
+        let error = account.last_error.unwrap();
+        assert_eq!((error.time, &*error.class), (1_700_000_000, "timed_block"));
+
+        let given = Given {
+            outcome: Some(Outcome::StillValid),
+            name: ValueName::JsapiTicket,
+            grant: &grant,
+            now: NOW,
+        };
+        assert_eq!(
+            serde_json::to_string(&given).unwrap(),
+            r#"{"outcome":"still_valid","jsapi_ticket":"abc","expire_time":1700007200,"expires_in":7199}"#
+        );
+    }
+}

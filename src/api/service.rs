@@ -15,7 +15,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -182,17 +181,12 @@ fn metrics(state: &ApiState, asker: &Asker) -> Result<Answer, Refusal> {
 fn health(state: &ApiState, asker: &Asker) -> Answer {
     let now = clock::now();
     let mut troubled = String::new();
-    for (name, handle) in state.accounts.borrow().iter() {
+    for handle in state.accounts.borrow().values() {
         let snapshot = handle.snapshot.borrow();
-        let account_state = snapshot.state_at(now.at);
         let visible = matches!(asker, Asker::Scraper) || asker.may_read(&snapshot.account, state);
-        if visible && account_state != State::Fresh {
-            let account = Account::of(&snapshot, &now);
-            let trouble = account.trouble().unwrap_or_default();
-            // One line each, whatever the platform wrote.
-            let trouble = trouble.replace(|c: char| c.is_control(), " ");
-            // Writing to a string does not fail.
-            let _ = writeln!(troubled, "{name} {}: {trouble}", account_state.as_str());
+        if visible && snapshot.state_at(now.at) != State::Fresh {
+            troubled.push_str(&line(&Account::of(&snapshot, &now)));
+            troubled.push('\n');
         }
     }
     if troubled.is_empty() {
@@ -200,6 +194,25 @@ fn health(state: &ApiState, asker: &Asker) -> Answer {
     } else {
         text_answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, troubled)
     }
+}
+
+/// How an account is, on one line whatever the platform wrote.
+fn line(account: &Account) -> String {
+    let Account {
+        account: name,
+        state,
+        ..
+    } = account;
+    let mut line = format!("{name} {}", state.as_str());
+    if let Some(trouble) = account.trouble() {
+        line.push_str(": ");
+        line.extend(
+            trouble
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c }),
+        );
+    }
+    line
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
