@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use std::future::{pending, poll_fn};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, io, thread};
@@ -25,7 +25,7 @@ use tokio::time::Interval;
 pub struct Platform {
     address: SocketAddr,
     shared: Arc<Shared>,
-    running: Option<Running>,
+    running: Mutex<Option<Running>>,
 }
 
 struct Running {
@@ -54,16 +54,22 @@ impl Platform {
     /// Serves `world` at a loopback address (port 0: any that is free). Fails with `InvalidInput` for any other
     /// address, else as binding and starting a thread do.
     pub fn start(listen: SocketAddr, world: World) -> io::Result<Self> {
-        let mut platform = Self {
-            address: listen,
-            shared: Arc::new(Shared {
-                world: Mutex::new(world),
-                began: clock::now(),
-            }),
-            running: None,
-        };
-        platform.restart()?;
-        Ok(platform)
+        if !listen.ip().is_loopback() {
+            let why = "the simulated platform listens on loopback addresses only";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let listener = TcpListener::bind(listen)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            world: Mutex::new(world),
+            began: clock::now(),
+        });
+        let running = Mutex::new(Some(Running::start(listener, shared.clone())?));
+        Ok(Self {
+            address,
+            shared,
+            running,
+        })
     }
 
     /// Where it listens; the port stays the same over [`stop`](Self::stop) and [`restart`](Self::restart).
@@ -82,8 +88,8 @@ impl Platform {
     }
 
     /// Breaks down: all connections close and nobody listens. What it knows, it keeps.
-    pub fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
+    pub fn stop(&self) {
+        if let Some(running) = self.running().take() {
             // An error means that the thread is gone already.
             let _ = running.stop.send(());
             let _ = running.thread.join();
@@ -91,37 +97,43 @@ impl Platform {
     }
 
     /// Serves again after [`stop`](Self::stop), or closes all connections of one that runs.
-    pub fn restart(&mut self) -> io::Result<()> {
+    pub fn restart(&self) -> io::Result<()> {
         self.stop();
-        if !self.address.ip().is_loopback() {
-            let why = "the simulated platform listens on loopback addresses only";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
         let listener = TcpListener::bind(self.address)?;
-        listener.set_nonblocking(true)?;
-        self.address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let (stop, stopped) = oneshot::channel();
-        let shared = self.shared.clone();
-        let thread = thread::Builder::new().name("sim".into()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serve(listener, shared) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        self.running = Some(Running { stop, thread });
+        *self.running() = Some(Running::start(listener, self.shared.clone())?);
         Ok(())
     }
 
     /// Waits until it ends, which it does by itself only when it cannot accept connections any more.
-    pub fn wait(mut self) {
-        if let Some(running) = self.running.take() {
-            let _ = running.thread.join();
+    pub fn wait(self) {
+        if let Some(Running { stop, thread }) = self.running().take() {
+            let _ = thread.join();
+            drop(stop);
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = async {
+            tokio::select! {
+                () = serve(listener, shared) => {}
+                _ = stopped => {}
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("sim".into())
+            .spawn(move || runtime.block_on(serve))?;
+        Ok(Self { stop, thread })
     }
 }
 
@@ -485,7 +497,7 @@ mod tests {
 
     #[test]
     fn an_outage_closes_everything_and_forgets_nothing() {
-        let mut platform = platform();
+        let platform = platform();
         let token = json(&platform, "GET", TOKEN, "")["access_token"].clone();
         let mut idle = connect(&platform);
         platform.stop();
