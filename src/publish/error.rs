@@ -1,0 +1,137 @@
+//! Why an output cannot be published, and what an administrator does about it.
+
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use std::fmt;
+use std::path::Path;
+
+/// What was being done to an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Opening its directory, or making a missing one.
+    Directory,
+    /// Making, filling and renaming its successor.
+    Write,
+    /// Giving it owner and group.
+    Owner,
+    /// Setting its permission bits.
+    Mode,
+    /// Letting its readers in.
+    Readers,
+    /// Taking it away.
+    Remove,
+    /// Listening on it.
+    Listen,
+}
+
+/// Why an output cannot be published. Displays as ``cannot write `/run/wxtokend/shop.json`: permission denied; …``,
+/// with what to do at its end. Holds no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishError {
+    path: Box<Path>,
+    step: Step,
+    errno: Errno,
+}
+
+impl PublishError {
+    pub(super) fn new(path: &Path, step: Step, errno: Errno) -> Self {
+        Self {
+            path: path.into(),
+            step,
+            errno,
+        }
+    }
+
+    /// What to do about it.
+    fn hint(&self) -> Option<String> {
+        let directory = self.path.parent().unwrap_or(&self.path).display();
+        let hint = match (self.step, self.errno) {
+            (Step::Readers, Errno::OPNOTSUPP) => "its file system has no access control lists: \
+                use owner, group and mode instead of readers"
+                .into(),
+            (Step::Owner, Errno::PERM) => "without privileges the daemon can only give its files to groups that it is \
+                a member of: add the group to SupplementaryGroups= of the service, or name the app's user in readers instead"
+                .into(),
+            (Step::Owner | Step::Readers, Errno::INVAL) => {
+                "its user or group has no meaning here (a user namespace?): see user, group and readers".into()
+            }
+            (_, Errno::ACCESS | Errno::PERM) => format!(
+                "uid {} must be able to write to the directory `{directory}`",
+                geteuid().as_raw()
+            ),
+            (_, Errno::ROFS) => format!(
+                "make `{directory}` writable for the daemon: in its service, ReadWritePaths={directory}"
+            ),
+            (_, Errno::NOSPC | Errno::DQUOT) => {
+                format!("free some space (or inodes, or quota) in `{directory}`")
+            }
+            (Step::Directory, Errno::NOENT | Errno::NOTDIR) => {
+                format!("make the directory `{directory}`")
+            }
+            (_, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                "a directory is in its place: move that away".into()
+            }
+            (_, Errno::BUSY | Errno::XDEV) => "something is mounted on it: mount its directory instead".into(),
+            (_, Errno::MFILE | Errno::NFILE) => "raise LimitNOFILE= of the service".into(),
+            (_, Errno::NOENT) => "its directory went away meanwhile, or /proc is not mounted".into(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.step {
+            Step::Directory | Step::Write => write!(f, "cannot write `{path}`"),
+            Step::Owner => write!(f, "cannot set owner and group of `{path}`"),
+            Step::Mode => write!(f, "cannot set the mode of `{path}`"),
+            Step::Readers => write!(f, "cannot set the readers of `{path}`"),
+            Step::Remove => write!(f, "cannot remove `{path}`"),
+            Step::Listen => write!(f, "cannot listen on `{path}`"),
+        }?;
+        let cause = nix::errno::Errno::from_raw(self.errno.raw_os_error()).desc();
+        write!(f, ": {}", cause.to_ascii_lowercase())?;
+        if let Some(hint) = self.hint() {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_do() {
+        for (step, errno, expected) in [
+            (
+                Step::Write,
+                Errno::ROFS,
+                "cannot write `/var/w/a.json`: read-only file system; make `/var/w` writable for the daemon: in its service, ReadWritePaths=/var/w",
+            ),
+            (
+                Step::Directory,
+                Errno::NOENT,
+                "cannot write `/var/w/a.json`: no such file or directory; make the directory `/var/w`",
+            ),
+            (
+                Step::Readers,
+                Errno::OPNOTSUPP,
+                "cannot set the readers of `/var/w/a.json`: operation not supported on transport endpoint; its file system has no access control lists: use owner, group and mode instead of readers",
+            ),
+            (
+                Step::Write,
+                Errno::IO,
+                "cannot write `/var/w/a.json`: i/o error",
+            ),
+        ] {
+            let error = PublishError::new(Path::new("/var/w/a.json"), step, errno);
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

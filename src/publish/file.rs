@@ -1,0 +1,541 @@
+//! Files: whoever opens one at any moment gets a complete, current value with the right access, or nothing.
+
+use super::access;
+use super::error::{PublishError, Step};
+use super::place::{Directory, Identity, Known, Place, look};
+use rustix::fs::{FileType, Mode, OFlags, fsync, openat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// What came of publishing a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It was written.
+    Written,
+    /// It was there already, as it should be.
+    Unchanged,
+}
+
+/// Puts a file in its place. Blocks.
+///
+/// The file appears under its name with everything right about it; until then it is `0600` under a hidden name. A
+/// file that is there already, with this content and the right access, is left alone.
+pub fn publish(place: &Place, content: &[u8]) -> Result<Published, PublishError> {
+    let mut known = place.known();
+    *known = Known::Failed;
+    let directory = place.directory()?;
+    let (identity, published) = match existing(place, &directory, content) {
+        Some(identity) => (identity, Published::Unchanged),
+        None => (write(place, directory, content)?, Published::Written),
+    };
+    *known = Known::Ours(identity);
+    Ok(published)
+}
+
+/// Takes a file away, whoever wrote it; false if there was none. Blocks.
+pub fn remove(place: &Place) -> Result<bool, PublishError> {
+    let mut known = place.known();
+    *known = Known::Failed;
+    let removed = match place.existing_directory() {
+        Ok(directory) => directory.remove(),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    };
+    let removed = removed.map_err(place.error(Step::Remove))?;
+    *known = Known::Nothing;
+    Ok(removed)
+}
+
+/// The file that is there, if nothing about it needs to change.
+fn existing(place: &Place, directory: &Directory, content: &[u8]) -> Option<Identity> {
+    // What is no file must not keep us waiting, nor lead elsewhere.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(openat(directory, directory.name(), flags, Mode::empty()).ok()?);
+    let found = look(&file, Path::new("")).ok()?;
+    let around = look(directory, Path::new("")).ok()?;
+    let is_right = FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile
+        && usize::try_from(found.stx_size) == Ok(content.len())
+        && access::is_right(place.output(), &around, &file, &found)
+        && holds(&mut file, content).ok()?;
+    is_right.then(|| Identity::of(&found))
+}
+
+fn holds(file: &mut File, content: &[u8]) -> io::Result<bool> {
+    let mut found = Zeroizing::new(vec![0; content.len()]);
+    file.read_exact(&mut found)?;
+    Ok(*found == content)
+}
+
+fn write(place: &Place, directory: Directory, content: &[u8]) -> Result<Identity, PublishError> {
+    let fail = place.error(Step::Write);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let (file, temporary) = directory
+        .temporary(|directory, name| openat(directory, name, flags, mode))
+        .map_err(&fail)?;
+    let mut file = File::from(file);
+    file.write_all(content)
+        .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    access::apply(place.output(), &file)?;
+    fsync(&file).map_err(&fail)?;
+    temporary.replace(&file).map_err(&fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::remove_leftovers;
+    use super::super::testing::{
+        FILE, STRANGER, access, again_unprivileged, directory, group, place, run, run_as, user,
+    };
+    use super::*;
+    use crate::account::Access;
+    use rustix::time::{ClockId, clock_gettime};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    const CONTENT: &[u8] = b"75_token";
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn read_as(uid: u32, gid: u32, path: &Path) -> bool {
+        let read = run_as(uid, gid, "cat", &[path.to_str().unwrap()]);
+        assert_eq!(read.status.success(), read.stdout == CONTENT);
+        read.status.success()
+    }
+
+    /// Until the clock of file systems, which is a coarse one, has moved on since the file was changed.
+    fn wait_for_tick(path: &Path) {
+        let metadata = path.symlink_metadata().unwrap();
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        loop {
+            let now = clock_gettime(ClockId::RealtimeCoarse);
+            if (now.tv_sec, now.tv_nsec) > changed {
+                break;
+            }
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn access_is_as_configured() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        let full = Access {
+            mode: 0o640,
+            owner: Some(70),
+            group: Some(71),
+            readers: [group(73), user(72), user(72), user(7)].into(),
+        };
+        for (access, acl) in [
+            (
+                access(0o600),
+                "user::rw-\ngroup::---\nother::---\n".to_owned(),
+            ),
+            (
+                access(0o644),
+                "user::rw-\ngroup::r--\nother::r--\n".to_owned(),
+            ),
+            (
+                Access {
+                    readers: [user(72)].into(),
+                    ..access(0o600)
+                },
+                "user::rw-\nuser:72:r--\ngroup::---\nmask::r--\nother::---\n".to_owned(),
+            ),
+            (
+                full.clone(),
+                "user::rw-\nuser:7:r--\nuser:72:r--\ngroup::r--\ngroup:73:r--\nmask::r--\nother::---\n"
+                    .to_owned(),
+            ),
+        ] {
+            let place = place(&path, FILE, access);
+            assert_eq!(publish(&place, CONTENT).unwrap(), Published::Written);
+            assert_eq!(publish(&place, CONTENT).unwrap(), Published::Unchanged);
+            assert!(place.is_intact());
+            let path = path.to_str().unwrap();
+            assert_eq!(run("getfacl", &["-cnpE", path]).trim(), acl.trim());
+        }
+        let metadata = path.metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (70, 71));
+        for (uid, gid, may_read) in [
+            (70, 1, true),
+            (1, 71, true),
+            (72, 1, true),
+            (7, 1, true),
+            (1, 73, true),
+            (1, 1, false),
+            (73, 72, false),
+        ] {
+            assert_eq!(read_as(uid, gid, &path), may_read, "{uid} {gid}");
+        }
+    }
+
+    #[test]
+    fn a_default_list_of_the_directory_lets_nobody_in() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        run(
+            "setfacl",
+            &[
+                "-d",
+                "-m",
+                "u:72:rwx,g:73:rwx,o::rx",
+                directory.path().to_str().unwrap(),
+            ],
+        );
+        for (readers, list) in [
+            (vec![], "user::rw-\ngroup::r--\nother::---"),
+            (
+                vec![user(74)],
+                "user::rw-\nuser:74:r--\ngroup::r--\nmask::r--\nother::---",
+            ),
+        ] {
+            let access = Access {
+                readers: readers.into(),
+                ..access(0o640)
+            };
+            publish(&place(&path, FILE, access), CONTENT).unwrap();
+            let found = run("getfacl", &["-cnpE", path.to_str().unwrap()]);
+            assert_eq!(found.trim(), list);
+            assert!(!read_as(72, 1, &path));
+            assert!(!read_as(1, 73, &path));
+        }
+    }
+
+    #[test]
+    fn an_unprivileged_owner_lets_any_reader_in() {
+        if again_unprivileged(
+            concat!(module_path!(), "::an_unprivileged_owner_lets_any_reader_in")
+                .strip_prefix("wxtokend::")
+                .unwrap(),
+        ) {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let readers = Access {
+            readers: [user(72), group(73)].into(),
+            ..access(0o600)
+        };
+        publish(&place(&path, FILE, readers), CONTENT).unwrap();
+        assert_eq!(
+            run("getfacl", &["-cnpE", path.to_str().unwrap()]).trim(),
+            "user::rw-\nuser:72:r--\ngroup::---\ngroup:73:r--\nmask::r--\nother::---"
+        );
+        for (owner, group) in [(Some(72), None), (None, Some(73))] {
+            let foreign = Access {
+                owner,
+                group,
+                ..access(0o600)
+            };
+            let error = publish(&place(&path, FILE, foreign), b"other").unwrap_err();
+            assert!(
+                error.to_string().contains("SupplementaryGroups="),
+                "{error}"
+            );
+            assert_eq!(fs::read(&path).unwrap(), CONTENT);
+            assert_eq!(names(directory.path()), ["token"]);
+        }
+    }
+
+    #[test]
+    fn whatever_somebody_changes_is_seen_and_put_right() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        let elsewhere = directory.path().join("elsewhere");
+        let text = path.to_str().unwrap().to_owned();
+        let change = |what: &str| match what {
+            "delete" => fs::remove_file(&path).unwrap(),
+            "edit" => fs::write(&path, b"76_token").unwrap(),
+            "truncate" => fs::write(&path, b"").unwrap(),
+            "append" => fs::write(&path, b"75_token\n").unwrap(),
+            "mode" => fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap(),
+            "owner" => std::os::unix::fs::chown(&path, Some(72), None).unwrap(),
+            "group" => std::os::unix::fs::chown(&path, None, Some(72)).unwrap(),
+            "list" => drop(run("setfacl", &["-m", "u:75:r", &text])),
+            "no list" => drop(run("setfacl", &["-b", &text])),
+            "symlink" => {
+                fs::rename(&path, &elsewhere).unwrap();
+                symlink(&elsewhere, &path).unwrap();
+            }
+            "directory" => {
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+            }
+            "fifo" => {
+                fs::remove_file(&path).unwrap();
+                run("mkfifo", &[&text]);
+            }
+            "copy" => {
+                fs::copy(&path, &elsewhere).unwrap();
+                fs::rename(&elsewhere, &path).unwrap();
+            }
+            _ => unreachable!("a change"),
+        };
+        for what in [
+            "delete",
+            "edit",
+            "truncate",
+            "append",
+            "mode",
+            "owner",
+            "group",
+            "list",
+            "no list",
+            "symlink",
+            "directory",
+            "fifo",
+            "copy",
+        ] {
+            let access = Access {
+                readers: [user(74)].into(),
+                ..access(0o600)
+            };
+            let place = place(&path, FILE, access);
+            publish(&place, CONTENT).unwrap();
+            assert!(place.is_intact(), "before {what}");
+            wait_for_tick(&path);
+            change(what);
+            assert!(!place.is_intact(), "{what}");
+            assert_eq!(
+                publish(&place, CONTENT).unwrap(),
+                Published::Written,
+                "{what}"
+            );
+            assert!(place.is_intact(), "after {what}");
+            assert_eq!(fs::read(&path).unwrap(), CONTENT, "{what}");
+            let list = run("getfacl", &["-cnpE", &text]);
+            let expected = "user::rw-\nuser:74:r--\ngroup::---\nmask::r--\nother::---";
+            assert_eq!(list.trim(), expected, "{what}");
+            let _ = fs::remove_file(&elsewhere);
+            assert_eq!(names(directory.path()), ["token"], "{what}");
+        }
+    }
+
+    #[test]
+    fn a_reader_sees_whole_values_with_the_right_mode_only() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        let place = place(&path, FILE, access(0o640));
+        let content = |n: usize| format!("{n:04}").repeat(1000 + n).into_bytes();
+        publish(&place, &content(0)).unwrap();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut file = File::open(&path).unwrap();
+                    let mode = file.metadata().unwrap().permissions().mode();
+                    let mut found = Vec::new();
+                    file.read_to_end(&mut found).unwrap();
+                    let n: usize = str::from_utf8(&found[..4]).unwrap().parse().unwrap();
+                    assert_eq!(found, content(n));
+                    assert_eq!(mode & 0o7777, 0o640);
+                    reads += 1;
+                }
+                reads
+            });
+            for n in 1..1000 {
+                assert_eq!(publish(&place, &content(n)).unwrap(), Published::Written);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert!(reader.join().unwrap() > 1000);
+        });
+        assert_eq!(names(directory.path()), ["token"]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_goes_unless_something_would_be_lost() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        let place = place(&path, FILE, access(0o600));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("precious"), b"").unwrap();
+        let error = publish(&place, CONTENT).unwrap_err().to_string();
+        assert!(
+            error.ends_with("a directory is in its place: move that away"),
+            "{error}"
+        );
+        assert!(!place.is_intact());
+        let error = remove(&place).unwrap_err().to_string();
+        assert!(
+            error.ends_with("a directory is in its place: move that away"),
+            "{error}"
+        );
+        fs::remove_file(path.join("precious")).unwrap();
+        publish(&place, CONTENT).unwrap();
+        assert_eq!(names(directory.path()), ["token"]);
+    }
+
+    #[test]
+    fn a_removed_file_is_missed_by_nobody() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        let place = place(&path, FILE, access(0o600));
+        assert!(place.is_intact());
+        publish(&place, CONTENT).unwrap();
+        assert!(remove(&place).unwrap());
+        assert!(!remove(&place).unwrap());
+        assert!(place.is_intact());
+        fs::write(&path, CONTENT).unwrap();
+        assert!(!place.is_intact());
+        assert!(remove(&place).unwrap());
+        directory.close().unwrap();
+        assert!(!remove(&place).unwrap());
+        assert!(place.is_intact());
+    }
+
+    /// A file system of its own, which goes with this.
+    struct Mount(tempfile::TempDir);
+
+    impl Mount {
+        fn new(options: &str) -> Self {
+            let mount = Self(directory());
+            run(
+                "mount",
+                &["-t", "tmpfs", "-o", options, "tmpfs", mount.path()],
+            );
+            mount
+        }
+
+        fn path(&self) -> &str {
+            self.0.path().to_str().unwrap()
+        }
+    }
+
+    impl Drop for Mount {
+        fn drop(&mut self) {
+            run("umount", &["-l", self.path()]);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_keeps_the_old_value() {
+        let mount = Mount::new("size=64k,mode=755");
+        let path = Path::new(mount.path()).join("token");
+        let place = place(&path, FILE, access(0o600));
+        publish(&place, CONTENT).unwrap();
+        let filler = vec![b'x'; 1024 * 1024];
+        let _ = fs::write(Path::new(mount.path()).join("filler"), filler);
+        let error = publish(&place, b"76_token").unwrap_err().to_string();
+        assert!(
+            error.contains("no space left on device; free some space"),
+            "{error}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), CONTENT);
+        assert_eq!(names(Path::new(mount.path())), ["filler", "token"]);
+        assert!(!place.is_intact());
+        fs::remove_file(Path::new(mount.path()).join("filler")).unwrap();
+        publish(&place, b"76_token").unwrap();
+        assert!(place.is_intact());
+    }
+
+    #[test]
+    fn a_read_only_file_system_says_so() {
+        let mount = Mount::new("mode=755");
+        let path = Path::new(mount.path()).join("token");
+        let place = place(&path, FILE, access(0o600));
+        publish(&place, CONTENT).unwrap();
+        run("mount", &["-o", "remount,ro", mount.path()]);
+        assert_eq!(publish(&place, CONTENT).unwrap(), Published::Unchanged);
+        let error = publish(&place, b"76_token").unwrap_err().to_string();
+        assert!(error.contains("read-only file system"), "{error}");
+        assert!(
+            error.ends_with(&format!("ReadWritePaths={}", mount.path())),
+            "{error}"
+        );
+        assert!(remove(&place).is_err());
+        assert!(!place.is_intact());
+    }
+
+    #[test]
+    fn missing_directories_are_made_below_the_runtime_directory_only() {
+        let directory = directory();
+        let runtime_dir: std::sync::Arc<Path> = directory.path().join("run").into();
+        let account = |path: &Path| super::super::testing::account(&[(path, FILE, access(0o644))]);
+        let below = runtime_dir.join("apps/shop/token");
+        let place = Place::new(account(&below), 0, runtime_dir.clone());
+        publish(&place, CONTENT).unwrap();
+        assert!(read_as(STRANGER, STRANGER, &below));
+        for made in [
+            &*runtime_dir,
+            &runtime_dir.join("apps"),
+            &runtime_dir.join("apps/shop"),
+        ] {
+            assert_eq!(made.metadata().unwrap().mode() & 0o7777, 0o755);
+        }
+        fs::remove_dir_all(&runtime_dir).unwrap();
+        assert!(!place.is_intact());
+        publish(&place, CONTENT).unwrap();
+
+        let beside = directory.path().join("other/token");
+        let place = Place::new(account(&beside), 0, runtime_dir);
+        let error = publish(&place, CONTENT).unwrap_err().to_string();
+        let parent = directory.path().join("other");
+        assert!(
+            error.ends_with(&format!("make the directory `{}`", parent.display())),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_longest_name_has_room_for_its_temporary() {
+        let directory = directory();
+        let path = directory.path().join("n".repeat(255));
+        publish(&place(&path, FILE, access(0o600)), CONTENT).unwrap();
+        assert_eq!(fs::read(path).unwrap(), CONTENT);
+    }
+
+    #[test]
+    fn only_our_own_leftovers_go() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        let ours = place(&path, FILE, access(0o600));
+        let other = place(&directory.path().join("other"), FILE, access(0o600));
+        let abandoned = |place: &Place| {
+            let (_, temporary) = place
+                .directory()
+                .unwrap()
+                .temporary(|directory, name| {
+                    openat(
+                        directory,
+                        name,
+                        OFlags::CREATE | OFlags::WRONLY,
+                        Mode::empty(),
+                    )
+                })
+                .unwrap();
+            std::mem::forget(temporary);
+        };
+        abandoned(&ours);
+        abandoned(&other);
+        fs::write(directory.path().join(".wxtokend-notes"), b"").unwrap();
+        assert_eq!(names(directory.path()).len(), 3);
+        remove_leftovers([ours.output()]);
+        let names = names(directory.path());
+        assert_eq!(names.len(), 2, "{names:?}");
+        remove_leftovers([other.output()]);
+        assert_eq!(self::names(directory.path()), [".wxtokend-notes"]);
+    }
+
+    #[test]
+    fn a_socket_left_in_its_place_is_replaced() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        std::os::unix::net::UnixListener::bind(&path).unwrap();
+        publish(&place(&path, FILE, access(0o600)), CONTENT).unwrap();
+        assert_eq!(fs::read(path).unwrap(), CONTENT);
+    }
+}

@@ -1,0 +1,131 @@
+//! What the tests of this floor share: places in temporary directories, values, and other users.
+
+use super::place::Place;
+use crate::account::{
+    Access, Account, AccountName, Format, Method, OnExpiry, Output, OutputKind, Principal,
+    SecretSource,
+};
+use crate::clock;
+use crate::format::{Rendered, render};
+use crate::value::{Grant, Value, ValueName};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output as Finished};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+pub(super) const FILE: OutputKind = OutputKind::File(OnExpiry::Remove);
+
+/// A user that is not us and has no name.
+pub(super) const STRANGER: u32 = 54321;
+
+/// A directory that everybody may search.
+pub(super) fn directory() -> TempDir {
+    assert!(rustix::process::geteuid().is_root(), "run these as root");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+pub(super) fn access(mode: u32) -> Access {
+    Access {
+        mode,
+        owner: None,
+        group: None,
+        readers: [].into(),
+    }
+}
+
+pub(super) fn user(uid: u32) -> Principal {
+    Principal::User("user".into(), uid)
+}
+
+pub(super) fn group(gid: u32) -> Principal {
+    Principal::Group("group".into(), gid)
+}
+
+pub(super) fn account(outputs: &[(&Path, OutputKind, Access)]) -> Arc<Account> {
+    let output = |(path, kind, access): &(&Path, OutputKind, Access)| Output {
+        kind: *kind,
+        path: (*path).into(),
+        value: ValueName::AccessToken,
+        format: Format::Raw,
+        access: access.clone(),
+    };
+    Arc::new(Account {
+        name: AccountName::parse("shop").unwrap(),
+        id: "wx0123456789abcdef".into(),
+        agentid: None,
+        method: Method::Stable,
+        secret: SecretSource::File("/secret".into()),
+        readers: [].into(),
+        tickets: [].into(),
+        poll_every: Duration::ZERO,
+        refresh_at: 0.5,
+        verify_every: Duration::ZERO,
+        daily_budget: 1,
+        force_on_dead: false,
+        outputs: outputs.iter().map(output).collect(),
+    })
+}
+
+/// A place whose runtime directory is the one that it is in.
+pub(super) fn place(path: &Path, kind: OutputKind, access: Access) -> Arc<Place> {
+    let runtime_dir = path.parent().unwrap().into();
+    let account = account(&[(path, kind, access)]);
+    Arc::new(Place::new(account, 0, runtime_dir))
+}
+
+pub(super) fn rendered(value: &str, lasts: Duration) -> Rendered {
+    let account = account(&[(Path::new("/x"), FILE, access(0o600))]);
+    let now = clock::now();
+    let grant = Grant {
+        value: Value::parse(value).unwrap(),
+        obtained: now.at,
+        expires: now.at + lasts,
+    };
+    let grants = [(ValueName::AccessToken, grant)];
+    render(&account, &account.outputs[0], &grants, &now)
+        .unwrap()
+        .unwrap()
+}
+
+/// Runs a command as another user, who is in no group but its own.
+pub(super) fn run_as(uid: u32, gid: u32, program: &str, arguments: &[&str]) -> Finished {
+    Command::new(program)
+        .args(arguments)
+        .uid(uid)
+        .gid(gid)
+        .output()
+        .unwrap()
+}
+
+/// What the command prints; it has to succeed.
+pub(super) fn run(program: &str, arguments: &[&str]) -> String {
+    let finished = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        finished.status.success(),
+        "{program} {arguments:?}: {finished:?}"
+    );
+    String::from_utf8(finished.stdout).unwrap()
+}
+
+/// Runs the test of that name again, as an unprivileged user. False when we are that user.
+pub(super) fn again_unprivileged(test: &str) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let binary = std::env::current_exe().unwrap();
+    let finished = run_as(
+        STRANGER,
+        STRANGER,
+        binary.to_str().unwrap(),
+        &["--exact", test],
+    );
+    let printed = String::from_utf8_lossy(&finished.stdout);
+    assert!(printed.contains("1 passed"), "{printed}");
+    true
+}
