@@ -1,0 +1,193 @@
+//! Accounts: added, mistyped, their secrets, their apps.
+
+use crate::machine::Machine;
+use crate::packages::Packages;
+use crate::platform::{is_alive, order, token_calls};
+
+const SHOP: &str = r#"
+[accounts.shop]
+appid       = "wx0123456789abcdef"
+secret_file = "/etc/wxtokend/secrets/shop"
+readers     = ["www-data"]
+poll_every  = "10s"
+
+[[accounts.shop.file]]
+path = "/run/wxtokend/shop.json"
+
+[[accounts.shop.socket]]
+path   = "/run/wxtokend/shop.sock"
+format = "raw"
+"#;
+
+/// The appid of the account `shop`.
+pub const APPID: &str = "wx0123456789abcdef";
+
+/// Its AppSecret.
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Its token, as an administrator gets it.
+pub fn token(machine: &Machine) -> String {
+    machine.sh("wxtokend get shop")
+}
+
+/// An account is added by a reload.
+pub fn reload(machine: &mut Machine, _packages: &Packages) {
+    order(
+        machine,
+        "PUT",
+        "accounts",
+        &format!(r#"{{"appid":"{APPID}","secret":"{SECRET}"}}"#),
+    );
+    machine.write("/etc/wxtokend/secrets/shop", SECRET, 0o640);
+    machine.sh("chown root:wxtokend /etc/wxtokend/secrets/shop");
+    machine.write("/etc/wxtokend/accounts.d/shop.toml", SHOP, 0o644);
+    let (pid, cursor) = (machine.property("MainPID"), machine.cursor());
+    machine.sh("systemctl reload wxtokend");
+    machine.until("wxtokend status shop");
+    assert_eq!(machine.property("MainPID"), pid);
+    assert!(
+        machine
+            .property("StatusText")
+            .starts_with("1/1 accounts fresh")
+    );
+    assert!(is_alive(machine, &token(machine)));
+    let journal = machine.sh(&format!(
+        "journalctl -u wxtokend --after-cursor='{cursor}' WXTOKEND_EVENT=config_reloaded -o cat"
+    ));
+    assert_eq!(journal.lines().count(), 1, "{journal}");
+    assert!(journal.contains("shop"), "{journal}");
+}
+
+/// A bad file is rejected, and the old one runs on.
+pub fn bad_reload(machine: &mut Machine, _packages: &Packages) {
+    let (pid, cursor, before) = (
+        machine.property("MainPID"),
+        machine.cursor(),
+        token(machine),
+    );
+    machine.write(
+        "/etc/wxtokend/accounts.d/typo.toml",
+        "[accounts.typo]\nappid = \"wx0123456789abcdee\"\nsecret_fil = \"/etc/wxtokend/secrets/typo\"\n",
+        0o644,
+    );
+    let failed = machine.try_sh("systemctl reload wxtokend");
+    assert_eq!(failed.code, Some(1), "{}", failed.text);
+    let fault = "/etc/wxtokend/accounts.d/typo.toml:3:1: ";
+    // Said by the daemon, by the reload that failed, and in the status.
+    let journal = machine.journal(Some(&cursor));
+    assert!(journal.contains(fault), "{journal}");
+    assert!(journal.contains("secret_file"), "{journal}");
+    let explained = machine.sh(&format!(
+        "journalctl -x -u wxtokend --after-cursor='{cursor}'"
+    ));
+    assert!(
+        explained.contains("wxtokend rejected its new configuration"),
+        "{explained}"
+    );
+    let status = machine.sh("systemctl status --no-pager --full wxtokend");
+    assert!(status.contains(fault), "{status}");
+    let check = machine.try_sh("wxtokend check");
+    assert_eq!(check.code, Some(78));
+    assert!(check.text.contains(fault), "{}", check.text);
+
+    assert_eq!(machine.sh("systemctl is-active wxtokend"), "active");
+    assert_eq!((machine.property("MainPID"), token(machine)), (pid, before));
+    machine.sh("rm /etc/wxtokend/accounts.d/typo.toml; systemctl reload wxtokend");
+    assert!(
+        machine
+            .property("StatusText")
+            .starts_with("1/1 accounts fresh")
+    );
+}
+
+/// Secrets come as credentials.
+pub fn credentials(machine: &mut Machine, _packages: &Packages) {
+    machine.write("/root/secrets/plain", SECRET, 0o600);
+    machine.sh(&format!(
+        "mkdir -p /etc/credstore.encrypted; \
+         printf %s {SECRET} | systemd-creds encrypt --with-key=host --name=sealed - /etc/credstore.encrypted/sealed"
+    ));
+    machine.write(
+        "/etc/systemd/system/wxtokend.service.d/credentials.conf",
+        "[Service]\nLoadCredential=plain:/root/secrets/plain\n\
+         LoadCredentialEncrypted=sealed:/etc/credstore.encrypted/sealed\n",
+        0o644,
+    );
+    for (name, appid) in [
+        ("plain", "wx00000000000000a1"),
+        ("sealed", "wx00000000000000a2"),
+    ] {
+        order(
+            machine,
+            "PUT",
+            "accounts",
+            &format!(r#"{{"appid":"{appid}","secret":"{SECRET}"}}"#),
+        );
+        machine.write(
+            &format!("/etc/wxtokend/accounts.d/{name}.toml"),
+            format!("[accounts.{name}]\nappid = \"{appid}\"\nsecret_credential = \"{name}\"\n"),
+            0o644,
+        );
+    }
+    machine.sh("systemctl daemon-reload; systemctl restart wxtokend");
+    machine.until("wxtokend status");
+    for name in ["plain", "sealed"] {
+        assert!(is_alive(
+            machine,
+            &machine.sh(&format!("wxtokend get {name}"))
+        ));
+        machine.sh(&format!("rm /etc/wxtokend/accounts.d/{name}.toml"));
+    }
+    machine.sh(
+        "rm -r /etc/systemd/system/wxtokend.service.d; systemctl daemon-reload; systemctl restart wxtokend",
+    );
+}
+
+/// Apps read as other users and as services.
+pub fn apps(machine: &mut Machine, _packages: &Packages) {
+    let current = token(machine);
+    for read in [
+        r#"php -r "echo json_decode(file_get_contents(\"/run/wxtokend/shop.json\"))->access_token;""#,
+        r#"php -r "echo stream_get_contents(stream_socket_client(\"unix:///run/wxtokend/shop.sock\"));""#,
+        "wxtokend get shop",
+    ] {
+        assert_eq!(machine.sh_as("www-data", read), current, "{read}");
+        let stranger = machine.try_sh(&format!("runuser -u nobody -- {read}"));
+        assert!(!stranger.text.contains(&current), "{read} as nobody");
+    }
+    assert_eq!(
+        machine
+            .try_sh("runuser -u nobody -- wxtokend get shop")
+            .code,
+        Some(66)
+    );
+    assert_eq!(
+        machine.try_sh("runuser -u nobody -- wxtokend reload").code,
+        Some(77)
+    );
+
+    // A service of a user that exists only while it runs, which systemd hands the token.
+    let example = include_str!("../../packaging/systemd/examples/app.service");
+    let command = "ExecStart=/usr/local/bin/count-followers --token-file=%d/shop-token\n";
+    assert!(example.contains(command));
+    machine.write(
+        "/etc/systemd/system/app.service",
+        example.replace(
+            command,
+            "StateDirectory=app\nExecStart=/bin/sh -c 'id -un >%S/app/user; cp %d/shop-token %S/app/token'\n",
+        ),
+        0o644,
+    );
+    machine.sh("systemctl daemon-reload; systemctl start app");
+    assert_eq!(machine.sh("cat /var/lib/private/app/token"), current);
+    assert_eq!(machine.sh("cat /var/lib/private/app/user"), "app");
+
+    // A service with a /tmp of its own reads what the daemon, with one of its own too, has published.
+    let text = machine.sh(
+        "systemd-run --quiet --pipe --wait --uid=www-data -p PrivateTmp=yes -p ProtectSystem=strict \
+         cat /run/wxtokend/shop.json",
+    );
+    assert!(text.contains(&current));
+    // Reading made nobody call the platform more than the daemon does by itself: every 10 s.
+    assert!(token_calls(machine, APPID) < 60);
+}

@@ -1,0 +1,379 @@
+//! A Debian machine: a tree made once, a throw-away layer over it, booted by systemd-nspawn and entered with nsenter.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// What the trees hold besides a minimal Debian: what wxtokend depends on, and what administrators and apps use.
+const PACKAGES: &str =
+    "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,libcap2-bin,php-cli,procps";
+
+/// A release of Debian.
+#[derive(Clone, Copy)]
+pub enum Release {
+    /// 12, with systemd 252.
+    Bookworm,
+    /// 13, with systemd 257.
+    Trixie,
+}
+
+impl Release {
+    /// Those that are supported.
+    pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "debian 12",
+            Self::Trixie => "debian 13",
+        }
+    }
+
+    fn codename(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    /// A tree of the release, from the cache or newly made.
+    fn tree(self) -> PathBuf {
+        let cache = Path::new("/var/cache/wxtokend-tests");
+        let tree = cache.join(self.codename());
+        let recipe = tree.join("recipe");
+        if fs::read_to_string(&recipe).is_ok_and(|packages| packages == PACKAGES) {
+            return tree;
+        }
+        println!("{}: making a tree with debootstrap, once", self.name());
+        let new = cache.join(format!("{}.new", self.codename()));
+        for leftover in [&new, &tree] {
+            if leftover.exists() {
+                fs::remove_dir_all(leftover).expect("an old tree goes");
+            }
+        }
+        fs::create_dir_all(cache).expect("the cache can be made");
+        must(
+            Command::new("debootstrap")
+                .args([
+                    "--variant=minbase",
+                    &format!("--include={PACKAGES}"),
+                    self.codename(),
+                ])
+                .arg(&new),
+        );
+        must(Command::new("chroot").arg(&new).args(["apt-get", "clean"]));
+        fs::write(new.join("recipe"), PACKAGES).expect("the recipe is noted");
+        fs::rename(&new, &tree).expect("the tree is put in place");
+        tree
+    }
+}
+
+/// A booted machine. Dropping it ends it and forgets what changed on it.
+pub struct Machine {
+    release: Release,
+    scratch: TempDir,
+    /// Its network, which has a loopback device and nothing else, and outlives a reboot.
+    network: Network,
+    cgroup: Cgroup,
+    nspawn: Option<Child>,
+    leader: u32,
+}
+
+/// How a command ended on a machine.
+pub struct Ran {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// What it printed, standard error after standard output.
+    pub text: String,
+}
+
+impl Machine {
+    /// Boots a fresh machine that can reach nothing but itself.
+    pub fn boot(release: Release) -> Self {
+        let scratch = TempDir::with_prefix("wxtokend-test.").expect("a scratch directory");
+        for directory in ["upper", "work", "root"] {
+            fs::create_dir(scratch.path().join(directory)).expect("a layer");
+        }
+        must(
+            Command::new("mount")
+                .args(["-t", "overlay", "overlay", "-o"])
+                .arg(format!(
+                    "lowerdir={},upperdir={1}/upper,workdir={1}/work",
+                    release.tree().display(),
+                    scratch.path().display(),
+                ))
+                .arg(scratch.path().join("root")),
+        );
+        // The journal is to outlive a reboot.
+        fs::create_dir_all(scratch.path().join("root/var/log/journal")).expect("a journal");
+        let mut machine = Self {
+            release,
+            network: Network::new(&format!("wxtokend-{}", release.codename())),
+            cgroup: Cgroup::new(&format!("wxtokend-{}", release.codename())),
+            scratch,
+            nspawn: None,
+            leader: 0,
+        };
+        machine.start();
+        machine
+    }
+
+    /// Which Debian it is.
+    pub fn release(&self) -> Release {
+        self.release
+    }
+
+    fn start(&mut self) {
+        let console = File::create(self.scratch.path().join("console")).expect("a console");
+        let nspawn = Command::new("sh")
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .args([
+                "-euc",
+                "echo $$ >\"$1\"; shift; exec systemd-nspawn \"$@\"",
+                "sh",
+            ])
+            .arg(self.cgroup.0.join("cgroup.procs"))
+            .args([
+                "--boot",
+                "--register=no",
+                "--keep-unit",
+                "--console=pipe",
+                "--quiet",
+            ])
+            .args(["--machine", self.release.codename()])
+            .arg(format!(
+                "--network-namespace-path={}",
+                self.network.path().display()
+            ))
+            .arg("-D")
+            .arg(self.scratch.path().join("root"))
+            .stdin(Stdio::null())
+            .stdout(console.try_clone().expect("a console"))
+            .stderr(console)
+            .spawn()
+            .expect("systemd-nspawn is there (Debian: systemd-container)");
+        let children = format!("/proc/{0}/task/{0}/children", nspawn.id());
+        self.nspawn = Some(nspawn);
+        self.leader = eventually("systemd-nspawn starts an init", || {
+            fs::read_to_string(&children).ok()?.trim().parse().ok()
+        });
+        eventually("the machine is up", || {
+            matches!(
+                self.try_sh("systemctl is-system-running").text.trim(),
+                "running" | "degraded"
+            )
+            .then_some(())
+        });
+    }
+
+    /// Shuts it down in good order and boots it again.
+    pub fn reboot(&mut self) {
+        // Whether the answer still arrives is a matter of luck.
+        self.try_sh("systemctl poweroff");
+        self.nspawn
+            .as_mut()
+            .expect("it runs")
+            .wait()
+            .expect("it ends");
+        self.start();
+    }
+
+    /// Runs a shell script as root and says how it ended.
+    pub fn try_sh(&self, script: &str) -> Ran {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = Command::new("nsenter")
+            .args(["--all", "--target", &self.leader.to_string()])
+            .args([
+                "env",
+                "-i",
+                "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL=C.UTF-8",
+                "HOME=/root",
+            ])
+            .args([
+                "DEBIAN_FRONTEND=noninteractive",
+                "SYSTEMD_PAGER=",
+                "sh",
+                "-euc",
+                script,
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .expect("nsenter runs");
+        let text = [stdout, stderr].concat();
+        Ran {
+            code: status.code(),
+            text: String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+
+    /// Runs a shell script as root, which must succeed, and returns what it printed without the last newline.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        let Ran { code, text } = self.try_sh(script);
+        assert_eq!(code, Some(0), "{script}\n{text}");
+        text.trim_end().to_owned()
+    }
+
+    /// Runs a shell script as another user, which must succeed.
+    #[track_caller]
+    pub fn sh_as(&self, user: &str, script: &str) -> String {
+        self.sh(&format!("runuser -u {user} -- sh -euc '{script}'"))
+    }
+
+    /// Waits until a shell script succeeds.
+    #[track_caller]
+    pub fn until(&self, script: &str) -> String {
+        eventually(script, || {
+            let ran = self.try_sh(script);
+            (ran.code == Some(0)).then(|| ran.text.trim_end().to_owned())
+        })
+    }
+
+    /// What `systemctl show` says of a property of the service.
+    pub fn property(&self, name: &str) -> String {
+        self.sh(&format!(
+            "systemctl show wxtokend --property={name} --value"
+        ))
+    }
+
+    /// The journal of the service since a cursor (none: from the beginning), a message a line.
+    pub fn journal(&self, cursor: Option<&str>) -> String {
+        let since = cursor.map_or(String::new(), |cursor| format!("--after-cursor='{cursor}'"));
+        self.sh(&format!("journalctl -u wxtokend -o cat {since}"))
+    }
+
+    /// Where the journal is now.
+    pub fn cursor(&self) -> String {
+        let text = self.sh("journalctl -n 0 --show-cursor");
+        text.rsplit("cursor: ")
+            .next()
+            .expect("a cursor")
+            .trim()
+            .to_owned()
+    }
+
+    /// Writes a file on the machine, owner root.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) {
+        let path = PathBuf::from(format!("/proc/{}/root{path}", self.leader));
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(&path, content).expect("a file");
+        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("a mode");
+    }
+
+    /// Its network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// What somebody would look at after a failure.
+    pub fn post_mortem(&self) -> String {
+        let script = "systemctl status --no-pager -l wxtokend || :; \
+                      journalctl --no-pager -n 80 -o short-precise";
+        self.try_sh(script).text
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(nspawn) = &mut self.nspawn {
+            // Its init takes everything else with it. Errors mean that it is gone already.
+            let _ = nspawn.kill();
+            let _ = nspawn.wait();
+        }
+        let root = self.scratch.path().join("root");
+        let _ = Command::new("umount").arg("--lazy").arg(root).status();
+    }
+}
+
+/// A network namespace with a name.
+pub struct Network(String);
+
+impl Network {
+    fn new(name: &str) -> Self {
+        // One that a killed run left behind.
+        let _ = Command::new("ip").args(["netns", "delete", name]).output();
+        must(Command::new("ip").args(["netns", "add", name]));
+        must(Command::new("ip").args(["-n", name, "link", "set", "lo", "up"]));
+        Self(name.to_owned())
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.0)
+    }
+
+    /// A command of this host in this network.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).arg(program);
+        command
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.0])
+            .output();
+    }
+}
+
+/// A control group: without one of its own, the inits of two machines would take each other's for theirs.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let unified = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|fields| fields[2] == "cgroup2")
+            .expect("cgroup2 is mounted");
+        let path = Path::new(unified[1]).join(name);
+        fs::create_dir_all(&path).expect("a control group");
+        Self(path)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // The innermost first. Some may still hold a process that is about to end: they are used again by the next run.
+        let _ = Command::new("find")
+            .arg(&self.0)
+            .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
+            .output();
+    }
+}
+
+/// Polls until there is an answer; a minute without one is a failure.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited a minute: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Runs a command on this host, which must succeed.
+#[track_caller]
+pub fn must(command: &mut Command) {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+}
