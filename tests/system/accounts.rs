@@ -20,18 +20,18 @@ format = "raw"
 "#;
 
 /// The appid of the account `shop`.
-pub const APPID: &str = "wx0123456789abcdef";
+pub(crate) const APPID: &str = "wx0123456789abcdef";
 
 /// Its AppSecret.
-pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// Its token, as an administrator gets it.
-pub fn token(machine: &Machine) -> String {
+pub(crate) fn token(machine: &Machine) -> String {
     machine.sh("wxtokend get shop")
 }
 
 /// An account is added by a reload.
-pub fn reload(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn reload(machine: &mut Machine, _packages: &Packages) {
     order(
         machine,
         "PUT",
@@ -59,7 +59,7 @@ pub fn reload(machine: &mut Machine, _packages: &Packages) {
 }
 
 /// A bad file is rejected, and the old one runs on.
-pub fn bad_reload(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn bad_reload(machine: &mut Machine, _packages: &Packages) {
     let (pid, cursor, before) = (
         machine.property("MainPID"),
         machine.cursor(),
@@ -101,7 +101,7 @@ pub fn bad_reload(machine: &mut Machine, _packages: &Packages) {
 }
 
 /// Secrets come as credentials.
-pub fn credentials(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn credentials(machine: &mut Machine, _packages: &Packages) {
     machine.write("/root/secrets/plain", SECRET, 0o600);
     machine.sh(&format!(
         "mkdir -p /etc/credstore.encrypted; \
@@ -144,7 +144,7 @@ pub fn credentials(machine: &mut Machine, _packages: &Packages) {
 }
 
 /// Apps read as other users and as services.
-pub fn apps(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
     let current = token(machine);
     for read in [
         r#"php -r "echo json_decode(file_get_contents(\"/run/wxtokend/shop.json\"))->access_token;""#,

@@ -3,10 +3,10 @@
 use crate::accounts::{APPID, token};
 use crate::machine::Machine;
 use crate::packages::Packages;
-use crate::platform::{Platform, is_alive, order, token_calls};
+use crate::platform::{is_alive, order, token_calls};
 
 /// An app that starts after it finds its token at boot.
-pub fn order_of_start(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn order_of_start(machine: &mut Machine, _packages: &Packages) {
     machine
         .sh("printf '[Install]\\nWantedBy=multi-user.target\\n' >>/etc/systemd/system/app.service");
     machine.sh("rm /var/lib/private/app/token; systemctl enable app");
@@ -21,7 +21,7 @@ pub fn order_of_start(machine: &mut Machine, _packages: &Packages) {
 }
 
 /// The platform is away at boot.
-pub fn platform_away(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn platform_away(machine: &mut Machine, _packages: &Packages) {
     order(machine, "PUT", "fault", r#"{"effect":{"status":503}}"#);
     // A token that was stored is published all the same.
     let before = token(machine);

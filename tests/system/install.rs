@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// Installs a package as an administrator does.
-pub fn apt_install(machine: &Machine, package: &Path) -> String {
+pub(crate) fn apt_install(machine: &Machine, package: &Path) -> String {
     machine.write(
         "/root/wxtokend.deb",
         fs::read(package).expect("the package"),
@@ -17,7 +17,7 @@ pub fn apt_install(machine: &Machine, package: &Path) -> String {
 }
 
 /// The package before is installed and runs with no accounts.
-pub fn install(machine: &mut Machine, packages: &Packages) {
+pub(crate) fn install(machine: &mut Machine, packages: &Packages) {
     machine.write("/root/before", "", 0o600);
     apt_install(machine, &packages.before);
     assert_eq!(
@@ -63,7 +63,7 @@ pub fn install(machine: &mut Machine, packages: &Packages) {
 }
 
 /// The unit is sound and exposes little.
-pub fn unit(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn unit(machine: &mut Machine, _packages: &Packages) {
     assert_eq!(machine.sh("systemd-analyze verify wxtokend.service"), "");
     machine.sh("systemd-analyze security --threshold=13 wxtokend.service");
     let text = machine.sh("systemd-analyze security wxtokend.service");

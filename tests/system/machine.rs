@@ -14,7 +14,7 @@ const PACKAGES: &str =
 
 /// A release of Debian.
 #[derive(Clone, Copy)]
-pub enum Release {
+pub(crate) enum Release {
     /// 12, with systemd 252.
     Bookworm,
     /// 13, with systemd 257.
@@ -23,10 +23,10 @@ pub enum Release {
 
 impl Release {
     /// Those that are supported.
-    pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+    pub(crate) const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
 
     /// For people.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bookworm => "debian 12",
             Self::Trixie => "debian 13",
@@ -73,7 +73,7 @@ impl Release {
 }
 
 /// A booted machine. Dropping it ends it and forgets what changed on it.
-pub struct Machine {
+pub(crate) struct Machine {
     release: Release,
     scratch: TempDir,
     /// Its network, which has a loopback device and nothing else, and outlives a reboot.
@@ -84,16 +84,16 @@ pub struct Machine {
 }
 
 /// How a command ended on a machine.
-pub struct Ran {
+pub(crate) struct Ran {
     /// Its exit status.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// What it printed, standard error after standard output.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Machine {
     /// Boots a fresh machine that can reach nothing but itself.
-    pub fn boot(release: Release) -> Self {
+    pub(crate) fn boot(release: Release) -> Self {
         let scratch = TempDir::with_prefix("wxtokend-test.").expect("a scratch directory");
         for directory in ["upper", "work", "root"] {
             fs::create_dir(scratch.path().join(directory)).expect("a layer");
@@ -120,11 +120,6 @@ impl Machine {
         };
         machine.start();
         machine
-    }
-
-    /// Which Debian it is.
-    pub fn release(&self) -> Release {
-        self.release
     }
 
     fn start(&mut self) {
@@ -171,7 +166,7 @@ impl Machine {
     }
 
     /// Shuts it down in good order and boots it again.
-    pub fn reboot(&mut self) {
+    pub(crate) fn reboot(&mut self) {
         // Whether the answer still arrives is a matter of luck.
         self.try_sh("systemctl poweroff");
         self.nspawn
@@ -183,7 +178,7 @@ impl Machine {
     }
 
     /// Runs a shell script as root and says how it ended.
-    pub fn try_sh(&self, script: &str) -> Ran {
+    pub(crate) fn try_sh(&self, script: &str) -> Ran {
         let Output {
             status,
             stdout,
@@ -216,7 +211,7 @@ impl Machine {
 
     /// Runs a shell script as root, which must succeed, and returns what it printed without the last newline.
     #[track_caller]
-    pub fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         let Ran { code, text } = self.try_sh(script);
         assert_eq!(code, Some(0), "{script}\n{text}");
         text.trim_end().to_owned()
@@ -224,13 +219,13 @@ impl Machine {
 
     /// Runs a shell script as another user, which must succeed.
     #[track_caller]
-    pub fn sh_as(&self, user: &str, script: &str) -> String {
+    pub(crate) fn sh_as(&self, user: &str, script: &str) -> String {
         self.sh(&format!("runuser -u {user} -- sh -euc '{script}'"))
     }
 
     /// Waits until a shell script succeeds.
     #[track_caller]
-    pub fn until(&self, script: &str) -> String {
+    pub(crate) fn until(&self, script: &str) -> String {
         eventually(script, || {
             let ran = self.try_sh(script);
             (ran.code == Some(0)).then(|| ran.text.trim_end().to_owned())
@@ -238,20 +233,20 @@ impl Machine {
     }
 
     /// What `systemctl show` says of a property of the service.
-    pub fn property(&self, name: &str) -> String {
+    pub(crate) fn property(&self, name: &str) -> String {
         self.sh(&format!(
             "systemctl show wxtokend --property={name} --value"
         ))
     }
 
     /// The journal of the service since a cursor (none: from the beginning), a message a line.
-    pub fn journal(&self, cursor: Option<&str>) -> String {
+    pub(crate) fn journal(&self, cursor: Option<&str>) -> String {
         let since = cursor.map_or(String::new(), |cursor| format!("--after-cursor='{cursor}'"));
         self.sh(&format!("journalctl -u wxtokend -o cat {since}"))
     }
 
     /// Where the journal is now.
-    pub fn cursor(&self) -> String {
+    pub(crate) fn cursor(&self) -> String {
         let text = self.sh("journalctl -n 0 --show-cursor");
         text.rsplit("cursor: ")
             .next()
@@ -261,7 +256,7 @@ impl Machine {
     }
 
     /// Writes a file on the machine, owner root.
-    pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) {
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) {
         let path = PathBuf::from(format!("/proc/{}/root{path}", self.leader));
         fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
         fs::write(&path, content).expect("a file");
@@ -269,12 +264,12 @@ impl Machine {
     }
 
     /// Its network.
-    pub fn network(&self) -> &Network {
+    pub(crate) fn network(&self) -> &Network {
         &self.network
     }
 
     /// What somebody would look at after a failure.
-    pub fn post_mortem(&self) -> String {
+    pub(crate) fn post_mortem(&self) -> String {
         let script = "systemctl status --no-pager -l wxtokend || :; \
                       journalctl --no-pager -n 80 -o short-precise";
         self.try_sh(script).text
@@ -294,7 +289,7 @@ impl Drop for Machine {
 }
 
 /// A network namespace with a name.
-pub struct Network(String);
+pub(crate) struct Network(String);
 
 impl Network {
     fn new(name: &str) -> Self {
@@ -310,7 +305,7 @@ impl Network {
     }
 
     /// A command of this host in this network.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0]).arg(program);
         command
@@ -354,7 +349,7 @@ impl Drop for Cgroup {
 
 /// Polls until there is an answer; a minute without one is a failure.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(answer) = answer() {
@@ -367,7 +362,7 @@ pub fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
 
 /// Runs a command on this host, which must succeed.
 #[track_caller]
-pub fn must(command: &mut Command) {
+pub(crate) fn must(command: &mut Command) {
     let output = command.output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(

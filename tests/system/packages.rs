@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is installed on the machines.
-pub struct Packages {
+pub(crate) struct Packages {
     /// The .deb of this version.
-    pub current: PathBuf,
+    pub(crate) current: PathBuf,
     /// A .deb with a lower version, to upgrade from.
-    pub before: PathBuf,
+    pub(crate) before: PathBuf,
     /// The simulated platform, a program.
-    pub platform: PathBuf,
+    pub(crate) platform: PathBuf,
 }
 
 impl Packages {
     /// Builds everything and has the packages checked by lintian and rpmlint.
-    pub fn build() -> Self {
+    pub(crate) fn build() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = root.join("target");
         let in_root = |program: &str| {

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 /// Where it listens.
-pub const URL: &str = "http://127.0.0.1:8080";
+pub(crate) const URL: &str = "http://127.0.0.1:8080";
 
 /// A simulated platform that runs. Dropping it ends it.
-pub struct Platform(Child);
+pub(crate) struct Platform(Child);
 
 impl Platform {
     /// Starts one that knows no account.
-    pub fn start(machine: &Machine, program: &Path) -> Self {
+    pub(crate) fn start(machine: &Machine, program: &Path) -> Self {
         let child = machine
             .network()
             .command(program)
@@ -37,14 +37,14 @@ impl Drop for Platform {
 }
 
 /// Sends an order to the platform.
-pub fn order(machine: &Machine, method: &str, path: &str, body: &str) -> String {
+pub(crate) fn order(machine: &Machine, method: &str, path: &str, body: &str) -> String {
     machine.sh(&format!(
         "curl -fsS -X {method} --data '{body}' '{URL}/sim/{path}'"
     ))
 }
 
 /// How many token calls an account has made.
-pub fn token_calls(machine: &Machine, appid: &str) -> u64 {
+pub(crate) fn token_calls(machine: &Machine, appid: &str) -> u64 {
     let counts = machine.sh(&format!("curl -fsS {URL}/sim/counts"));
     let counts: serde_json::Value = serde_json::from_str(&counts).expect("JSON");
     counts["accounts"][appid]["stable_token"]
@@ -53,7 +53,7 @@ pub fn token_calls(machine: &Machine, appid: &str) -> u64 {
 }
 
 /// Whether a token works.
-pub fn is_alive(machine: &Machine, token: &str) -> bool {
+pub(crate) fn is_alive(machine: &Machine, token: &str) -> bool {
     let truth = machine.sh(&format!("curl -fsS '{URL}/probe?access_token={token}'"));
     truth.contains("\"alive\":true")
 }

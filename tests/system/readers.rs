@@ -7,7 +7,7 @@ use crate::platform::URL;
 const READERS: usize = 3;
 
 /// Does `what` while apps read from the account `shop`; none of them may notice anything.
-pub fn notice_nothing(machine: &Machine, what: impl FnOnce()) {
+pub(crate) fn notice_nothing(machine: &Machine, what: impl FnOnce()) {
     let directory = "/run/readers";
     machine.sh(&format!("mkdir -p {directory}; rm -f {directory}/*"));
     machine.write(

@@ -7,7 +7,7 @@ use crate::platform::is_alive;
 use crate::readers::notice_nothing;
 
 /// A daemon that hangs is killed and replaced.
-pub fn watchdog(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn watchdog(machine: &mut Machine, _packages: &Packages) {
     let (pid, cursor, before) = (
         machine.property("MainPID"),
         machine.cursor(),
@@ -29,7 +29,7 @@ pub fn watchdog(machine: &mut Machine, _packages: &Packages) {
 }
 
 /// A daemon that is killed comes back.
-pub fn kill(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn kill(machine: &mut Machine, _packages: &Packages) {
     let before = token(machine);
     // A temporary file as one that is killed while it writes would leave it.
     notice_nothing(machine, || {
@@ -47,7 +47,7 @@ pub fn kill(machine: &mut Machine, _packages: &Packages) {
 }
 
 /// Twenty restarts cost no read.
-pub fn twenty(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn twenty(machine: &mut Machine, _packages: &Packages) {
     notice_nothing(machine, || {
         for _ in 0..20 {
             let pid = machine.property("MainPID");

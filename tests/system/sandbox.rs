@@ -4,7 +4,7 @@ use crate::machine::Machine;
 use crate::packages::Packages;
 
 /// The sandbox is real.
-pub fn sandbox(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn sandbox(machine: &mut Machine, _packages: &Packages) {
     machine.write(
         "/usr/local/lib/probe.pl",
         include_str!("guest/probe.pl"),

@@ -6,7 +6,7 @@ use crate::packages::Packages;
 use crate::platform::order;
 
 /// A day with a whitelist failure reads like a story.
-pub fn story(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn story(machine: &mut Machine, _packages: &Packages) {
     let (cursor, before) = (machine.cursor(), token(machine));
     order(
         machine,

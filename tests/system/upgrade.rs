@@ -7,7 +7,7 @@ use crate::packages::Packages;
 use crate::readers::notice_nothing;
 
 /// An upgrade costs no read.
-pub fn upgrade(machine: &mut Machine, packages: &Packages) {
+pub(crate) fn upgrade(machine: &mut Machine, packages: &Packages) {
     let (pid, before) = (machine.property("MainPID"), token(machine));
     let version = "dpkg-query -W -f '${Version}' wxtokend";
     assert_eq!(machine.sh(version), "0.0.9-1");
@@ -29,7 +29,7 @@ pub fn upgrade(machine: &mut Machine, packages: &Packages) {
 }
 
 /// An upgrade over a bad configuration restarts nothing.
-pub fn bad_configuration(machine: &mut Machine, packages: &Packages) {
+pub(crate) fn bad_configuration(machine: &mut Machine, packages: &Packages) {
     let (pid, before) = (machine.property("MainPID"), token(machine));
     machine.write(
         "/etc/wxtokend/accounts.d/typo.toml",
@@ -47,7 +47,7 @@ pub fn bad_configuration(machine: &mut Machine, packages: &Packages) {
 }
 
 /// Purge leaves nothing.
-pub fn purge(machine: &mut Machine, _packages: &Packages) {
+pub(crate) fn purge(machine: &mut Machine, _packages: &Packages) {
     machine.sh("systemctl disable --now app; rm /etc/systemd/system/app.service");
     machine.sh("apt-get remove -y wxtokend");
     assert_eq!(

@@ -5,27 +5,16 @@
 
 #![expect(clippy::print_stdout, reason = "this is its own test runner")]
 
-#[path = "system/accounts.rs"]
 mod accounts;
-#[path = "system/boot.rs"]
 mod boot;
-#[path = "system/install.rs"]
 mod install;
-#[path = "system/machine.rs"]
 mod machine;
-#[path = "system/packages.rs"]
 mod packages;
-#[path = "system/platform.rs"]
 mod platform;
-#[path = "system/readers.rs"]
 mod readers;
-#[path = "system/restart.rs"]
 mod restart;
-#[path = "system/sandbox.rs"]
 mod sandbox;
-#[path = "system/story.rs"]
 mod story;
-#[path = "system/upgrade.rs"]
 mod upgrade;
 
 use machine::{Machine, Release};
@@ -36,8 +25,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
+type Scenario = fn(&mut Machine, &Packages);
+
 /// What is shown on each machine, in this order: each leaves the machine as the next expects it.
-const SCENARIOS: &[(&str, fn(&mut Machine, &Packages))] = &[
+const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "the package before is installed and runs with no accounts",
         install::install,
@@ -83,20 +74,32 @@ fn main() -> ExitCode {
         println!("system tests: SKIPPED, they need root to boot containers");
         return ExitCode::from(u8::from(std::env::var_os("CI").is_some()));
     }
+    // `cargo test --test system -- 13`: only there.
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'));
+    let chosen = |release: &Release| {
+        only.as_ref()
+            .is_none_or(|only| release.name().ends_with(only))
+    };
+    let releases: Vec<_> = Release::ALL.into_iter().filter(chosen).collect();
     let packages = Packages::build();
     let failures: usize = thread::scope(|scope| {
-        Release::ALL
-            .map(|release| {
+        let machines: Vec<_> = releases
+            .iter()
+            .map(|&release| {
                 let packages = &packages;
                 scope.spawn(move || run(release, packages))
             })
-            .map(|machine| machine.join().unwrap_or(1))
+            .collect();
+        let failures = machines
             .into_iter()
-            .sum()
+            .map(|machine| machine.join().unwrap_or(SCENARIOS.len()));
+        failures.sum()
     });
     println!(
         "{} passed, {failures} failed",
-        Release::ALL.len() * SCENARIOS.len() - failures
+        releases.len() * SCENARIOS.len() - failures
     );
     ExitCode::from(u8::from(failures > 0))
 }
