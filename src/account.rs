@@ -82,12 +82,23 @@ pub enum SecretSource {
 }
 
 /// A local user or group that may have an account's values. Displays as configured: `www-data`, `@apps`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// A user and its uid.
     User(Arc<str>, u32),
     /// A group and its gid.
     Group(Arc<str>, u32),
+}
+
+impl Principal {
+    /// Whether both are the same user or the same group, by whatever name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::User(_, one), Self::User(_, other))
+            | (Self::Group(_, one), Self::Group(_, other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Principal {
@@ -145,6 +156,16 @@ pub enum OutputKind {
     File(OnExpiry),
     /// A Unix socket that gives the value to whoever connects.
     Socket,
+}
+
+impl OutputKind {
+    /// The name as configuration and API spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Socket => "socket",
+        }
+    }
 }
 
 /// A place where one value of one account is handed to apps.

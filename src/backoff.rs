@@ -11,6 +11,7 @@ const LONGEST_URGENT: Duration = Duration::from_secs(10);
 const URGENT: Duration = Duration::from_secs(300);
 /// Full jitter may draw zero; this keeps a run of such draws from becoming a loop.
 const SHORTEST: Duration = Duration::from_millis(100);
+const LOCAL: Duration = Duration::from_secs(30);
 const OPERATOR: Duration = Duration::from_secs(300);
 const DAILY_QUOTA: Duration = Duration::from_secs(1800);
 
@@ -38,6 +39,7 @@ pub fn retry_at(
             let midnight = now.next_platform_midnight() + Duration::from_secs_f64(rng.f64() * 30.0);
             (now.at + DAILY_QUOTA).min(midnight)
         }
+        Class::Local => now.at + LOCAL,
         Class::Operator => now.at + OPERATOR,
         Class::TimedBlock(block) => now.at + block,
     }

@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the map and the rules.
 
 pub mod account;
+pub mod api;
 pub mod backoff;
 pub mod budget;
 pub mod cli;
@@ -12,11 +13,15 @@ pub mod event;
 pub mod fault;
 pub mod format;
 pub mod handle;
+pub mod logging;
 pub mod peer;
 pub mod platform;
 pub mod publish;
 pub mod schedule;
 pub mod secret;
+pub mod sim;
+pub mod store;
+pub mod systemd;
 pub mod template;
 pub mod time;
 pub mod value;

@@ -1,5 +1,8 @@
 //! The AppSecret of an account: in memory only as long as it is needed, and never shown.
 
+use crate::fault::reason;
+use std::io::Read;
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// An AppSecret (企业微信: corpsecret). It cannot be displayed, debugged or serialised, and is wiped when dropped.
@@ -43,6 +46,16 @@ impl Secret {
             return Err(SecretError::BadCharacter);
         }
         Ok(Self(Zeroizing::new(text.into())))
+    }
+
+    /// Reads a secret from a file. Blocks.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let mut text = Zeroizing::new(String::new());
+        let cannot = |what: &str| format!("secret file `{}` {what}", path.display());
+        std::fs::File::open(path)
+            .and_then(|file| file.take(4096).read_to_string(&mut text))
+            .map_err(|error| cannot(&format!("cannot be read: {}", reason(&error))))?;
+        Self::parse(&text).map_err(|error| cannot(&format!("is of no use: {error}")))
     }
 
     /// The secret itself, for the one place that sends it to the platform.

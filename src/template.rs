@@ -4,6 +4,7 @@
 //! found by `check` and by a reload. Messages never hold a value. The engine works on copies of the values that are
 //! freed, but not wiped, when the rendering ends.
 
+use crate::fault::reason;
 use crate::value::ValueName;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, fmt::strtime};
@@ -72,7 +73,7 @@ impl Template {
     pub fn load(path: &Path) -> Result<Self, TemplateError> {
         let source = read(path).map_err(|error| TemplateError {
             line: None,
-            message: error.to_string(),
+            message: reason(&error),
         })?;
         let template = Self::compile(path, source)?;
         template.check(&ValueName::ALL)?;

@@ -1,5 +1,7 @@
 //! The shipped templates, byte for byte. What real programs make of them is in `legacy.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wxtokend::template::{Facts, Template};

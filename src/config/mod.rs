@@ -1,5 +1,20 @@
 //! The configuration: one TOML file and its drop-ins, read with every fault at once, into a [`Config`] that is valid.
 
+mod account;
+mod directories;
+mod environment;
+pub mod keys;
+mod load;
+mod names;
+mod output;
+mod sections;
+mod source;
+mod table;
+mod value;
+
+pub use environment::Environment;
+pub use load::{api_socket, load};
+
 use crate::account::{Account, AccountName, Principal};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

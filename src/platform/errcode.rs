@@ -20,6 +20,8 @@ pub enum Class {
     TimedBlock(Duration),
     /// The access token that the call carried is dead.
     DeadToken,
+    /// Something on this host is missing, so no call was made: looked at again soon, since that costs none.
+    Local,
 }
 
 impl Class {
@@ -32,6 +34,7 @@ impl Class {
             Self::Operator => "operator",
             Self::TimedBlock(_) => "timed_block",
             Self::DeadToken => "dead_token",
+            Self::Local => "local",
         }
     }
 }

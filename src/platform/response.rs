@@ -46,6 +46,14 @@ impl Refusal {
         }
     }
 
+    /// Something on this host is missing, so no call was made.
+    pub fn local(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            class: Class::Local,
+            ..Self::transient(message, hint)
+        }
+    }
+
     /// A failure that lasts until somebody acts.
     pub fn operator(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {

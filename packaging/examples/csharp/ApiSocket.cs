@@ -3,10 +3,9 @@ using System.IO;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.RegularExpressions;
-using Mono.Unix;
 
-/// wxtokend's API with a hand-written HTTP request, for runtimes without HTTP over Unix sockets. Modern .NET has it: see
-/// SocketsHttpHandler.ConnectCallback in the guide.
+/// wxtokend's API with a hand-written HTTP request: runs on Mono 6 and on .NET alike. .NET 5 and later can speak HTTP over
+/// a Unix socket by itself: see SocketsHttpHandler.ConnectCallback in the guide.
 static class ApiSocket
 {
     public static string AccessToken(string path, string account)
@@ -25,7 +24,7 @@ static class ApiSocket
         using (Socket socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
         {
             socket.ReceiveTimeout = 15000;
-            socket.Connect(new UnixEndPoint(path));
+            socket.Connect(new UnixDomainSocketEndPoint(path));
             socket.Send(Encoding.ASCII.GetBytes(request + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                 + "Content-Type: application/json\r\nContent-Length: " + body.Length + "\r\n\r\n" + body));
             using (StreamReader reader = new StreamReader(new NetworkStream(socket), Encoding.UTF8))

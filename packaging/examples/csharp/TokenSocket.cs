@@ -4,8 +4,8 @@ using System.Net.Sockets;
 using System.Text;
 using Mono.Unix;
 
-/// The token from wxtokend's token socket (format = "raw"), on Mono with Mono.Posix. On .NET 5 and later, write
-/// `new UnixDomainSocketEndPoint(path)` of System.Net.Sockets instead and drop `using Mono.Unix`.
+/// The token from wxtokend's token socket (format = "raw"), on Mono with Mono.Posix. Mono 6 and .NET have
+/// `new UnixDomainSocketEndPoint(path)` in System.Net.Sockets for it too, without Mono.Posix.
 static class TokenSocket
 {
     public static string AccessToken(string path)

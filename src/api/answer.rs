@@ -1,0 +1,364 @@
+//! The JSON of the API, as the server writes it and the client commands read it. Times are Unix seconds.
+
+use crate::fault::Fault;
+use crate::handle::{self, Changes, OutputState, Snapshot, State};
+use crate::time::Now;
+use crate::value::{Grant, ValueName};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// `GET /v1/accounts`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// The daemon's version.
+    pub version: String,
+    /// How long it has been running.
+    pub uptime_seconds: u64,
+    /// The accounts that the peer may see, by name.
+    pub accounts: Vec<Account>,
+}
+
+/// `GET /v1/accounts/A`: how one account is. Holds no value, only the fingerprints of some.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its local name.
+    pub account: String,
+    /// `wechat` or `wecom`.
+    pub kind: String,
+    /// appid or corpid.
+    pub appid: String,
+    /// `stable`, `classic` or `gettoken`.
+    pub method: String,
+    /// How it is.
+    pub state: State,
+    /// When the access token ends, or ended.
+    pub expire_time: Option<i64>,
+    /// Seconds of life that are left of it; 0 when it has ended.
+    pub expires_in: Option<u64>,
+    /// When the platform is called next.
+    pub next_refresh_time: Option<i64>,
+    /// When a call for the access token last succeeded.
+    pub last_success_time: Option<i64>,
+    /// Calls made in the platform's day.
+    pub calls_today: u32,
+    /// Calls that it may make a day.
+    pub daily_budget: u32,
+    /// The first 8 hex digits of the access token's SHA-256.
+    pub token_fingerprint: Option<String>,
+    /// The tickets that it keeps.
+    pub tickets: Vec<Ticket>,
+    /// Why the last attempt failed, if it did.
+    pub last_error: Option<LastError>,
+    /// Where its values go.
+    pub outputs: Vec<Output>,
+}
+
+/// One ticket of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Which.
+    pub value: ValueName,
+    /// When it ends, or ended.
+    pub expire_time: Option<i64>,
+    /// Seconds of life that are left of it; 0 when it has ended.
+    pub expires_in: Option<u64>,
+    /// The first 8 hex digits of its SHA-256.
+    pub fingerprint: Option<String>,
+}
+
+/// Why the last attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When it failed first in this run of failures.
+    pub time: i64,
+    /// What kind of trouble it is.
+    pub class: String,
+    /// The platform's errcode, if it answered with one.
+    pub errcode: Option<i64>,
+    /// The platform's request id, if it gave one.
+    pub rid: Option<String>,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// One output of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// `file` or `socket`.
+    pub kind: String,
+    /// Where it is.
+    pub path: String,
+    /// Which value.
+    pub value: ValueName,
+    /// `published`, `empty` or `failed`.
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// How a refresh ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The token in question had been replaced already.
+    Superseded,
+    /// The platform says that it still lives.
+    StillValid,
+    /// A new one stands.
+    Refreshed,
+}
+
+/// `POST /v1/accounts/A/refresh`: what a client sends. Not `Debug`: it holds a token.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshRequest {
+    /// The token that failed.
+    pub bad_token: Option<String>,
+    /// What the platform said of it.
+    pub errcode: Option<i64>,
+}
+
+/// A value, for those who may have it: `{"access_token":"…","expire_time":…,"expires_in":…}`.
+pub struct Given<'a> {
+    /// How the refresh ended that was asked for; goes first.
+    pub outcome: Option<Outcome>,
+    /// Which value: its name is the key.
+    pub name: ValueName,
+    /// The value and its life.
+    pub grant: &'a Grant,
+    /// When it is given.
+    pub now: Now,
+}
+
+impl Serialize for Given<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(outcome) = self.outcome {
+            map.serialize_entry("outcome", &outcome)?;
+        }
+        map.serialize_entry(self.name.as_str(), self.grant.value.expose())?;
+        map.serialize_entry("expire_time", &self.now.unix(self.grant.expires))?;
+        map.serialize_entry("expires_in", &expires_in(self.grant, &self.now))?;
+        map.end()
+    }
+}
+
+/// `POST /v1/reload`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// Whether the new configuration is in force.
+    pub reloaded: bool,
+    /// What changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Changes>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Vec<Fault>>,
+}
+
+impl Account {
+    /// How the account of a snapshot is at `now`.
+    pub fn of(snapshot: &Snapshot, now: &Now) -> Self {
+        let account = &snapshot.account;
+        let grant = |name| find(snapshot, name);
+        let token = grant(ValueName::AccessToken);
+        Self {
+            account: account.name.to_string(),
+            kind: account.method.kind().to_owned(),
+            appid: account.id.to_string(),
+            method: account.method.as_str().to_owned(),
+            state: snapshot.state_at(now.at),
+            expire_time: token.map(|token| now.unix(token.expires)),
+            expires_in: token.map(|token| expires_in(token, now)),
+            next_refresh_time: snapshot.next_refresh.map(|at| now.unix(at)),
+            last_success_time: snapshot.last_success.map(|at| now.unix(at)),
+            calls_today: snapshot.calls_today_at(now),
+            daily_budget: account.daily_budget,
+            token_fingerprint: token.map(|token| token.value.fingerprint().to_string()),
+            tickets: account
+                .tickets
+                .iter()
+                .map(|&value| Ticket {
+                    value,
+                    expire_time: grant(value).map(|ticket| now.unix(ticket.expires)),
+                    expires_in: grant(value).map(|ticket| expires_in(ticket, now)),
+                    fingerprint: grant(value).map(|ticket| ticket.value.fingerprint().to_string()),
+                })
+                .collect(),
+            last_error: snapshot
+                .last_error
+                .as_deref()
+                .map(|error| LastError::of(error, now)),
+            outputs: account
+                .outputs
+                .iter()
+                .zip(&snapshot.outputs)
+                .map(|(output, state)| Output::of(output, state))
+                .collect(),
+        }
+    }
+}
+
+impl Account {
+    /// What keeps it from being fresh, in one sentence, if something is known to.
+    pub fn trouble(&self) -> Option<&str> {
+        let error = self.last_error.as_ref().map(|error| error.message.as_str());
+        let mut outputs = self.outputs.iter();
+        error.or_else(|| outputs.find_map(|output| output.error.as_deref()))
+    }
+}
+
+impl LastError {
+    fn of(error: &handle::LastError, now: &Now) -> Self {
+        Self {
+            time: now.unix(error.at),
+            class: error.class.as_str().to_owned(),
+            errcode: error.errcode,
+            rid: error.rid.clone(),
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+        }
+    }
+}
+
+impl Output {
+    fn of(output: &crate::account::Output, state: &OutputState) -> Self {
+        let (state, error) = match state {
+            OutputState::Published => ("published", None),
+            OutputState::Empty => ("empty", None),
+            OutputState::Failed(error) => ("failed", Some(error.to_string())),
+        };
+        Self {
+            kind: output.kind.as_str().to_owned(),
+            path: output.path.display().to_string(),
+            value: output.value,
+            state: state.to_owned(),
+            error,
+        }
+    }
+}
+
+/// The value of that name, even one that has expired.
+fn find(snapshot: &Snapshot, name: ValueName) -> Option<&Grant> {
+    snapshot
+        .grants
+        .iter()
+        .find(|(other, _)| *other == name)
+        .map(|(_, grant)| grant)
+}
+
+fn expires_in(grant: &Grant, now: &Now) -> u64 {
+    now.at.until(grant.expires).as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{self, AccountName, Method, SecretSource};
+    use crate::platform::errcode::Class;
+    use crate::secret::Secret;
+    use crate::time::Moment;
+    use crate::value::Value;
+    use serde_json::json;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const NOW: Now = Now {
+        at: Moment::from_millis(5_000_000),
+        unix_millis: 1_700_000_000_999,
+    };
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            account: Arc::new(account::Account {
+                name: AccountName::parse("corp").unwrap(),
+                id: "ww0123456789abcdef".into(),
+                agentid: Some(1_000_002),
+                method: Method::Wecom,
+                secret: SecretSource::Inline(Secret::parse("SECRET").unwrap()),
+                readers: Arc::new([]),
+                tickets: [ValueName::JsapiTicket].into(),
+                poll_every: Duration::ZERO,
+                refresh_at: 0.5,
+                verify_every: Duration::ZERO,
+                daily_budget: 5000,
+                force_on_dead: false,
+                outputs: Box::default(),
+            }),
+            state: State::Starting,
+            grants: Box::default(),
+            next_refresh: None,
+            last_success: None,
+            calls_today: 7,
+            calls_day: NOW.platform_day(),
+            last_error: None,
+            outputs: Box::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_null() {
+        assert_eq!(
+            serde_json::to_value(Account::of(&snapshot(), &NOW)).unwrap(),
+            json!({
+                "account": "corp", "kind": "wecom", "appid": "ww0123456789abcdef", "method": "gettoken",
+                "state": "starting", "expire_time": null, "expires_in": null, "next_refresh_time": null,
+                "last_success_time": null, "calls_today": 7, "daily_budget": 5000, "token_fingerprint": null,
+                "tickets": [{"value": "jsapi_ticket", "expire_time": null, "expires_in": null, "fingerprint": null}],
+                "last_error": null, "outputs": [],
+            })
+        );
+    }
+
+    #[test]
+    fn times_are_unix_seconds_and_never_too_late() {
+        let grant = Grant {
+            value: Value::parse("abc").unwrap(),
+            obtained: NOW.at,
+            expires: NOW.at + Duration::from_millis(7_199_500),
+        };
+        let snapshot = Snapshot {
+            state: State::Degraded,
+            grants: [
+                (ValueName::AccessToken, grant.clone()),
+                (ValueName::JsapiTicket, grant.clone()),
+            ]
+            .into(),
+            next_refresh: Some(NOW.at + Duration::from_secs(60)),
+            last_success: Some(NOW.at - Duration::from_secs(60)),
+            last_error: Some(Arc::new(handle::LastError {
+                at: NOW.at,
+                class: Class::TimedBlock(Duration::from_secs(3600)),
+                errcode: Some(89507),
+                rid: None,
+                message: "refused".to_owned(),
+                hint: "wait".to_owned(),
+            })),
+            ..snapshot()
+        };
+        let account = Account::of(&snapshot, &NOW);
+        assert_eq!(account.expire_time, Some(1_700_007_200));
+        assert_eq!(account.expires_in, Some(7199));
+        assert_eq!(account.next_refresh_time, Some(1_700_000_060));
+        assert_eq!(account.last_success_time, Some(1_699_999_940));
+        // printf abc | sha256sum
+        assert_eq!(account.token_fingerprint.as_deref(), Some("ba7816bf"));
+        assert_eq!(account.tickets[0].expires_in, Some(7199));
+        assert_eq!(account.trouble(), Some("refused"));
+        let error = account.last_error.unwrap();
+        assert_eq!((error.time, &*error.class), (1_700_000_000, "timed_block"));
+
+        let given = Given {
+            outcome: Some(Outcome::StillValid),
+            name: ValueName::JsapiTicket,
+            grant: &grant,
+            now: NOW,
+        };
+        assert_eq!(
+            serde_json::to_string(&given).unwrap(),
+            r#"{"outcome":"still_valid","jsapi_ticket":"abc","expire_time":1700007200,"expires_in":7199}"#
+        );
+    }
+}

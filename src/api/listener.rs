@@ -1,0 +1,121 @@
+//! The API socket itself.
+
+use rustix::fs::{Mode, chmod};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use tokio::net::UnixListener;
+
+/// The API socket, open to all local users. Its path goes with it, unless something else is there by then.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: UnixListener,
+    bound: Option<Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Why the API socket cannot be had.
+#[derive(Debug)]
+pub struct ListenError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cannot listen on `{}`: {}",
+            self.path.display(),
+            self.error
+        )
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl Listener {
+    /// Binds the socket under another name, lets everybody connect, and moves it to `path`, over what another instance
+    /// left there. Makes the last directory of the path if it is missing. Needs a tokio runtime.
+    pub fn bind(path: &Path) -> Result<Self, ListenError> {
+        Self::try_bind(path).map_err(|error| ListenError {
+            path: path.to_owned(),
+            error,
+        })
+    }
+
+    fn try_bind(path: &Path) -> io::Result<Self> {
+        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        match fs::create_dir(directory) {
+            // Whatever the umask says: everybody may connect.
+            Ok(()) => chmod(directory, Mode::from_raw_mode(0o755))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "something that is no socket is there; move it away or set `socket` under [api] to another path",
+                ));
+            }
+            _ => {}
+        }
+        // As short as can be: the path of a socket has 107 bytes at most.
+        let name = tempfile::Builder::new()
+            .prefix(".")
+            .rand_bytes(6)
+            .make_in(directory, |name| {
+                std::os::unix::net::UnixListener::bind(name)
+            })?;
+        chmod(name.path(), Mode::from_raw_mode(0o666))?;
+        let metadata = fs::symlink_metadata(name.path())?;
+        let socket = name.persist(path).map_err(|error| error.error)?;
+        Ok(Self {
+            socket: listen(socket)?,
+            bound: Some(Bound {
+                path: path.to_owned(),
+                device: metadata.dev(),
+                inode: metadata.ino(),
+            }),
+        })
+    }
+
+    /// Takes over a socket that systemd has bound. Needs a tokio runtime.
+    pub fn inherited(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            socket: listen(socket.into())?,
+            bound: None,
+        })
+    }
+}
+
+fn listen(socket: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket)
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some(bound) = &self.bound else { return };
+        let still_ours = fs::symlink_metadata(&bound.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (bound.device, bound.inode));
+        if still_ours {
+            // Nobody is left to be told.
+            let _ = fs::remove_file(&bound.path);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The API: HTTP/1.1 and JSON over a Unix socket, and the metrics over TCP.
+//!
+//! A request goes through four hands: [`server`] bounds its connection and knows its peer, [`route`] reads what it asks
+//! for, [`service`] decides whether the peer may have that and finds it, [`answer`] is how it is put. Everything is
+//! answered from the snapshots that the accounts publish; nothing here holds up an account.
+
+pub mod answer;
+mod families;
+pub mod listener;
+pub mod metrics;
+pub mod refusal;
+mod route;
+mod server;
+mod service;
+mod slots;
+mod token;
+
+pub use listener::Listener;
+pub use metrics::Metrics;
+pub use server::{serve, serve_metrics};
+
+use crate::account::Principal;
+use crate::handle::{Directory, Reloaded};
+use crate::time::Moment;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What the API answers from.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// All accounts.
+    pub accounts: watch::Receiver<Arc<Directory>>,
+    /// Who may see all accounts, refresh without a bad token, and reload.
+    pub admins: watch::Receiver<Arc<[Principal]>>,
+    /// Takes requests to reload the configuration.
+    pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    /// When the daemon started.
+    pub started: Moment,
+    /// What is counted for the daemon as a whole.
+    pub metrics: Arc<Metrics>,
+}

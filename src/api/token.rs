@@ -1,0 +1,247 @@
+//! Giving out values, and having a token looked at that somebody doubts.
+
+use super::ApiState;
+use super::answer::{Given, Outcome, RefreshRequest};
+use super::refusal::{Reason, Refusal};
+use super::route::{Wish, no_such_account};
+use super::service::{Answer, Asker, json, stopping};
+use crate::clock;
+use crate::handle::{Counters, Handle, LastError, Request, Snapshot, Verdict};
+use crate::value::{Grant, Value, ValueName};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::StatusCode;
+use hyper::body::{Bytes, Incoming};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// The largest body that a request may have, bytes.
+const MAX_BODY: usize = 16 * 1024;
+/// How long a client may take to send it.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// How long to wait for an account to have asked the platform.
+const VERDICT_TIME: Duration = Duration::from_secs(25);
+/// When asking again makes sense, where nobody knows better.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Gives a value as wished for: with enough life if the platform grants it, and another one if it comes in time.
+pub(super) async fn give(
+    state: &ApiState,
+    asker: &Asker,
+    handle: Handle,
+    wish: &Wish,
+) -> Result<Answer, Refusal> {
+    let kept = |name| {
+        handle
+            .snapshot
+            .borrow()
+            .account
+            .values()
+            .any(|kept| kept == name)
+    };
+    if !kept(wish.value) {
+        return Err(Refusal::new(
+            Reason::NoSuchValue,
+            format!("the account does not keep `{}`", wish.value),
+            "an administrator adds it to the account's `tickets`",
+        ));
+    }
+    renew(&handle, wish).await;
+    let mut snapshot = handle.snapshot.clone();
+    let wanted = |snapshot: &Snapshot| {
+        snapshot
+            .valid(wish.value, clock::now().at)
+            .is_some_and(|grant| wish.after != grant.value.fingerprint().to_string())
+    };
+    let removed = timeout(wish.wait, snapshot.wait_for(|snapshot| wanted(snapshot)))
+        .await
+        .is_ok_and(|found| found.is_err());
+    // The readers may have changed meanwhile.
+    if removed || !asker.may_read(&snapshot.borrow().account, state) {
+        return Err(no_such_account(snapshot.borrow().account.name.as_str()));
+    }
+    answer(&handle, wish.value, None)
+}
+
+/// Has the value renewed if less than wished for is left of it. What comes of it shows in what stands afterwards.
+async fn renew(handle: &Handle, wish: &Wish) {
+    let now = clock::now().at;
+    let until = now + wish.min_valid;
+    let lasts = |grant: &Grant| grant.expires >= until;
+    if wish.min_valid.is_zero()
+        || handle
+            .snapshot
+            .borrow()
+            .valid(wish.value, now)
+            .is_some_and(lasts)
+    {
+        return;
+    }
+    let (reply, verdict) = oneshot::channel();
+    handle.inbox.send(Request::Renew {
+        value: wish.value,
+        until,
+        reply,
+    });
+    let _ = timeout(VERDICT_TIME, verdict).await;
+}
+
+/// Has the token looked at, as the body asks for.
+pub(super) async fn refresh(
+    state: &ApiState,
+    asker: &Asker,
+    handle: Handle,
+    body: Incoming,
+) -> Result<Answer, Refusal> {
+    let RefreshRequest { bad_token, errcode } = read(body).await?;
+    let admin = asker.is_admin(state);
+    let bad = match bad_token {
+        Some(text) => Some(Value::parse(&text).ok_or_else(|| {
+            bad_body(
+                "`bad_token` is nothing that the platform grants: send the token as it was used",
+            )
+        })?),
+        None if admin => None,
+        None => {
+            return Err(Refusal::new(
+                Reason::NotAllowed,
+                "only an administrator of the daemon may ask for a refresh without a token that failed",
+                "send the token that failed as `bad_token`",
+            ));
+        }
+    };
+    tracing::debug!(
+        account = %handle.snapshot.borrow().account.name,
+        errcode,
+        bad = bad.as_ref().map(|bad| bad.fingerprint().to_string()),
+        "somebody doubts the token"
+    );
+    let (reply, verdict) = oneshot::channel();
+    handle.inbox.send(Request::Suspect {
+        bad,
+        admin,
+        reply: Some(reply),
+    });
+    match timeout(VERDICT_TIME, verdict).await {
+        Ok(Ok(verdict)) => judge(&handle, verdict),
+        Ok(Err(_)) => Err(stopping()),
+        Err(_) => Err(try_later(None, SOON)),
+    }
+}
+
+fn judge(handle: &Handle, verdict: Verdict) -> Result<Answer, Refusal> {
+    let outcome = match verdict {
+        Verdict::Superseded => Outcome::Superseded,
+        Verdict::StillValid => Outcome::StillValid,
+        Verdict::Refreshed => Outcome::Refreshed,
+        Verdict::TooSoon { retry_at } => {
+            return Err(Refusal::new(
+                Reason::TooSoon,
+                "the token was looked at a moment ago",
+                "use the one that `GET /v1/accounts/ACCOUNT/token` gives, or ask again later",
+            )
+            .retry_after(clock::now().at.until(retry_at)));
+        }
+        Verdict::Unavailable { retry_at, error } => {
+            let now = clock::now().at;
+            let after = now.until(retry_at);
+            let snapshot = handle.snapshot.borrow();
+            return Err(match snapshot.valid(ValueName::AccessToken, now) {
+                Some(_) => try_later(error.as_deref(), after),
+                None => no_valid_value(ValueName::AccessToken, error.as_deref(), after),
+            });
+        }
+    };
+    answer(handle, ValueName::AccessToken, Some(outcome))
+}
+
+/// The value that stands now.
+fn answer(handle: &Handle, name: ValueName, outcome: Option<Outcome>) -> Result<Answer, Refusal> {
+    let now = clock::now();
+    let snapshot = handle.snapshot.borrow();
+    let Some(grant) = snapshot.valid(name, now.at) else {
+        let after = snapshot.next_refresh.map_or(SOON, |at| now.at.until(at));
+        return Err(no_valid_value(name, snapshot.last_error.as_deref(), after));
+    };
+    Counters::add(&handle.counters.api_reads);
+    Ok(json(
+        StatusCode::OK,
+        &Given {
+            outcome,
+            name,
+            grant,
+            now,
+        },
+    ))
+}
+
+fn no_valid_value(name: ValueName, error: Option<&LastError>, after: Duration) -> Refusal {
+    unavailable(
+        Reason::NoValidValue,
+        format!("no valid `{name}` now"),
+        error,
+        after,
+    )
+}
+
+fn try_later(error: Option<&LastError>, after: Duration) -> Refusal {
+    unavailable(
+        Reason::TryLater,
+        "the platform could not be asked; the token that stands may still be valid".to_owned(),
+        error,
+        after,
+    )
+}
+
+fn unavailable(
+    reason: Reason,
+    message: String,
+    error: Option<&LastError>,
+    after: Duration,
+) -> Refusal {
+    match error {
+        Some(error) => Refusal::new(
+            reason,
+            format!("{message}: {}", error.message),
+            error.hint.as_str(),
+        ),
+        None => Refusal::new(reason, message, "ask again later"),
+    }
+    .retry_after(after)
+}
+
+/// Reads the body of a refresh; none at all is an empty one.
+async fn read(body: Incoming) -> Result<RefreshRequest, Refusal> {
+    let collected = timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect())
+        .await
+        .map_err(|_| bad_body("the body took too long to arrive"))?;
+    let bytes: Bytes = match collected {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(Refusal::new(
+                Reason::BodyTooLarge,
+                format!("the body is larger than {MAX_BODY} bytes"),
+                BODY_HINT,
+            ));
+        }
+        Err(_) => return Err(bad_body("the body did not arrive whole")),
+    };
+    if bytes.trim_ascii().is_empty() {
+        return Ok(RefreshRequest::default());
+    }
+    // The parser's own words would repeat what it read, and that may be a token.
+    serde_json::from_slice(&bytes).map_err(|error| {
+        bad_body(&format!(
+            "the body is wrong at line {}, column {}",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+const BODY_HINT: &str =
+    r#"send JSON: {"bad_token":"…","errcode":40001}; administrators may leave out both"#;
+
+fn bad_body(message: &str) -> Refusal {
+    Refusal::new(Reason::BadRequest, message, BODY_HINT)
+}

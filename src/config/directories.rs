@@ -1,0 +1,93 @@
+//! The directories that outputs stand in.
+
+use crate::fault::reason;
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// A directory that can hold outputs.
+pub(super) struct Directory {
+    /// Its path without symbolic links.
+    pub(super) path: PathBuf,
+    /// Whether its file system has ACLs.
+    pub(super) has_acl: bool,
+}
+
+/// Looks at each directory once.
+pub(super) struct Directories {
+    runtime: PathBuf,
+    known: HashMap<PathBuf, Result<Rc<Directory>, String>>,
+}
+
+impl Directories {
+    /// Missing directories may be made below `runtime`.
+    pub(super) fn new(runtime: &Path) -> Self {
+        Self {
+            runtime: runtime.to_path_buf(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// The directory of an output, or why it cannot hold one.
+    pub(super) fn of(&mut self, output: &Path) -> Result<Rc<Directory>, String> {
+        let path = output.parent().unwrap_or(output);
+        if let Some(known) = self.known.get(path) {
+            return known.clone();
+        }
+        let found = look_at(path, &self.runtime).map(Rc::new);
+        self.known.insert(path.to_path_buf(), found.clone());
+        found
+    }
+}
+
+fn look_at(path: &Path, runtime: &Path) -> Result<Directory, String> {
+    let will_be_made = path.starts_with(runtime);
+    // One that will be made is as safe as the nearest one that is there.
+    for existing in path.ancestors() {
+        let shown = existing.display();
+        let metadata = match existing.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if will_be_made {
+                    continue;
+                }
+                return Err(format!(
+                    "stands in `{shown}`, which does not exist: create that directory, or choose a path below `{}`, where directories are made",
+                    runtime.display()
+                ));
+            }
+            Err(error) => {
+                let reason = reason(&error);
+                return Err(format!(
+                    "stands in `{shown}`, which cannot be examined: {reason}; choose a directory that the daemon may enter"
+                ));
+            }
+        };
+        if !metadata.is_dir() {
+            return Err(format!(
+                "stands in `{shown}`, which is not a directory: choose another path"
+            ));
+        }
+        let mode = metadata.permissions().mode();
+        if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+            return Err(format!(
+                "stands in `{shown}`, where anybody may replace it: run `chmod o-w {shown}`, or set the sticky bit with `chmod +t {shown}`"
+            ));
+        }
+        let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));
+        let real = existing.canonicalize();
+        return Ok(Directory {
+            path: real.map_or_else(|_| path.to_path_buf(), |real| real.join(rest)),
+            has_acl: has_acl(existing),
+        });
+    }
+    Err("has no directory".to_owned())
+}
+
+fn has_acl(directory: &Path) -> bool {
+    let name = "system.posix_acl_access";
+    rustix::fs::getxattr(directory, name, &mut [0; 0]) != Err(Errno::NOTSUP)
+}

@@ -1,0 +1,128 @@
+//! Every key that the configuration knows, and what to say of any other.
+
+/// A table of the configuration: how it is written, and its keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys {
+    /// As in a file: `[daemon]`; empty for the top level.
+    pub table: &'static str,
+    /// The keys that may stand in it.
+    pub keys: &'static [&'static str],
+}
+
+pub(super) const ROOT: Keys = Keys {
+    table: "",
+    keys: &["daemon", "api", "platform", "accounts"],
+};
+pub(super) const DAEMON: Keys = Keys {
+    table: "[daemon]",
+    keys: &["state_dir", "include", "log_level"],
+};
+pub(super) const API: Keys = Keys {
+    table: "[api]",
+    keys: &["socket", "admins", "metrics"],
+};
+pub(super) const PLATFORM: Keys = Keys {
+    table: "[platform]",
+    keys: &[
+        "hosts",
+        "wecom_hosts",
+        "connect_timeout",
+        "timeout",
+        "concurrency",
+        "ca_file",
+        "proxy",
+    ],
+};
+pub(super) const ACCOUNT: Keys = Keys {
+    table: "[accounts.NAME]",
+    keys: &[
+        "appid",
+        "corpid",
+        "agentid",
+        "secret_file",
+        "secret_credential",
+        "secret",
+        "method",
+        "readers",
+        "tickets",
+        "poll_every",
+        "refresh_at",
+        "verify_every",
+        "daily_budget",
+        "force_on_dead",
+        "file",
+        "socket",
+    ],
+};
+pub(super) const FILE: Keys = Keys {
+    table: "[[accounts.NAME.file]]",
+    keys: &[
+        "path",
+        "value",
+        "format",
+        "template",
+        "mode",
+        "owner",
+        "group",
+        "readers",
+        "on_expiry",
+    ],
+};
+pub(super) const SOCKET: Keys = Keys {
+    table: "[[accounts.NAME.socket]]",
+    keys: &[
+        "path", "value", "format", "template", "mode", "owner", "group", "readers",
+    ],
+};
+
+/// Every table with its keys: what `config.example.toml` has to explain.
+pub const ALL: [Keys; 7] = [ROOT, DAEMON, API, PLATFORM, ACCOUNT, FILE, SOCKET];
+
+/// What is right, where `wrong` is none of the keys of a table.
+pub(super) fn advice(table: &Keys, wrong: &str) -> String {
+    if let Some(right) = nearest(wrong, table.keys) {
+        return format!("did you mean `{right}`?");
+    }
+    if let Some(other) = ALL.iter().find(|other| other.keys.contains(&wrong)) {
+        let place = if other.table.is_empty() {
+            "the top level"
+        } else {
+            other.table
+        };
+        return format!("it belongs to {place}");
+    }
+    format!("known here: {}", list(table.keys))
+}
+
+/// The word that was probably meant.
+pub(super) fn nearest<'a>(wrong: &str, words: &[&'a str]) -> Option<&'a str> {
+    let wrong = wrong.to_lowercase().replace('-', "_");
+    let near = |word: &&&str| strsim::damerau_levenshtein(&wrong, word);
+    let word = words.iter().min_by_key(near)?;
+    let enough = if word.len() > 4 { 2 } else { 1 };
+    (near(&word) <= enough).then_some(*word)
+}
+
+fn list(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+    quoted.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_told_where_to_go() {
+        let check = |table: &Keys, wrong: &str, expected: &str| {
+            assert_eq!(advice(table, wrong), expected);
+        };
+        check(&ACCOUNT, "secretfile", "did you mean `secret_file`?");
+        check(&ACCOUNT, "poll-every", "did you mean `poll_every`?");
+        check(&FILE, "onwer", "did you mean `owner`?");
+        check(&FILE, "log_level", "it belongs to [daemon]");
+        check(&SOCKET, "on_expiry", "it belongs to [[accounts.NAME.file]]");
+        check(&DAEMON, "platform", "it belongs to the top level");
+        check(&API, "workers", "known here: `socket`, `admins`, `metrics`");
+    }
+}

@@ -1,0 +1,242 @@
+//! `[[accounts.*.file]]` and `[[accounts.*.socket]]`
+
+use super::directories::{Directories, Directory};
+use super::keys;
+use super::names::Names;
+use super::source::Place;
+use super::table::Table;
+use super::value::{self, Checked};
+use crate::account::{Access, Format, OnExpiry, Output, OutputKind, Principal};
+use crate::template::Template;
+use crate::value::ValueName;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+const VALUES: [(&str, ValueName); 4] = {
+    let [a, b, c, d] = ValueName::ALL;
+    [
+        (a.as_str(), a),
+        (b.as_str(), b),
+        (c.as_str(), c),
+        (d.as_str(), d),
+    ]
+};
+const ON_EXPIRY: [(&str, OnExpiry); 2] = [("remove", OnExpiry::Remove), ("keep", OnExpiry::Keep)];
+
+/// Reads outputs, and sees where they collide.
+pub(super) struct Outputs {
+    directories: Directories,
+    templates: HashMap<PathBuf, Checked<Arc<Template>>>,
+    /// Of the paths that something stands at.
+    places: HashMap<PathBuf, (&'static str, Place)>,
+}
+
+/// What the outputs of an account take from it.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    /// The values that it keeps; nothing if that is not certain.
+    pub(super) values: Option<&'a [ValueName]>,
+    /// Who may read them, unless the output says otherwise; nothing if that is not certain.
+    pub(super) readers: Option<&'a Arc<[Principal]>>,
+}
+
+impl Outputs {
+    /// No outputs yet; missing directories may be made below `runtime`.
+    pub(super) fn new(runtime: &Path) -> Self {
+        Self {
+            directories: Directories::new(runtime),
+            templates: HashMap::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    /// Takes a path for what `key` of `table` says. Faults if it is taken, or cannot be where it is.
+    pub(super) fn claim(
+        &mut self,
+        path: &Path,
+        table: &Table<'_>,
+        key: &'static str,
+    ) -> Option<Rc<Directory>> {
+        let directory = match self.directories.of(path) {
+            Ok(directory) => Some(directory),
+            Err(wrong) => {
+                table.fault(key, wrong);
+                None
+            }
+        };
+        let real = match (&directory, path.file_name()) {
+            (Some(directory), Some(name)) => directory.path.join(name),
+            _ => path.to_path_buf(),
+        };
+        match self.places.entry(real) {
+            Entry::Occupied(other) => {
+                let (other, place) = other.get();
+                table.fault(
+                    key,
+                    format_args!("is taken already, by `{other}` at {place}: choose another"),
+                );
+            }
+            Entry::Vacant(free) => drop(free.insert((key, table.place(key)))),
+        }
+        directory
+    }
+
+    /// Reads the outputs of an account.
+    pub(super) fn read(
+        &mut self,
+        account: &Table<'_>,
+        owner: Owner<'_>,
+        names: &mut Names,
+    ) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for table in account.tables("file") {
+            let table = table.known(&keys::FILE);
+            let on_expiry = table.read("on_expiry", |word| value::choice(word, &ON_EXPIRY));
+            let kind = OutputKind::File(on_expiry.unwrap_or(OnExpiry::Remove));
+            outputs.extend(self.output(kind, &table, owner, names));
+        }
+        for table in account.tables("socket") {
+            let table = table.known(&keys::SOCKET);
+            outputs.extend(self.output(OutputKind::Socket, &table, owner, names));
+        }
+        outputs
+    }
+
+    fn output(
+        &mut self,
+        kind: OutputKind,
+        table: &Table<'_>,
+        owner: Owner<'_>,
+        names: &mut Names,
+    ) -> Option<Output> {
+        let path = match kind {
+            OutputKind::File(_) => table.read("path", value::path),
+            OutputKind::Socket => table.read("path", value::socket),
+        };
+        if !table.has("path") {
+            table.fault_of_absence("`path` is missing: say where the value is to be found");
+        }
+        let directory = path
+            .as_deref()
+            .and_then(|path| self.claim(path, table, "path"));
+        let value = table
+            .read("value", |name| value::choice(name, &VALUES))
+            .unwrap_or(ValueName::AccessToken);
+        if owner.values.is_some_and(|values| !values.contains(&value)) {
+            table.fault(
+                "value",
+                "is a ticket that the account does not keep: add it to the account's `tickets`",
+            );
+        }
+        let format = self.format(table, owner);
+        let access = access(kind, table, owner, names);
+        let needs_acl = access
+            .as_ref()
+            .is_some_and(|access| !access.readers.is_empty());
+        if needs_acl && directory.is_some_and(|directory| !directory.has_acl) {
+            table.fault("path", "is on a file system without ACLs, so `readers` cannot be let in: set `readers = []` here, and use `owner`, `group` and `mode`");
+        }
+        Some(Output {
+            kind,
+            path: path?.into(),
+            value,
+            format: format?,
+            access: access?,
+        })
+    }
+
+    fn format(&mut self, table: &Table<'_>, owner: Owner<'_>) -> Option<Format> {
+        // The rest is not known before its file is read.
+        const TEMPLATE: Option<Format> = None;
+        let words = [
+            ("json", Some(Format::Json)),
+            ("raw", Some(Format::Raw)),
+            ("php", Some(Format::Php)),
+            ("api", Some(Format::Api)),
+            ("env", Some(Format::Env)),
+            ("template", TEMPLATE),
+        ];
+        let format = if table.has("format") {
+            table.read("format", |word| value::choice(word, &words))?
+        } else {
+            Some(Format::Json)
+        };
+        match (format, table.has("template")) {
+            (Some(format), false) => Some(format),
+            (Some(_), true) => {
+                table.fault(
+                    "template",
+                    "is for `format = \"template\"` only: set that, or remove it",
+                );
+                None
+            }
+            (None, false) => {
+                table.fault_of_absence(
+                    "`template` is missing: `format = \"template\"` needs the path of one",
+                );
+                None
+            }
+            (None, true) => table.read("template", |path| {
+                let path = table.source().directory().join(value::text(path)?);
+                self.template(&path, owner.values)
+            }),
+        }
+    }
+
+    fn template(&mut self, path: &Path, kept: Option<&[ValueName]>) -> Checked<Format> {
+        let wrong = |error| format!("cannot be used: `{}`, {error}", path.display()).into();
+        let template = (self.templates.entry(path.to_path_buf()))
+            .or_insert_with(|| Template::load(path).map(Arc::new).map_err(wrong))
+            .clone()?;
+        if let Some(kept) = kept {
+            template.check(kept).map_err(wrong)?;
+        }
+        Ok(Format::Template(template))
+    }
+}
+
+fn access(
+    kind: OutputKind,
+    table: &Table<'_>,
+    owner: Owner<'_>,
+    names: &mut Names,
+) -> Option<Access> {
+    let readers = names.read(table, || owner.readers.cloned());
+    let mode = table.read("mode", value::mode).unwrap_or(0o600);
+    let has_none = |readers: &Arc<[Principal]>| readers.is_empty();
+    let everybody_may = match kind {
+        OutputKind::File(_) => Some("read the value"),
+        OutputKind::Socket if readers.as_ref().is_some_and(has_none) => Some("connect"),
+        // The peer is checked against the readers.
+        OutputKind::Socket => None,
+    };
+    if mode & 0o007 != 0
+        && let Some(act) = everybody_may
+    {
+        table.fault(
+            "mode",
+            format_args!("lets everybody {act}: end it with 0, and name in `readers` who may"),
+        );
+    }
+    let owner = table.read("owner", |name| {
+        match names.principal(value::text(name)?)? {
+            Principal::User(_, uid) => Ok(uid),
+            Principal::Group(..) => Err("must be a user: for a group use `group`".into()),
+        }
+    });
+    let group = table.read("group", |name| match value::text(name)? {
+        name if name.starts_with('@') => Err("must be the name of a group without @".into()),
+        name => match names.principal(&format!("@{name}"))? {
+            Principal::Group(_, gid) | Principal::User(_, gid) => Ok(gid),
+        },
+    });
+    Some(Access {
+        mode,
+        owner,
+        group,
+        readers: readers?,
+    })
+}

@@ -1,0 +1,122 @@
+//! `[daemon]`, `[api]` and `[platform]`. What is read beside a fault is a stand-in that is never used.
+
+use super::environment::Environment;
+use super::names::Names;
+use super::table::Table;
+use super::value::{self, Checked};
+use super::{Api, Daemon, Host, LogLevel, Platform, keys};
+use crate::fault::reason;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+const HOSTS: [&str; 2] = ["https://api.weixin.qq.com", "https://api2.weixin.qq.com"];
+const WECOM_HOSTS: [&str; 1] = ["https://qyapi.weixin.qq.com"];
+const ADMINS: [&str; 2] = ["root", "@wxtokend"];
+const LOG_LEVELS: [(&str, LogLevel); 5] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+/// `[daemon]`, but for `include`.
+pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> Daemon {
+    let table = root.table("daemon").known(&keys::DAEMON);
+    Daemon {
+        state_dir: (table.read("state_dir", value::directory))
+            .unwrap_or_else(|| env.state_dir().to_path_buf()),
+        log_level: (table.read("log_level", |level| value::choice(level, &LOG_LEVELS)))
+            .unwrap_or(LogLevel::Info),
+        runtime_dir: env.runtime_dir().to_path_buf(),
+    }
+}
+
+/// `[api]`
+pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> Api {
+    let table = root.table("api").known(&keys::API);
+    let admins = if table.has("admins") {
+        table.read_list("admins", |name| names.principal(value::text(name)?))
+    } else {
+        // Not every host has made the group.
+        let found = ADMINS.iter().filter_map(|name| names.principal(name).ok());
+        Some(found.collect())
+    };
+    Api {
+        socket: api_socket(&table, env),
+        admins: names.list(admins.unwrap_or_default()),
+        metrics: table.read("metrics", value::loopback),
+    }
+}
+
+/// Where the API socket is.
+pub(super) fn api_socket(table: &Table<'_>, env: &Environment) -> PathBuf {
+    (table.read("socket", value::socket)).unwrap_or_else(|| env.runtime_dir().join("api.sock"))
+}
+
+/// `[platform]`
+pub(super) fn platform(root: &Table<'_>) -> Platform {
+    let table = root.table("platform").known(&keys::PLATFORM);
+    let ca_file = table.read("ca_file", |path| {
+        let path = table.source().directory().join(value::text(path)?);
+        check_certificates(&path).map(|()| path)
+    });
+    let timeout = |key, default| {
+        let configured = table.read(key, value::timeout);
+        configured.unwrap_or(Duration::from_secs(default))
+    };
+    Platform {
+        hosts: hosts(&table, "hosts", &HOSTS),
+        wecom_hosts: hosts(&table, "wecom_hosts", &WECOM_HOSTS),
+        connect_timeout: timeout("connect_timeout", 3),
+        timeout: timeout("timeout", 10),
+        concurrency: (table.read("concurrency", |number| value::whole(number, 1..=1024)))
+            .map_or(32, |number| number as usize),
+        ca_file,
+        proxy: table.read("proxy", value::proxy),
+    }
+}
+
+fn hosts(table: &Table<'_>, key: &str, default: &[&str]) -> Arc<[Host]> {
+    let Some(hosts) = table.read_list(key, value::host) else {
+        return default.iter().map(|host| Host((*host).into())).collect();
+    };
+    if hosts.is_empty() {
+        table.fault(
+            key,
+            "must name at least one host: leave the key out to use the platform's own",
+        );
+    }
+    hosts.into()
+}
+
+fn check_certificates(path: &Path) -> Checked<()> {
+    let shown = path.display();
+    let pem = std::fs::read(path).map_err(|error| {
+        format!(
+            "names `{shown}`, which cannot be read: {}; name a PEM file that the daemon may read",
+            reason(&error)
+        )
+    })?;
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let added = certificate.is_ok_and(|certificate| store.add(certificate).is_ok());
+        if !added {
+            return Err(format!(
+                "names `{shown}`, where a certificate is damaged: export it again as PEM"
+            )
+            .into());
+        }
+    }
+    if store.is_empty() {
+        return Err(format!(
+            "names `{shown}`, which holds no certificate: it must be PEM, with BEGIN CERTIFICATE"
+        )
+        .into());
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Walks the tables of a file with its faults at hand: a bad key costs a fault and no more.
+
+use super::keys::{self, Keys};
+use super::source::{Place, Source};
+use super::value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A table of a file; one that is not there is empty.
+#[derive(Clone, Copy)]
+pub(super) struct Table<'a> {
+    source: &'a Source,
+    entries: Option<&'a DeTable<'a>>,
+    /// Where it starts.
+    at: usize,
+}
+
+impl<'a> Table<'a> {
+    /// The top level of a file.
+    pub(super) fn root(source: &'a Source, entries: &'a DeTable<'a>) -> Self {
+        Self {
+            source,
+            entries: Some(entries),
+            at: 0,
+        }
+    }
+
+    /// The file that it stands in.
+    pub(super) fn source(&self) -> &'a Source {
+        self.source
+    }
+
+    /// The same table, with a fault for each key that is not known.
+    pub(super) fn known(self, known: &Keys) -> Self {
+        for (key, _) in self.entries.into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            if !known.keys.contains(&name) {
+                // A long name, or one in the ruins of a line, may be a misplaced secret.
+                let name_is_safe = name.len() <= 24 && !self.source.is_broken();
+                let shown = if name_is_safe { name } else { "…" };
+                let advice = keys::advice(known, name);
+                let message = format!("unknown key `{}`; {advice}", shown.escape_debug());
+                self.source.fault(key.span().start, message);
+            }
+        }
+        self
+    }
+
+    /// Whether a key is there, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entry(key).is_some()
+    }
+
+    /// The value of a key, or nothing: because it is not there, or because it is wrong, which is then a fault.
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        check: impl FnOnce(&'a DeValue<'a>) -> value::Checked<T>,
+    ) -> Option<T> {
+        self.check(key, self.entry(key)?, check)
+    }
+
+    /// As `read`, for each item of a list; nothing if one of them is wrong.
+    pub(super) fn read_list<T>(
+        &self,
+        key: &str,
+        check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
+    ) -> Option<Vec<T>> {
+        self.read_items(key, check)?.into_iter().collect()
+    }
+
+    /// As `read`, for each item of a list by itself.
+    pub(super) fn read_items<T>(
+        &self,
+        key: &str,
+        mut check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
+    ) -> Option<Vec<Option<T>>> {
+        let list = self.read(key, value::list)?;
+        let checked = list.iter().map(|item| self.check(key, item, &mut check));
+        Some(checked.collect())
+    }
+
+    /// The table below a key.
+    pub(super) fn table(&self, key: &str) -> Self {
+        let entry = self.entry(key);
+        Self {
+            source: self.source,
+            entries: self.read(key, value::table),
+            at: entry.map_or(self.at, |entry| entry.span().start),
+        }
+    }
+
+    /// The tables in the list below a key.
+    pub(super) fn tables(&self, key: &'a str) -> impl Iterator<Item = Self> + use<'a> {
+        let list = self
+            .read(key, value::tables)
+            .into_iter()
+            .flat_map(|list| list.iter());
+        let this = *self;
+        list.filter_map(move |item| this.below(key, item))
+    }
+
+    /// The tables in this one, with their names and where these stand.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'a str, usize, Self)> + use<'a> {
+        let this = *self;
+        this.entries
+            .into_iter()
+            .flatten()
+            .filter_map(move |(key, item)| {
+                let table = this.below("accounts.NAME", item)?;
+                Some((key.get_ref().as_ref(), key.span().start, table))
+            })
+    }
+
+    fn below(&self, key: &str, item: &'a Spanned<DeValue<'a>>) -> Option<Self> {
+        Some(Self {
+            source: self.source,
+            entries: Some(self.check(key, item, value::table)?),
+            at: item.span().start,
+        })
+    }
+
+    /// A fault of the value of a key: where it stands, or else where the table starts.
+    pub(super) fn fault(&self, key: &str, message: impl std::fmt::Display) {
+        self.source
+            .fault(self.position(key), format!("`{key}` {message}"));
+    }
+
+    /// A fault about something that is not there; unless what is there could not be read.
+    pub(super) fn fault_of_absence(&self, message: &str) {
+        if !self.source.is_broken() {
+            self.source.fault(self.at, message.to_owned());
+        }
+    }
+
+    /// The place of a key.
+    pub(super) fn place(&self, key: &str) -> Place {
+        self.source.place(self.position(key))
+    }
+
+    fn position(&self, key: &str) -> usize {
+        self.entry(key).map_or(self.at, |entry| entry.span().start)
+    }
+
+    fn entry(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.entries?.get(key)
+    }
+
+    fn check<T>(
+        &self,
+        key: &str,
+        item: &'a Spanned<DeValue<'a>>,
+        check: impl FnOnce(&'a DeValue<'a>) -> value::Checked<T>,
+    ) -> Option<T> {
+        check(item.get_ref())
+            .map_err(|wrong| {
+                self.source
+                    .fault(item.span().start, format!("`{key}` {wrong}"));
+            })
+            .ok()
+    }
+}

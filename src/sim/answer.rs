@@ -1,0 +1,790 @@
+//! How the platform answers: who calls, what goes wrong, what is granted and what refused.
+
+use super::account::Account;
+use super::call::{Endpoint, Params, Refusal, Request};
+use super::control;
+use super::fault::{Effect, Fault};
+use super::quota::Quota;
+use super::record::Call;
+use super::reply::Reply;
+use super::token::{Line, millis};
+use super::world::World;
+use serde_json::{Value as Json, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a call comes from and goes to.
+struct Context {
+    now: i64,
+    endpoint: Endpoint,
+    /// Whose call it is, by index.
+    caller: Option<usize>,
+    /// The address that the platform sees.
+    ip: IpAddr,
+}
+
+impl World {
+    /// Answers a request that arrives at `now`.
+    pub fn handle(&mut self, now: i64, request: &Request<'_>) -> Reply {
+        if let Some(reply) = control::handle(self, now, request) {
+            return reply;
+        }
+        if request.path == "/redirected" {
+            self.log.followed_redirects += 1;
+            return Reply::json(&json!({"access_token": "redirected", "expires_in": 7200}));
+        }
+        let Some(endpoint) = Endpoint::at(request.path) else {
+            return Reply::page(404, "<html><h1>404 Not Found</h1></html>");
+        };
+        if request.chunked {
+            return Reply::page(412, "<html><h1>412 Precondition Failed</h1></html>");
+        }
+        let params = Params::of(endpoint, request);
+        let caller = match &params {
+            Ok(params) => self.caller(endpoint, params),
+            Err(_) => None,
+        };
+        match caller {
+            Some(index) => self.members[index].calls[endpoint as usize] += 1,
+            None => self.log.strangers += 1,
+        }
+        let call = Context {
+            now,
+            endpoint,
+            caller,
+            ip: caller
+                .and_then(|index| self.members[index].account.seen_as)
+                .unwrap_or(request.remote_ip),
+        };
+        let fault = self.strike(&call);
+        let works = fault.as_ref().is_none_or(|f| f.works || f.effect.alters());
+        let answer = if works {
+            params.and_then(|params| self.answer(&call, &params))
+        } else {
+            Ok(Json::Null)
+        };
+        self.log.push(Call {
+            at: now,
+            account: caller.map(|index| self.members[index].account.key()),
+            endpoint,
+            outcome: match (&fault, &answer) {
+                (Some(fault), _) => format!("fault {}", fault.effect.name()),
+                (None, Err(refusal)) => format!("errcode {}", refusal.errcode),
+                (None, Ok(_)) => "ok".into(),
+            },
+        });
+        let answer = match fault.as_ref().map(|fault| &fault.effect) {
+            Some(Effect::Refuse { errcode, errmsg }) => Err(match errmsg {
+                Some(errmsg) => Refusal::saying(*errcode, errmsg.clone()),
+                None => Refusal::of(*errcode),
+            }),
+            _ => answer,
+        };
+        let answer = answer.unwrap_or_else(|refusal| self.refused(&call, refusal));
+        let account = caller.map(|index| &self.members[index].account);
+        let content_type = account.map(|account| account.content_type);
+        let truth = Reply {
+            content_type: content_type.unwrap_or_default().as_str(),
+            ..Reply::json(&answer)
+        };
+        let mut reply = match fault {
+            Some(fault) => fault.strike(request, truth),
+            None => truth,
+        };
+        reply.caller = caller;
+        reply
+    }
+
+    /// Whose call it is, right secret or not.
+    fn caller(&mut self, endpoint: Endpoint, params: &Params<'_>) -> Option<usize> {
+        if !endpoint.grants_tokens() {
+            let token = self.tokens.get(params.access_token.as_deref()?)?;
+            return Some(token.account);
+        }
+        let (id, secret) = (
+            params.id.as_deref()?,
+            params.secret.as_deref().unwrap_or(""),
+        );
+        let apps = self.apps(id);
+        let right = |i: &&usize| self.members[**i].account.secret == secret;
+        if let Some(&index) = apps.iter().find(right).or(apps.first()) {
+            return Some(index);
+        }
+        let model = self.any_account.clone()?;
+        Some(self.add(Account {
+            id: id.into(),
+            secret: secret.into(),
+            ..model
+        }))
+    }
+
+    /// The fault that strikes a call, counted down.
+    fn strike(&mut self, call: &Context) -> Option<Fault> {
+        let account = call.caller.map(|index| &self.members[index].account);
+        let strikes = |fault: &Fault| {
+            fault.endpoint.is_none_or(|at| at == call.endpoint)
+                && fault.account.as_deref().is_none_or(|key| {
+                    account.is_some_and(|account| account.id == key || account.key() == key)
+                })
+        };
+        let position = self.faults.iter().position(strikes)?;
+        let fault = self.faults[position].clone();
+        if let Some(times) = &mut self.faults[position].times {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                self.faults.remove(position);
+            }
+        }
+        Some(fault)
+    }
+
+    /// The true answer.
+    fn answer(&mut self, call: &Context, params: &Params<'_>) -> Result<Json, Refusal> {
+        let &Context { now, endpoint, .. } = call;
+        let index = if endpoint.grants_tokens() {
+            self.authenticate(call, params)?
+        } else {
+            self.check_token(call, params)?
+        };
+        self.count_usage(call, index)?;
+        let line = match (endpoint, params.ticket.as_deref()) {
+            (Endpoint::Token, _) => Line::Classic,
+            (Endpoint::StableToken, _) => Line::Stable,
+            (Endpoint::GetToken, _) => Line::Wecom,
+            (Endpoint::GetTicket, Some("jsapi")) | (Endpoint::GetJsapiTicket, _) => Line::Jsapi,
+            (Endpoint::GetTicket, Some("wx_card")) => Line::WxCard,
+            (Endpoint::AgentTicket, Some("agent_config")) => Line::Agent,
+            (Endpoint::GetTicket | Endpoint::AgentTicket, _) => return Err(Refusal::of(40097)),
+            (Endpoint::ApiDomainIp, _) => return Ok(json!({"ip_list": ["101.226.103.0/25"]})),
+            (Endpoint::MenuGet, _) => return Ok(json!({"menu": {"button": []}})),
+        };
+        if params.force_refresh {
+            self.force(now, index)?;
+        }
+        let (value, expires_in) = self.fetch(now, index, line);
+        Ok(match line {
+            Line::Classic | Line::Stable => {
+                json!({"access_token": value, "expires_in": expires_in})
+            }
+            Line::Wecom => {
+                json!({"errcode": 0, "errmsg": "ok", "access_token": value, "expires_in": expires_in})
+            }
+            Line::Jsapi | Line::WxCard | Line::Agent => {
+                json!({"errcode": 0, "errmsg": "ok", "ticket": value, "expires_in": expires_in})
+            }
+        })
+    }
+
+    fn authenticate(&self, call: &Context, params: &Params<'_>) -> Result<usize, Refusal> {
+        let wecom = call.endpoint.is_wecom();
+        if !wecom && params.grant_type.as_deref() != Some("client_credential") {
+            return Err(Refusal::of(40002));
+        }
+        if params.id.is_none() {
+            let words = if wecom { "corpid" } else { "appid" };
+            return Err(Refusal::saying(41002, format!("{words} missing")));
+        }
+        let Some(secret) = &params.secret else {
+            let words = if wecom { "corpsecret" } else { "appsecret" };
+            return Err(Refusal::saying(41004, format!("{words} missing")));
+        };
+        let index = call
+            .caller
+            .filter(|&index| self.members[index].account.is_wecom() == wecom)
+            .ok_or_else(|| Refusal::of(40013))?;
+        let account = &self.members[index].account;
+        check_ip(account, call.ip)?;
+        if account.secret != *secret {
+            return Err(Refusal::of(if wecom { 40001 } else { 40125 }));
+        }
+        Ok(index)
+    }
+
+    fn check_token(&self, call: &Context, params: &Params<'_>) -> Result<usize, Refusal> {
+        let now = call.now;
+        let value = params.access_token.as_deref();
+        let value = value.ok_or_else(|| Refusal::of(41001))?;
+        let wecom = match call.endpoint {
+            Endpoint::ApiDomainIp => None,
+            endpoint => Some(endpoint.is_wecom()),
+        };
+        let token = self
+            .tokens
+            .get(value)
+            .filter(|token| token.line.is_token())
+            .filter(|token| wecom.is_none_or(|wecom| wecom == (token.line == Line::Wecom)))
+            .ok_or_else(|| Refusal::of(40014))?;
+        let settling = millis(self.members[token.account].account.settle);
+        if now >= token.expires {
+            Err(Refusal::of(42001))
+        } else if !token.is_alive(now) && token.line == Line::Wecom {
+            Err(Refusal::of(40014))
+        } else if !token.is_alive(now) || now < token.minted + settling {
+            Err(Refusal::of(40001))
+        } else {
+            Ok(token.account)
+        }
+    }
+
+    fn count_usage(&mut self, call: &Context, index: usize) -> Result<(), Refusal> {
+        const CORP_TICKETS_PER_HOUR: u32 = 400;
+        let &Context { now, endpoint, .. } = call;
+        let member = &self.members[index];
+        let quota = member.account.quota(endpoint);
+        let mut refusal = member.usage[endpoint as usize].refusal(now, quota);
+        if quota.hour.is_some() {
+            let used = |&i: &usize| self.members[i].usage[endpoint as usize].this_hour(now);
+            let corp: u32 = self.apps(&member.account.id).iter().map(used).sum();
+            refusal = refusal.or((corp >= CORP_TICKETS_PER_HOUR).then_some(45009));
+        }
+        if let Some(errcode) = refusal {
+            return Err(Refusal::of(errcode));
+        }
+        self.members[index].usage[endpoint as usize].count(now);
+        Ok(())
+    }
+
+    /// A forced refresh: ends the standing stable token at once, unless the last one was too short a while ago.
+    fn force(&mut self, now: i64, index: usize) -> Result<(), Refusal> {
+        const A_DAY: Quota = Quota {
+            minute: None,
+            hour: None,
+            day: Some(20),
+        };
+        let member = &mut self.members[index];
+        let gap = millis(member.account.force_gap);
+        if member.last_forced.is_some_and(|last| now < last + gap) {
+            return Ok(());
+        }
+        if let Some(errcode) = member.forced.refusal(now, A_DAY) {
+            return Err(Refusal::of(errcode));
+        }
+        member.forced.count(now);
+        member.last_forced = Some(now);
+        let history = &member.histories[Line::Stable as usize];
+        self.tokens.end(history, now, false);
+        Ok(())
+    }
+
+    /// The value of a line and its `expires_in`: whole seconds, rounded down but never below 1.
+    pub(super) fn fetch(&mut self, now: i64, index: usize, line: Line) -> (Arc<str>, i64) {
+        let member = &mut self.members[index];
+        let account = &member.account;
+        let history = &mut member.histories[line as usize];
+        let window = match (line, account.window) {
+            (Line::Classic, _) => Duration::MAX,
+            (Line::Wecom, _) if account.gettoken_mints => Duration::MAX,
+            (Line::Wecom, window) => window.unwrap_or_default(),
+            _ => account.window(),
+        };
+        let seconds = |millis: i64| (millis / 1000).max(1);
+        if let Some((value, token)) = self.tokens.standing(history, now)
+            && token.expires - now > millis(window)
+        {
+            let from = match line {
+                Line::Classic | Line::Stable | Line::Wecom => now,
+                _ if account.ticket_looks_new => token.minted,
+                _ => now,
+            };
+            return (value.clone(), seconds(token.expires - from));
+        }
+        if matches!(line, Line::Classic | Line::Stable) {
+            let end = now + millis(account.overlap());
+            self.tokens.end(history, end, false);
+        }
+        let value = self.tokens.mint(history, (index, account), line, now);
+        member.minted[line as usize] += 1;
+        let remaining = self.tokens.get(&value).map_or(0, |t| t.expires - now);
+        (value, seconds(remaining))
+    }
+
+    /// The body of a refusal, in the words of 公众号 or 企业微信.
+    fn refused(&mut self, call: &Context, refusal: Refusal) -> Json {
+        let account = call.caller.map(|index| &self.members[index].account);
+        let wecom = account.map_or(call.endpoint.is_wecom(), Account::is_wecom);
+        let Refusal { errcode, errmsg } = refusal;
+        let errmsg = if wecom {
+            let Context { now, ip, .. } = call;
+            let more = "more info at https://open.work.weixin.qq.com/devtool/query?e=";
+            format!("{errmsg}, hint: [{now}], from ip: {ip}, {more}{errcode}")
+        } else {
+            format!("{errmsg} rid: {}", self.tokens.rid(call.now))
+        };
+        json!({"errcode": errcode, "errmsg": errmsg})
+    }
+}
+
+fn check_ip(account: &Account, ip: IpAddr) -> Result<(), Refusal> {
+    let allowed = account.whitelist.as_ref();
+    if allowed.is_none_or(|allowed| allowed.contains(&ip)) {
+        return Ok(());
+    }
+    if account.is_wecom() {
+        return Err(Refusal::saying(60020, "not allow to access from your ip"));
+    }
+    let mapped = match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let errmsg = format!("invalid ip {ip} ipv6 {mapped}, not in whitelist");
+    Err(Refusal::saying(40164, errmsg))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Kill;
+    use proptest::prelude::*;
+
+    const APP: &str = "wx0123456789abcdef";
+    const CORP: &str = "ww0123456789abcdef";
+    /// Noon in UTC+8.
+    const NOON: i64 = 1_700_020_800_000;
+    const SECOND: i64 = 1000;
+
+    /// A world and its time, with one 公众号 and one app of 企业微信.
+    struct Stage {
+        world: World,
+        now: i64,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let mut world = World::new();
+            world.account(APP, "s");
+            world.account(CORP, "s");
+            Self { world, now: NOON }
+        }
+
+        fn app(&mut self) -> &mut Account {
+            self.world.account(APP, "s")
+        }
+
+        fn after(&mut self, seconds: i64) -> &mut Self {
+            self.now += seconds * SECOND;
+            self
+        }
+
+        fn get(&mut self, target: &str) -> Json {
+            self.world.handle(self.now, &Request::get(target)).to_json()
+        }
+
+        fn post(&mut self, body: &str) -> Json {
+            let request = Request::post("/cgi-bin/stable_token", body.as_bytes());
+            self.world.handle(self.now, &request).to_json()
+        }
+
+        fn classic(&mut self) -> (String, i64) {
+            grant(&self.get(&format!("/cgi-bin/token?{CREDENTIALS}")))
+        }
+
+        fn stable(&mut self, force: bool) -> (String, i64) {
+            grant(&self.post(&stable_body("s", force)))
+        }
+
+        fn wecom(&mut self) -> (String, i64) {
+            grant(&self.get(&format!("/cgi-bin/gettoken?corpid={CORP}&corpsecret=s")))
+        }
+
+        fn ticket(&mut self, path: &str, token: &str) -> (String, i64) {
+            grant(&self.get(&format!("/cgi-bin/{path}access_token={token}")))
+        }
+
+        fn alive(&self, value: &str) -> bool {
+            self.world.probe(self.now, value).alive
+        }
+
+        /// What the platform says of a token when asked with it: 0 when it works.
+        fn verdict(&mut self, token: &str) -> i64 {
+            errcode(&self.get(&format!("/cgi-bin/get_api_domain_ip?access_token={token}")))
+        }
+    }
+
+    const CREDENTIALS: &str = "grant_type=client_credential&appid=wx0123456789abcdef&secret=s";
+
+    fn stable_body(secret: &str, force: bool) -> String {
+        json!({"grant_type": "client_credential", "appid": APP, "secret": secret, "force_refresh": force})
+            .to_string()
+    }
+
+    fn grant(answer: &Json) -> (String, i64) {
+        let value = answer.get("access_token").or(answer.get("ticket"));
+        let value = value.unwrap_or_else(|| panic!("no grant: {answer}"));
+        (
+            value.as_str().unwrap().into(),
+            answer["expires_in"].as_i64().unwrap(),
+        )
+    }
+
+    fn errcode(answer: &Json) -> i64 {
+        answer["errcode"].as_i64().unwrap_or(0)
+    }
+
+    #[test]
+    fn classic_mints_each_time_and_the_one_before_lives_five_minutes_more() {
+        let mut stage = Stage::new();
+        let (first, life) = stage.classic();
+        assert_eq!((first.len(), life), (136, 7200));
+        let (second, life) = stage.after(3600).classic();
+        assert_eq!(life, 7200);
+        assert_ne!(first, second);
+        stage.after(299);
+        assert_eq!((stage.verdict(&first), stage.verdict(&second)), (0, 0));
+        stage.after(1);
+        assert_eq!((stage.verdict(&first), stage.verdict(&second)), (40001, 0));
+        assert_eq!(stage.world.probe(stage.now, &first).ended_ms_ago, Some(0));
+        stage.after(3300);
+        assert_eq!((stage.verdict(&first), stage.verdict(&second)), (42001, 0));
+        stage.after(3600);
+        assert_eq!(stage.verdict(&second), 42001);
+        assert_eq!(stage.verdict("86_neverminted"), 40014);
+    }
+
+    #[test]
+    fn stable_gives_the_same_token_with_the_remaining_seconds_until_its_last_five_minutes() {
+        let mut stage = Stage::new();
+        let (first, _) = stage.stable(false);
+        for (wait, left) in [(1000, 6200), (5000, 1200), (899, 301)] {
+            assert_eq!(stage.after(wait).stable(false), (first.clone(), left));
+        }
+        let (second, life) = stage.after(1).stable(false);
+        assert_eq!(life, 7200);
+        assert_ne!(first, second);
+        stage.after(299);
+        assert!(stage.alive(&first) && stage.alive(&second));
+        stage.after(1);
+        assert!(!stage.alive(&first) && stage.alive(&second));
+        assert_eq!(stage.verdict(&first), 42001);
+    }
+
+    #[test]
+    fn classic_and_stable_do_not_disturb_each_other() {
+        let mut stage = Stage::new();
+        let (stable, classic) = (stage.stable(false).0, stage.classic().0);
+        stage.after(400).stable(true);
+        assert!(!stage.alive(&stable) && stage.alive(&classic));
+        let stable = stage.stable(false).0;
+        stage.classic();
+        stage.after(400);
+        assert!(stage.alive(&stable) && !stage.alive(&classic));
+    }
+
+    #[test]
+    fn a_refresh_is_forced_at_once_but_not_within_thirty_seconds_nor_over_twenty_times_a_day() {
+        let mut stage = Stage::new();
+        let mut token = stage.stable(false).0;
+        for _ in 0..20 {
+            let next = stage.after(30).stable(true).0;
+            assert_ne!(next, token);
+            assert_eq!(stage.verdict(&token), 40001);
+            assert_eq!(stage.after(29).stable(true).0, next);
+            token = next;
+        }
+        let refusal = stage.after(30).post(&stable_body("s", true));
+        assert_eq!(errcode(&refusal), 45009);
+        assert!(stage.alive(&token));
+        assert_ne!(stage.after(12 * 3600).stable(true).0, token);
+    }
+
+    #[test]
+    fn short_lives_keep_their_proportions() {
+        let mut stage = Stage::new();
+        stage.app().lifetime(Duration::from_secs(4));
+        let (token, life) = stage.stable(false);
+        assert_eq!(life, 4);
+        stage.now += 2999;
+        assert_eq!(stage.stable(false), (token.clone(), 1));
+        stage.now += 1;
+        let (next, _) = stage.stable(false);
+        assert_ne!(next, token);
+        assert!(stage.alive(&token));
+        stage.now += 1000;
+        assert!(!stage.alive(&token));
+    }
+
+    #[test]
+    fn wecom_repeats_its_token_until_the_end() {
+        let mut stage = Stage::new();
+        let (first, life) = stage.wecom();
+        assert_eq!(life, 7200);
+        assert_eq!(stage.after(7199).wecom(), (first.clone(), 1));
+        let (second, life) = stage.after(1).wecom();
+        assert_ne!(first, second);
+        assert_eq!(life, 7200);
+        stage.world.kill(stage.now, CORP, "access_token", Kill::End);
+        assert_eq!(stage.verdict(&second), 40014);
+        assert_ne!(stage.wecom().0, second);
+    }
+
+    #[test]
+    fn apps_of_a_corp_are_apart() {
+        let mut stage = Stage::new();
+        for (agentid, secret) in [(1, "one"), (2, "two")] {
+            let mut app = Account::new("wwmany", secret);
+            app.agentid = Some(agentid);
+            stage.world.add(app);
+        }
+        let mut token = |secret| {
+            grant(&stage.get(&format!(
+                "/cgi-bin/gettoken?corpid=wwmany&corpsecret={secret}"
+            )))
+            .0
+        };
+        let (one, two) = (token("one"), token("two"));
+        assert_eq!((token("one"), token("two")), (one, two.clone()));
+        stage
+            .world
+            .kill(stage.now, "wwmany/1", "access_token", Kill::End);
+        assert!(stage.alive(&two));
+        assert_eq!(stage.world.calls("wwmany/1", Endpoint::GetToken), 2);
+        assert_eq!(stage.world.calls("wwmany", Endpoint::GetToken), 4);
+    }
+
+    #[test]
+    fn tickets_live_like_stable_tokens() {
+        let mut stage = Stage::new();
+        let token = stage.stable(false).0;
+        let corp = stage.wecom().0;
+        for (path, token, kind) in [
+            ("ticket/getticket?type=jsapi&", &token, "jsapi_ticket"),
+            ("ticket/getticket?type=wx_card&", &token, "wx_card_ticket"),
+            ("get_jsapi_ticket?", &corp, "jsapi_ticket"),
+            ("ticket/get?type=agent_config&", &corp, "agent_ticket"),
+        ] {
+            let (ticket, life) = stage.ticket(path, token);
+            assert_eq!(life, 7200, "{path}");
+            assert_eq!(stage.world.probe(stage.now, &ticket).kind, Some(kind));
+            stage.now += 60 * SECOND;
+            assert_eq!(stage.ticket(path, token), (ticket.clone(), 7140), "{path}");
+            assert_eq!(stage.verdict(&ticket), 40014, "a ticket is no token");
+        }
+        stage.app().ticket_looks_new = true;
+        let path = "ticket/getticket?type=jsapi&";
+        let (ticket, life) = stage.ticket(path, &token);
+        assert_eq!(life, 7200);
+        assert_eq!(
+            stage.world.probe(stage.now, &ticket).ends_in_ms,
+            Some(6960 * SECOND)
+        );
+    }
+
+    #[test]
+    fn refuses_as_the_platform_does() {
+        let mut stage = Stage::new();
+        let token = stage.classic().0;
+        for (target, expected) in [
+            (
+                "token?grant_type=client_credential&appid=wxnobody&secret=s",
+                40013,
+            ),
+            ("token?grant_type=client_credential&secret=s", 41002),
+            ("token?grant_type=client_credential&appid=&secret=s", 41002),
+            (
+                "token?grant_type=client_credential&appid=wx0123456789abcdef",
+                41004,
+            ),
+            (
+                "token?grant_type=client_credential&appid=wx0123456789abcdef&secret=x",
+                40125,
+            ),
+            ("token?appid=wx0123456789abcdef&secret=s", 40002),
+            (
+                "token?grant_type=client_credential&appid=ww0123456789abcdef&secret=s",
+                40013,
+            ),
+            ("stable_token", 43002),
+            ("gettoken?corpid=ww0123456789abcdef&corpsecret=x", 40001),
+            ("gettoken?corpid=wwnobody&corpsecret=s", 40013),
+            ("gettoken?appid=ww0123456789abcdef&secret=s", 41002),
+            ("get_api_domain_ip", 41001),
+            ("menu/get?access_token=x", 40014),
+            (&format!("menu/get?access_token={token}"), 0),
+            (
+                &format!("ticket/getticket?access_token={token}&type=x"),
+                40097,
+            ),
+            (&format!("get_jsapi_ticket?access_token={token}"), 40014),
+        ] {
+            let answer = stage.get(&format!("/cgi-bin/{target}"));
+            assert_eq!(errcode(&answer), expected, "{target}: {answer}");
+        }
+        assert_eq!(errcode(&stage.post("{")), 47001);
+        assert_eq!(errcode(&stage.post(&stable_body("x", false))), 40125);
+        let errmsg = stage.get("/cgi-bin/token?appid=x")["errmsg"].to_string();
+        let (words, rid) = errmsg.trim_matches('"').split_once(" rid: ").unwrap();
+        assert_eq!((words, rid.len()), ("invalid grant_type", 26));
+        let chunked = Request {
+            chunked: true,
+            ..Request::post("/cgi-bin/stable_token", b"{}")
+        };
+        assert_eq!(stage.world.handle(NOON, &chunked).status, 412);
+        let post = Request::post("/cgi-bin/token", b"");
+        assert_eq!(errcode(&stage.world.handle(NOON, &post).to_json()), 43001);
+    }
+
+    #[test]
+    fn a_strange_address_is_refused_and_named() {
+        let mut stage = Stage::new();
+        for id in [APP, CORP] {
+            let account = stage.world.account(id, "s");
+            account.whitelist = Some(Vec::new());
+            account.seen_as = Some([203, 0, 113, 7].into());
+        }
+        let errmsg = stage.get(&format!("/cgi-bin/token?{CREDENTIALS}"))["errmsg"].to_string();
+        let expected = "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: ";
+        assert!(errmsg.contains(expected), "{errmsg}");
+        let answer = stage.get(&format!("/cgi-bin/gettoken?corpid={CORP}&corpsecret=s"));
+        assert_eq!(errcode(&answer), 60020);
+        assert!(
+            answer["errmsg"]
+                .as_str()
+                .unwrap()
+                .contains("from ip: 203.0.113.7,")
+        );
+        stage.app().whitelist = Some(vec![[203, 0, 113, 7].into()]);
+        stage.classic();
+    }
+
+    #[test]
+    fn a_minted_token_settles() {
+        let mut stage = Stage::new();
+        stage.app().settle = Duration::from_millis(500);
+        let token = stage.stable(false).0;
+        assert_eq!(stage.verdict(&token), 40001);
+        stage.now += 500;
+        assert_eq!(stage.verdict(&token), 0);
+    }
+
+    #[test]
+    fn a_stuck_token_is_handed_out_until_a_refresh_is_forced() {
+        let mut stage = Stage::new();
+        let token = stage.stable(false).0;
+        stage
+            .world
+            .kill(stage.now, APP, "access_token", Kill::Stuck);
+        assert_eq!(stage.verdict(&token), 40001);
+        assert_eq!(stage.stable(false).0, token);
+        let next = stage.stable(true).0;
+        assert_ne!(next, token);
+        assert_eq!(stage.verdict(&next), 0);
+    }
+
+    #[test]
+    fn a_second_fetcher_ends_a_classic_token_after_the_overlap() {
+        let mut stage = Stage::new();
+        let (classic, stable) = (stage.classic().0, stage.stable(false).0);
+        stage
+            .world
+            .kill(stage.now, APP, "access_token", Kill::SecondFetcher);
+        stage.after(299);
+        assert!(stage.alive(&classic));
+        stage.after(1);
+        assert_eq!(
+            (stage.verdict(&classic), stage.verdict(&stable)),
+            (40001, 0)
+        );
+        assert_eq!(stage.world.calls(APP, Endpoint::Token), 1);
+    }
+
+    #[test]
+    fn quotas_run_out() {
+        let mut stage = Stage::new();
+        stage.app().per_day = Some(3);
+        for expected in [0, 0, 0, 45009, 45009] {
+            let answer = stage.get(&format!("/cgi-bin/token?{CREDENTIALS}"));
+            assert_eq!(errcode(&answer), expected);
+        }
+        stage.after(12 * 3600).classic();
+        let corp = stage.wecom().0;
+        for _ in 0..100 {
+            stage.ticket("get_jsapi_ticket?", &corp);
+        }
+        let target = format!("/cgi-bin/get_jsapi_ticket?access_token={corp}");
+        assert_eq!(errcode(&stage.get(&target)), 45009);
+        stage.after(3600).ticket("get_jsapi_ticket?", &corp);
+    }
+
+    #[test]
+    fn a_year_leaves_no_trace() {
+        let mut stage = Stage::new();
+        for _ in 0..365 * 24 {
+            stage.after(3600).classic();
+            let token = stage.stable(false).0;
+            stage.ticket("ticket/getticket?type=jsapi&", &token);
+        }
+        assert!(
+            stage.world.tokens.len() < 100,
+            "{}",
+            stage.world.tokens.len()
+        );
+        assert_eq!(stage.world.log().calls.len(), 1000);
+    }
+
+    /// A step of a random story: wait so many milliseconds, then do.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Classic,
+        Stable,
+        Force,
+        Wecom,
+        Kill(Kill),
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_lives_longer_than_promised(
+            lifetime in 1_000..20_000_u64,
+            steps in prop::collection::vec((0..8_000_i64, prop::sample::select(vec![
+                Step::Classic, Step::Stable, Step::Force, Step::Wecom,
+                Step::Kill(Kill::End), Step::Kill(Kill::Stuck), Step::Kill(Kill::SecondFetcher),
+            ])), 1..60),
+        ) {
+            let mut stage = Stage::new();
+            for id in [APP, CORP] {
+                stage.world.account(id, "s").lifetime(Duration::from_millis(lifetime));
+            }
+            stage.app().force_gap = Duration::from_secs(1);
+            stage.app().per_day = Some(1_000_000);
+            // Each value with the first moment at which it was seen, and whether it was ever seen dead.
+            let mut seen: Vec<(String, i64, bool)> = Vec::new();
+            for (wait, step) in steps {
+                stage.now += wait;
+                let fetched = match step {
+                    Step::Classic => Some(stage.classic()),
+                    Step::Stable => Some(stage.stable(false)),
+                    Step::Force if stage.world.members[0].forced.refusal(stage.now, Quota {
+                        day: Some(20), ..Quota::default()
+                    }).is_none() => Some(stage.stable(true)),
+                    Step::Force => None,
+                    Step::Wecom => Some(stage.wecom()),
+                    Step::Kill(how) => {
+                        for id in [APP, CORP] {
+                            stage.world.kill(stage.now, id, "access_token", how);
+                        }
+                        None
+                    }
+                };
+                if let Some((value, expires_in)) = fetched {
+                    if !seen.iter().any(|(known, ..)| *known == value) {
+                        seen.push((value.clone(), stage.now, false));
+                    }
+                    let truth = stage.world.probe(stage.now, &value);
+                    if let (true, Some(left)) = (truth.alive, truth.ends_in_ms) {
+                        prop_assert!(expires_in * 1000 <= left.max(1000));
+                    }
+                }
+                for (value, first, dead) in &mut seen {
+                    let alive = stage.world.probe(stage.now, value).alive;
+                    let verdict = stage.world.handle(stage.now, &Request::get(
+                        &format!("/cgi-bin/get_api_domain_ip?access_token={value}"),
+                    ));
+                    prop_assert_eq!(alive, errcode(&verdict.to_json()) == 0);
+                    prop_assert!(!(alive && *dead), "it rose from the dead");
+                    prop_assert!(!alive || stage.now < *first + i64::try_from(lifetime).unwrap());
+                    *dead |= !alive;
+                }
+            }
+        }
+    }
+}

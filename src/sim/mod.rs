@@ -1,0 +1,25 @@
+//! A simulated WeChat platform: for the demo, for tests, and for anyone who wants to try an app without an account.
+//!
+//! It behaves as the platform does, also where that is awkward, has a fault for everything that goes wrong out there,
+//! counts calls, and knows the truth about each token. [`World`] is the platform without network or clock;
+//! [`Platform`] puts one on a TCP port.
+
+mod account;
+mod answer;
+mod call;
+mod control;
+mod fault;
+mod quota;
+mod record;
+mod reply;
+mod server;
+mod token;
+mod world;
+
+pub use account::{Account, ContentType};
+pub use call::{Endpoint, Request};
+pub use fault::{Effect, Fault};
+pub use record::{Call, Log};
+pub use reply::{Body, Reply};
+pub use server::Platform;
+pub use world::{Kill, Truth, World};

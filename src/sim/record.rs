@@ -1,0 +1,54 @@
+//! What the platform remembers of the calls it got. Never a token or a secret.
+
+use super::call::Endpoint;
+use serde::Serialize;
+use std::collections::VecDeque;
+
+/// A call that was answered, or struck by a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// When it arrived, Unix milliseconds.
+    pub at: i64,
+    /// Whose it was: an appid, or corpid, with `/agentid` if there is one; `None` for a stranger's.
+    pub account: Option<String>,
+    /// What was called.
+    pub endpoint: Endpoint,
+    /// `ok`, `errcode 40001`, `fault hang`.
+    pub outcome: String,
+}
+
+/// The last thousand calls, and what is counted besides the calls of each account.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Log {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Calls that could be put to no account.
+    pub strangers: u64,
+    /// Redirects that a caller followed, and should not have.
+    pub followed_redirects: u64,
+    /// The last calls, the newest last.
+    pub calls: VecDeque<Call>,
+    /// Connections up to this one get no answers.
+    #[serde(skip)]
+    pub(super) frozen: u64,
+}
+
+impl Log {
+    /// Counts a connection; says its number.
+    pub(super) fn connected(&mut self) -> u64 {
+        self.connections += 1;
+        self.connections
+    }
+
+    /// Whether a connection gets no more answers.
+    pub(super) fn is_frozen(&self, connection: u64) -> bool {
+        connection <= self.frozen
+    }
+
+    pub(super) fn push(&mut self, call: Call) {
+        if self.calls.len() == 1000 {
+            self.calls.pop_front();
+        }
+        self.calls.push_back(call);
+    }
+}

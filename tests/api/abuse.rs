@@ -1,0 +1,277 @@
+//! Clients that do what no client should. Each test ends with somebody else being served.
+
+use crate::fixture::{Daemon, Reply, Who, account, user};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Longer than any limit of the server that is waited for here, shorter than for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn connect(daemon: &Daemon) -> UnixStream {
+    let stream = UnixStream::connect(&daemon.socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// What the server sends until it closes the connection.
+fn rest(mut stream: UnixStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        // It closed with something of ours unread.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the connection is still open: {error}"),
+    }
+    rest
+}
+
+fn serves(daemon: &Daemon) {
+    let start = Instant::now();
+    assert_eq!(daemon.get("/v1/accounts/shop/token").status, 200);
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+fn daemon() -> Daemon {
+    Daemon::of(&[account("shop", vec![])])
+}
+
+#[test]
+fn a_silent_client_is_cut_off() {
+    let daemon = daemon();
+    let silent = connect(&daemon);
+    serves(&daemon);
+    assert_eq!(rest(silent), b"");
+    serves(&daemon);
+}
+
+#[test]
+fn a_slow_header_is_cut_off() {
+    let daemon = daemon();
+    let slow = connect(&daemon);
+    let mut writer = slow.try_clone().unwrap();
+    let start = Instant::now();
+    let dripping = std::thread::spawn(move || {
+        for byte in b"GET /healthz HTTP/1.1\r\nX: "
+            .iter()
+            .chain(std::iter::repeat(&b'x'))
+        {
+            if writer.write_all(&[*byte]).is_err() {
+                return;
+            }
+            // The pace of the drip, not a wait for anything.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    serves(&daemon);
+    rest(slow);
+    assert!(start.elapsed() < Duration::from_secs(30));
+    dripping.join().unwrap();
+    serves(&daemon);
+}
+
+#[test]
+fn a_connection_that_falls_silent_after_a_request_is_cut_off() {
+    let daemon = daemon();
+    let mut stream = connect(&daemon);
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let reply = Reply::parse(&rest(stream));
+    assert_eq!(reply.body, "ok\n");
+    serves(&daemon);
+}
+
+#[test]
+fn a_slow_body_is_refused() {
+    let daemon = daemon();
+    let mut slow = connect(&daemon);
+    slow.write_all(
+        b"POST /v1/accounts/shop/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    )
+    .unwrap();
+    serves(&daemon);
+    let reply = Reply::parse(&rest(slow));
+    assert_eq!((reply.status, &*reply.error()), (400, "bad_request"));
+    serves(&daemon);
+}
+
+#[test]
+fn half_a_request_and_gone() {
+    let daemon = daemon();
+    for part in [
+        "",
+        "GET /v1/acc",
+        "POST /v1/accounts/shop/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+        "GET /v1/accounts/shop/token?wait=300&after=00000000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        connect(&daemon).write_all(part.as_bytes()).unwrap();
+        serves(&daemon);
+    }
+}
+
+#[test]
+fn garbage_instead_of_http() {
+    let daemon = daemon();
+    let mut random = fastrand::Rng::with_seed(1);
+    let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
+        .take(100_000)
+        .collect();
+    for garbage in [
+        &b"\r\n\r\n\r\n"[..],
+        b"\0\0\0\0",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"POST /v1/accounts/shop/refresh HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/accounts/shop/refresh HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"POST /v1/accounts/shop/refresh HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nzzzzz",
+        &noise,
+    ] {
+        let mut stream = connect(&daemon);
+        // The server may have closed it before all is written.
+        let _ = stream.write_all(garbage);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let answer = rest(stream);
+        if !answer.is_empty() {
+            assert!(
+                answer.starts_with(b"HTTP/1.1 4"),
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
+        serves(&daemon);
+    }
+}
+
+#[test]
+fn a_huge_header_is_refused() {
+    let daemon = daemon();
+    for header in [
+        format!("X: {}\r\n", "x".repeat(1 << 20)),
+        "X: y\r\n".repeat(10_000),
+    ] {
+        let mut stream = connect(&daemon);
+        let _ = write!(stream, "GET /healthz HTTP/1.1\r\n{header}\r\n");
+        let reply = Reply::parse(&rest(stream));
+        assert_eq!(reply.status, 431);
+    }
+    let mut stream = connect(&daemon);
+    let _ = write!(stream, "GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
+    assert!(matches!(Reply::parse(&rest(stream)).status, 414 | 431));
+    serves(&daemon);
+}
+
+#[test]
+fn a_huge_body_is_refused_before_it_is_read() {
+    let daemon = daemon();
+    for head in ["Content-Length: 1000000000", "Transfer-Encoding: chunked"] {
+        let mut stream = connect(&daemon);
+        write!(
+            stream,
+            "POST /v1/accounts/shop/refresh HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n"
+        )
+        .unwrap();
+        let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
+        while stream.write_all(chunk.as_bytes()).is_ok() {}
+        assert_eq!(Reply::parse(&rest(stream)).status, 413);
+    }
+    serves(&daemon);
+}
+
+#[test]
+fn answers_that_nobody_reads() {
+    let daemon = daemon();
+    let hogs: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = connect(&daemon);
+            stream.set_nonblocking(true).unwrap();
+            let requests = "GET /v1/accounts HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+            // As much as goes in: the server stops reading when its answers do not go out.
+            while stream.write_all(requests.as_bytes()).is_ok() {}
+            stream
+        })
+        .collect();
+    serves(&daemon);
+    drop(hogs);
+    serves(&daemon);
+}
+
+/// Opens ten thousand connections and, as long as more than the second argument are open, looks which of them the
+/// server has refused or closed. Says how many it has refused, how many are open, and of how many something else came.
+const HOARD: &str = r#"
+    use IO::Socket::UNIX;
+    my ($path, $most) = @ARGV;
+    my @open = map { IO::Socket::UNIX->new(Peer => $path) or die "$_: $!" } 1..10000;
+    my ($refused, $rest, $until) = (0, 0, time + 20);
+    while (@open > $most && time < $until) {
+        my @still;
+        for my $socket (@open) {
+            $socket->blocking(0);
+            my $n = sysread($socket, my $answer, 4096);
+            if (!defined $n) { push @still, $socket }
+            elsif ($answer =~ /503 .*too_many_connections/s) { $refused++ }
+            else { $rest++ }
+        }
+        @open = @still;
+    }
+    $| = 1;
+    print "$refused ", scalar @open, " $rest\n";
+    <STDIN>;
+"#;
+
+#[test]
+fn ten_thousand_idle_connections_of_one_user_leave_room_for_others() {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+    let daemon = Daemon::of(&[account("shop", vec![user(4444)])]);
+    let hoarder = Who {
+        uid: 65534,
+        gid: 65534,
+        groups: vec![],
+    };
+    let mut hoard = hoarder
+        .command("perl")
+        .args(["-e", HOARD])
+        .arg(&daemon.socket)
+        .arg("2048")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(hoard.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let [refused, open, rest] = line
+        .split_whitespace()
+        .map(|count| count.parse::<u32>().unwrap())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("the hoarder failed: {line:?}");
+    };
+    assert!(open <= 2048, "{line}");
+    // On a slow machine the first may have been cut off for their silence before the last was opened.
+    assert!(refused + open + rest == 10_000 && refused > 0, "{line}");
+    serves(&daemon);
+    let other = Who {
+        uid: 4444,
+        gid: 4444,
+        groups: vec![],
+    };
+    assert_eq!(
+        daemon
+            .as_user(&other, "GET", "/v1/accounts/shop/token", "")
+            .status,
+        200
+    );
+    drop(hoard.stdin.take());
+    assert!(hoard.wait().unwrap().success());
+    serves(&daemon);
+}

@@ -1,0 +1,118 @@
+//! The daemon as a process.
+
+use super::{Bench, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// How long a condition may take to come true: long, for machines that do much else besides.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon that runs. Killed when dropped; what it logged is shown if the test fails.
+pub struct Daemon<'a> {
+    bench: &'a Bench,
+    child: Child,
+    /// What the manager was told before this daemon started.
+    said_before: usize,
+    log: PathBuf,
+}
+
+impl<'a> Daemon<'a> {
+    pub(super) fn spawn(bench: &'a Bench, change: impl FnOnce(&mut Command)) -> Self {
+        let log = bench.path("log");
+        let open = || -> File {
+            let mut options = OpenOptions::new();
+            options.append(true).create(true).open(&log).unwrap()
+        };
+        let said_before = bench.manager.count();
+        let mut command = bench.wxtokend(&["run"]);
+        command
+            .env("NOTIFY_SOCKET", bench.manager.path())
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open());
+        change(&mut command);
+        let child = command.spawn().unwrap();
+        Self {
+            bench,
+            child,
+            said_before,
+            log,
+        }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// All that daemons of this bench have written to standard output and error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Whether it has told the manager a line such as `READY=1` since it started.
+    pub fn said(&self, line: &str) -> bool {
+        self.bench.manager.said_since(self.said_before, line)
+    }
+
+    /// Waits until a condition holds, for [`PATIENCE`]; panics with the log.
+    pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        wait_until(what, PATIENCE, || self.log(), condition);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Reloads by SIGHUP and waits until it has told the manager that it is ready again.
+    pub fn reload(&self) {
+        let before = self.bench.manager.count();
+        self.signal(Signal::HUP);
+        self.wait_until("READY=1 after SIGHUP", || {
+            self.bench.manager.said_since(before, "READY=1")
+        });
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let (child, log) = (&mut self.child, &self.log);
+        let mut status = None;
+        let show = || fs::read_to_string(log).unwrap();
+        wait_until("the end of the daemon", PATIENCE, show, || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Ends it as systemd does.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "the daemon's log:\n{log}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Readers that read all the time, and ask the platform whether what they got was alive.
+
+use super::{PATIENCE, wait_until};
+use serde_json::Value as Json;
+use std::collections::HashSet;
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wxtokend::sim::Platform;
+
+/// What an app finds in an output.
+pub struct Held {
+    pub value: String,
+    /// Unix seconds, where the format has it.
+    pub expire_time: Option<u64>,
+}
+
+/// How an app reads what it found; `None` for what it cannot read.
+pub type Parse = fn(&str) -> Option<Held>;
+
+/// Reads the `json` format of any value.
+pub fn json(text: &str) -> Option<Held> {
+    let json: Json = serde_json::from_str(text).ok()?;
+    let names = [
+        "access_token",
+        "jsapi_ticket",
+        "wx_card_ticket",
+        "agent_ticket",
+    ];
+    let value = names.iter().find_map(|name| json.get(name))?.as_str()?;
+    Some(Held {
+        value: value.into(),
+        expire_time: Some(json.get("expire_time")?.as_u64()?),
+    })
+}
+
+/// Reads the `raw` format. A cut value is one that the platform does not know: dead.
+pub fn raw(text: &str) -> Option<Held> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_graphic())
+        .then(|| Held {
+            value: text.into(),
+            expire_time: None,
+        })
+}
+
+/// Where an app reads.
+#[derive(Clone)]
+pub enum Source {
+    File(PathBuf, Parse),
+    Socket(PathBuf, Parse),
+}
+
+/// What readers saw. A value counts as dead if it had ended before they began to read.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub reads: usize,
+    /// Different values, all of them seen alive.
+    pub values: HashSet<String>,
+    pub dead: usize,
+    /// No file, or nobody listens.
+    pub missing: usize,
+    pub empty: usize,
+    /// Not in the format.
+    pub partial: usize,
+    /// Its `expire_time` was past: an app would have fetched by itself.
+    pub looks_expired: usize,
+    /// Anything else; the first of each thread says what it was.
+    pub errors: usize,
+    /// The first trouble of each reader, without the value.
+    pub first: Vec<String>,
+}
+
+impl Findings {
+    fn trouble(&mut self, count: impl Fn(&mut Self) -> &mut usize, what: String) {
+        *count(self) += 1;
+        if self.first.is_empty() {
+            self.first.push(what);
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.reads += other.reads;
+        self.values.extend(other.values);
+        self.dead += other.dead;
+        self.missing += other.missing;
+        self.empty += other.empty;
+        self.partial += other.partial;
+        self.looks_expired += other.looks_expired;
+        self.errors += other.errors;
+        self.first.extend(other.first);
+    }
+
+    /// Panics unless every read gave a whole value that was alive, and values changed at least `rotations` times.
+    pub fn assert_always_fresh(&self, rotations: usize) {
+        let Self {
+            dead,
+            missing,
+            empty,
+            partial,
+            looks_expired,
+            errors,
+            ..
+        } = *self;
+        let troubles = [dead, missing, empty, partial, looks_expired, errors];
+        assert_eq!(
+            troubles, [0; 6],
+            "dead, missing, empty, partial, looking expired, errors in {} reads: {:#?}",
+            self.reads, self.first
+        );
+        let values = self.values.len();
+        assert!(
+            values > rotations,
+            "{values} values in {} reads",
+            self.reads
+        );
+    }
+}
+
+/// Readers at work, one thread a source.
+pub struct Freshness {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Findings>>,
+    /// Reads that each has ended.
+    rounds: Vec<Arc<AtomicUsize>>,
+}
+
+impl Freshness {
+    /// Starts to read, each source about once a millisecond.
+    pub fn watch(platform: &Arc<Platform>, sources: &[Source]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let rounds: Vec<Arc<AtomicUsize>> = sources.iter().map(|_| Arc::default()).collect();
+        let reader = |(source, round): (&Source, &Arc<AtomicUsize>)| {
+            let (source, platform, stop) = (source.clone(), platform.clone(), stop.clone());
+            let round = round.clone();
+            std::thread::spawn(move || {
+                let mut findings = Findings::default();
+                while !stop.load(Ordering::Relaxed) {
+                    look(&source, &platform, &mut findings);
+                    round.store(findings.reads, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                findings
+            })
+        };
+        let threads = sources.iter().zip(&rounds).map(reader).collect();
+        Self {
+            stop,
+            threads,
+            rounds,
+        }
+    }
+
+    /// Waits until each reader has read that many times more.
+    pub fn wait_for_rounds(&self, more: usize) {
+        for round in &self.rounds {
+            let goal = round.load(Ordering::Relaxed) + more;
+            wait_until("reads", PATIENCE, String::new, || {
+                round.load(Ordering::Relaxed) >= goal
+            });
+        }
+    }
+
+    /// Ends the readers; says what all of them saw together.
+    pub fn stop(self) -> Findings {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Findings::default();
+        for thread in self.threads {
+            all.add(thread.join().unwrap());
+        }
+        all
+    }
+}
+
+fn look(source: &Source, platform: &Platform, findings: &mut Findings) {
+    let began = Instant::now();
+    let (read, path, parse) = match source {
+        Source::File(path, parse) => (std::fs::read_to_string(path), path, parse),
+        Source::Socket(path, parse) => (read_socket(path), path, parse),
+    };
+    let path = path.display();
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    findings.reads += 1;
+    let text = match read {
+        Ok(text) => text,
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return findings.trouble(|f| &mut f.missing, format!("{path}: {error}"));
+        }
+        Err(error) => return findings.trouble(|f| &mut f.errors, format!("{path}: {error}")),
+    };
+    if text.is_empty() {
+        return findings.trouble(|f| &mut f.empty, format!("{path}: empty"));
+    }
+    let Some(held) = parse(&text) else {
+        let length = text.len();
+        return findings.trouble(|f| &mut f.partial, format!("{path}: {length} odd bytes"));
+    };
+    if held
+        .expire_time
+        .is_some_and(|expire_time| expire_time < wall)
+    {
+        findings.trouble(|f| &mut f.looks_expired, format!("{path}: looks expired"));
+    }
+    let truth = platform.with(|world, now| world.probe(now, &held.value));
+    let since = i64::try_from(began.elapsed().as_millis()).unwrap();
+    // What ended while it was read was alive when the app asked for it.
+    if truth.alive || truth.ended_ms_ago.is_some_and(|ago| ago <= since) {
+        findings.values.insert(held.value);
+    } else {
+        findings.trouble(|f| &mut f.dead, format!("{path}: {truth:?}"));
+    }
+}
+
+fn read_socket(path: &PathBuf) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
