@@ -161,7 +161,7 @@ fn counts(world: &World) -> Json {
             lines.map(|line| member.minted[line as usize]).sum()
         };
         json.insert("minted".into(), minted("access_token").into());
-        json.insert("peak_in_flight".into(), member.peak_in_flight.into());
+        json.insert("peak_in_flight".into(), member.in_flight.peak.into());
         (member.account.key(), Json::from(json))
     };
     let log = world.log();
@@ -170,6 +170,8 @@ fn counts(world: &World) -> Json {
         "strangers": log.strangers,
         "connections": log.connections,
         "followed_redirects": log.followed_redirects,
+        "in_flight": log.in_flight.now,
+        "peak_in_flight": log.in_flight.peak,
         "token_calls": world.token_calls(),
         "values_known": world.tokens.len(),
     })

@@ -17,6 +17,22 @@ pub struct Call {
     pub outcome: String,
 }
 
+/// Calls that are not answered yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct InFlight {
+    /// At this moment.
+    pub now: u32,
+    /// At most, ever.
+    pub peak: u32,
+}
+
+impl InFlight {
+    pub(super) fn began(&mut self) {
+        self.now += 1;
+        self.peak = self.peak.max(self.now);
+    }
+}
+
 /// The last thousand calls, and what is counted besides the calls of each account.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Log {
@@ -26,6 +42,8 @@ pub struct Log {
     pub strangers: u64,
     /// Redirects that a caller followed, and should not have.
     pub followed_redirects: u64,
+    /// Calls of all accounts that are not answered yet.
+    pub in_flight: InFlight,
     /// The last calls, the newest last.
     pub calls: VecDeque<Call>,
     /// Connections up to this one get no answers.

@@ -210,24 +210,24 @@ async fn answer(
     let Some(reply) = reply else {
         return pending().await;
     };
-    let _in_flight = reply.caller.map(|caller| InFlight::begin(caller, shared));
+    let _in_flight = Flight::begin(reply.caller, shared);
     if !reply.delay.is_zero() {
         tokio::time::sleep(reply.delay).await;
     }
     respond(reply).await
 }
 
-/// A call of an account whose answer is not there yet.
-struct InFlight<'a>(usize, &'a Shared);
+/// A call that is not answered yet.
+struct Flight<'a>(Option<usize>, &'a Shared);
 
-impl<'a> InFlight<'a> {
-    fn begin(caller: usize, shared: &'a Shared) -> Self {
+impl<'a> Flight<'a> {
+    fn begin(caller: Option<usize>, shared: &'a Shared) -> Self {
         shared.with(|world, _| world.began(caller));
         Self(caller, shared)
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.1.with(|world, _| world.ended(self.0));
     }
@@ -311,6 +311,7 @@ mod tests {
     use serde_json::{Value as Json, json};
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
+    use std::time::Instant;
 
     const APP: &str = "wx0123456789abcdef";
     const TOKEN: &str =
@@ -471,28 +472,55 @@ mod tests {
         platform.with(|world, _| assert_eq!(world.log().followed_redirects, 1));
     }
 
+    /// Sends a request on a connection and waits so long for the beginning of an answer.
+    fn ask(stream: &mut TcpStream, patience: Duration) -> Result<usize, io::ErrorKind> {
+        write!(stream, "GET {TOKEN} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.read(&mut [0; 4096]).map_err(|error| error.kind())
+    }
+
+    fn wait_for_in_flight(platform: &Platform, calls: u32) {
+        let deadline = Instant::now() + LONG;
+        while platform.with(|world, _| world.log().in_flight.now) != calls {
+            assert!(Instant::now() < deadline, "never {calls} in flight");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(200);
+    const SILENCE: Result<usize, io::ErrorKind> = Err(io::ErrorKind::WouldBlock);
+
     #[test]
     fn silence_lasts() {
         let platform = platform();
         let mut old = connect(&platform);
-        let ask = |stream: &mut TcpStream| {
-            write!(stream, "GET {TOKEN} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-            stream
-                .set_read_timeout(Some(Duration::from_millis(300)))
-                .unwrap();
-            stream.read(&mut [0; 4096]).map_err(|error| error.kind())
-        };
-        assert!(ask(&mut old).is_ok());
+        assert!(ask(&mut old, LONG).is_ok());
         platform.with(|world, _| world.freeze_connections());
-        assert_eq!(ask(&mut old), Err(io::ErrorKind::WouldBlock));
-        assert!(ask(&mut connect(&platform)).is_ok());
+        assert_eq!(ask(&mut old, SHORT), SILENCE);
+        assert!(ask(&mut connect(&platform), LONG).is_ok());
         platform.with(|world, _| world.set_fault(Effect::Hang.into()));
-        assert_eq!(ask(&mut connect(&platform)), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(ask(&mut connect(&platform), SHORT), SILENCE);
         let minted = |world: &mut World, _| world.members[0].minted[0];
         let before = platform.with(minted);
         platform.with(|world, _| world.set_fault(Fault::from(Effect::Hang).after_work()));
-        assert_eq!(ask(&mut connect(&platform)), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(ask(&mut connect(&platform), SHORT), SILENCE);
         assert_eq!(platform.with(minted), before + 1);
+    }
+
+    #[test]
+    fn calls_at_once_are_counted_until_they_are_given_up() {
+        let platform = platform();
+        platform.with(|world, _| world.set_fault(Effect::Hang.into()));
+        let hanging = [(); 3].map(|()| {
+            let mut stream = connect(&platform);
+            assert_eq!(ask(&mut stream, Duration::from_millis(1)), SILENCE);
+            stream
+        });
+        wait_for_in_flight(&platform, 3);
+        drop(hanging);
+        wait_for_in_flight(&platform, 0);
+        platform.with(|world, _| assert_eq!(world.peak_in_flight(APP), 3));
     }
 
     #[test]
@@ -516,17 +544,5 @@ mod tests {
     fn listens_on_loopback_only() {
         let error = Platform::start(([0, 0, 0, 0], 0).into(), World::new()).err();
         assert_eq!(error.unwrap().kind(), io::ErrorKind::InvalidInput);
-    }
-
-    #[test]
-    fn calls_at_once_are_noticed() {
-        let platform = platform();
-        platform.with(|world, _| world.set_fault(Fault::delay(Duration::from_millis(200))));
-        thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| json(&platform, "GET", TOKEN, ""));
-            }
-        });
-        platform.with(|world, _| assert_eq!(world.peak_in_flight(APP), 3));
     }
 }

@@ -4,7 +4,7 @@ use super::account::Account;
 use super::call::Endpoint;
 use super::fault::Fault;
 use super::quota::Usage;
-use super::record::Log;
+use super::record::{InFlight, Log};
 use super::token::{History, Line, Tokens};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -28,8 +28,7 @@ pub(super) struct Member {
     pub(super) minted: [u64; Line::ALL.len()],
     pub(super) forced: Usage,
     pub(super) last_forced: Option<i64>,
-    in_flight: u32,
-    pub(super) peak_in_flight: u32,
+    pub(super) in_flight: InFlight,
 }
 
 /// What the platform knows of a token or ticket.
@@ -113,8 +112,7 @@ impl World {
             minted: Default::default(),
             forced: Usage::default(),
             last_forced: None,
-            in_flight: 0,
-            peak_in_flight: 0,
+            in_flight: InFlight::default(),
         });
         index
     }
@@ -188,7 +186,7 @@ impl World {
 
     /// The most calls of an account that were in flight at once.
     pub fn peak_in_flight(&self, account: &str) -> u32 {
-        let peak = |&i: &usize| self.members[i].peak_in_flight;
+        let peak = |&i: &usize| self.members[i].in_flight.peak;
         self.find(account).iter().map(peak).max().unwrap_or(0)
     }
 
@@ -217,15 +215,19 @@ impl World {
         self.by_id.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// Notes that the answer to a call of `caller` is on its way.
-    pub(super) fn began(&mut self, caller: usize) {
-        let member = &mut self.members[caller];
-        member.in_flight += 1;
-        member.peak_in_flight = member.peak_in_flight.max(member.in_flight);
+    /// Notes that a call has begun that takes its time.
+    pub(super) fn began(&mut self, caller: Option<usize>) {
+        self.log.in_flight.began();
+        if let Some(index) = caller {
+            self.members[index].in_flight.began();
+        }
     }
 
-    /// Notes that it is there, or given up.
-    pub(super) fn ended(&mut self, caller: usize) {
-        self.members[caller].in_flight -= 1;
+    /// Notes that it is answered, or given up.
+    pub(super) fn ended(&mut self, caller: Option<usize>) {
+        self.log.in_flight.now -= 1;
+        if let Some(index) = caller {
+            self.members[index].in_flight.now -= 1;
+        }
     }
 }
