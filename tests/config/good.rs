@@ -11,6 +11,20 @@ use wxtokend::account::{
 use wxtokend::config::{Environment, Host, LogLevel};
 use wxtokend::value::ValueName;
 
+/// A certificate that any host could have made.
+pub(crate) const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUDeA4Tn793u+z01ZXbleumZEQZ2MwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjIxNTE2NDNaGA8yMTI2MTAyOTE1MTY0
+M1owDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABA6T
+LCdd7T1xF1XrgkFoxz1fB6/ey/cSzfuhb4o0wVwhKkFGNzkHZfZAT9yAdvpeBZFC
+NsdTChUD2FCRklgptsajUzBRMB0GA1UdDgQWBBS+jqTi6BlqNxFWMwZIrTyAw+tL
+nzAfBgNVHSMEGDAWgBS+jqTi6BlqNxFWMwZIrTyAw+tLnzAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIAgpOI62cQ0AQWVd1QfCGtTJpqruL/retQqR
+CH+DlZbuAiEA+UeAmmdSsd6nnMmCSaM3KkeqLNaXOomFNTj8itPGQTI=
+-----END CERTIFICATE-----
+";
+
 const SHOP: &str = "[accounts.shop]\nappid = 'wx0123456789abcdef'\nsecret_file = 'DIR/secret'\n";
 
 #[test]
@@ -96,6 +110,7 @@ fn everything_can_be_set() {
     let mut host = fixture::Host::new();
     host.env.credentials_dir = Some(host.path("credentials"));
     host.directory("out", 0o755);
+    host.file("ca.pem", 0o644, &CERTIFICATE.repeat(2));
     host.file("x.j2", 0o644, "{{ access_token }}");
     let config = host.good(
         "[daemon]
@@ -111,6 +126,7 @@ fn everything_can_be_set() {
          connect_timeout = '500ms'
          timeout = '1m30s'
          concurrency = 0x10
+         ca_file = 'ca.pem'
          proxy = 'http://user:word@proxy:3128'
          [accounts.shop]
          appid = 'wx0123456789abcdef'
@@ -169,6 +185,7 @@ fn everything_can_be_set() {
     assert_eq!(config.platform.connect_timeout, Duration::from_millis(500));
     assert_eq!(config.platform.timeout, Duration::from_secs(90));
     assert_eq!(config.platform.concurrency, 16);
+    assert_eq!(config.platform.ca_file, Some(host.path("ca.pem")));
     assert_eq!(
         config.platform.proxy.as_ref().unwrap().expose(),
         "http://user:word@proxy:3128"

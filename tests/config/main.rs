@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod collisions;
+mod example;
 mod faults;
 mod good;
 mod text;

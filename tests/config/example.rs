@@ -1,0 +1,115 @@
+//! `config.example.toml` is the manual: it must be right, and complete.
+
+use crate::{Host, good};
+use std::fs;
+use wxtokend::account::Account;
+use wxtokend::config::{Config, keys};
+
+fn read(name: &str) -> String {
+    fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The example, on a host that has what it names.
+fn example(host: &Host) -> String {
+    host.file("etc/corp.pem", 0o644, good::CERTIFICATE);
+    host.file("etc/secrets/shop", 0o640, "secret");
+    host.file("templates/x.j2", 0o644, "{{ account }} {{ jsapi_ticket }}");
+    read("config.example.toml")
+        .replace("/run/wxtokend", "DIR/run")
+        .replace("/etc/wxtokend", "DIR/etc")
+        .replace("/etc/ssl", "DIR/etc")
+        .replace("\"www-data\"", "\"root\"")
+        .replace("\"@apps\"", "\"@root\"")
+        .replace("\"wxtokend\"", "\"root\"")
+        .replace("\"@wxtokend\"", "\"@root\"")
+}
+
+fn host() -> Host {
+    let mut host = Host::new();
+    host.env.credentials_dir = Some(host.path("credentials"));
+    host
+}
+
+#[test]
+fn it_is_right() {
+    let host = host();
+    let config = host.good(&example(&host));
+    let names: Vec<_> = config.accounts.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["corp", "old", "shop"]);
+}
+
+#[test]
+fn the_defaults_it_shows_are_the_defaults() {
+    let host = host();
+    let text = example(&host);
+    let plain = host.good(&text);
+    let shown = host.good(&text.lines().map(uncomment).collect::<String>());
+    // What has no default, but an example.
+    let no_default = |config: &mut Config| {
+        config.api.metrics = None;
+        config.api.admins = [].into();
+        config.platform.ca_file = None;
+        config.platform.proxy = None;
+        for account in config.accounts.values_mut() {
+            let mut changed = Account::clone(account);
+            for output in &mut changed.outputs {
+                output.access.owner = None;
+                output.access.group = None;
+                output.access.readers = [].into();
+            }
+            *account = changed.into();
+        }
+    };
+    assert_ne!(plain, shown);
+    let [mut plain, mut shown] = [plain, shown];
+    no_default(&mut plain);
+    no_default(&mut shown);
+    assert_eq!(plain, shown);
+}
+
+/// Sets what a line shows: `#key = value`. Other comments have a space after the `#`.
+fn uncomment(line: &str) -> String {
+    match line.strip_prefix('#') {
+        Some(set) if !set.is_empty() && !set.starts_with(' ') => format!("{set}\n"),
+        _ => format!("{line}\n"),
+    }
+}
+
+#[test]
+fn it_sets_every_key_there_is() {
+    let text: String = read("config.example.toml").lines().map(uncomment).collect();
+    let mut table = String::new();
+    let mut set = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            // Whatever the account is called.
+            let name = ["shop", "old", "corp"]
+                .into_iter()
+                .find(|name| line.contains(name));
+            table = line.replace(name.unwrap_or("NAME"), "NAME");
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            set.push((table.clone(), key.to_owned()));
+        }
+    }
+    // The tables themselves are keys too; a socket has the keys of a file.
+    let tables = ["", "[[accounts.NAME.socket]]"];
+    let all = keys::ALL
+        .iter()
+        .filter(|keys| !tables.contains(&keys.table));
+    for (table, key) in all.flat_map(|keys| keys.keys.iter().map(|key| (keys.table, *key))) {
+        if !matches!(key, "file" | "socket" if table == "[accounts.NAME]") {
+            assert!(
+                set.contains(&(table.to_owned(), key.to_owned())),
+                "{key} of {table}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_man_page_knows_every_key_too() {
+    let page = read("packaging/man/wxtokend.toml.5");
+    for key in keys::ALL.iter().flat_map(|keys| keys.keys) {
+        assert!(page.contains(key), "{key}");
+    }
+}
