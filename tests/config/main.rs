@@ -6,6 +6,7 @@ mod collisions;
 mod example;
 mod faults;
 mod good;
+mod large;
 mod text;
 
 use std::fs;
