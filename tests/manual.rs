@@ -1,0 +1,39 @@
+//! The man pages name every command, every option and every key.
+
+use wxtokend::cli;
+use wxtokend::config::keys;
+
+const COMMANDS: &str = include_str!("../packaging/man/wxtokend.8");
+const CONFIGURATION: &str = include_str!("../packaging/man/wxtokend.toml.5");
+
+#[test]
+fn every_command_and_option_is_in_wxtokend_8() {
+    let mut root = cli::command();
+    root.build();
+    for command in root.get_subcommands().filter(|c| c.get_name() != "help") {
+        let name = command.get_name();
+        assert!(COMMANDS.contains(&format!(".It Cm {name}\n")), "{name}");
+        for option in command.get_arguments().filter_map(|a| a.get_long()) {
+            let spelled = [format!("Fl {option}"), format!("Fl Fl {option}")];
+            let named = spelled.iter().any(|fl| COMMANDS.contains(fl.as_str()));
+            assert!(named, "{name} --{option}");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_in_wxtokend_toml_5() {
+    for table in keys::ALL.iter().skip(1) {
+        let (_, section) = CONFIGURATION
+            .split_once(table.table)
+            .unwrap_or_else(|| panic!("no section for {}", table.table));
+        for key in table.keys {
+            let explained = section.lines().any(|line| {
+                let mut words = line.split(' ').map(|word| word.trim_end_matches(','));
+                line.starts_with(".It Cm") && words.any(|word| word == *key)
+                    || line.starts_with(".Ss") && line.contains(&format!(".{key}]]"))
+            });
+            assert!(explained, "{} {key}", table.table);
+        }
+    }
+}
