@@ -58,6 +58,11 @@ fn readers_tell_fresh_from_dead_missing_empty_and_partial() {
     check(None, |f| f.missing);
     check(Some(&later.replace(&token, "86_another")), |f| f.dead);
     platform.with(|world, now| world.kill(now, APP, "access_token", Kill::End));
+    // Readers know times to the millisecond, and take the doubtful one for alive.
+    let ended = || platform.with(|world, now| world.probe(now, &token).ended_ms_ago);
+    wait_until("its end is past", common::PATIENCE, String::new, || {
+        ended() > Some(1)
+    });
     check(Some(&later), |f| f.dead);
 }
 
@@ -135,4 +140,28 @@ fn another_user_is_another_user() {
 fn waiting_ends() {
     let log = || "the log".into();
     wait_until("pigs fly", Duration::from_millis(10), log, || false);
+}
+
+#[test]
+fn the_configuration_of_a_bench_is_right() {
+    let bench = Bench::new();
+    let (platform, _) = platform();
+    bench.secret("secret", "s");
+    bench.configure(
+        &platform,
+        "[accounts.shop]\nappid = \"wx0123456789abcdef\"\nsecret_file = \"{dir}/secret\"\n\
+         [[accounts.shop.file]]\npath = \"{dir}/run/shop/token.json\"\n",
+    );
+    let said = common::output_of(&mut bench.wxtokend(&["check"]));
+    assert!(said.contains("no fault; accounts: 1, outputs: 1"), "{said}");
+}
+
+#[test]
+fn a_daemon_that_ends_leaves_its_status_and_log() {
+    let bench = Bench::new();
+    bench.write_config("[daemon]\nno_such_key = 1\n");
+    let mut daemon = bench.spawn();
+    assert!(!daemon.wait().success());
+    assert!(!daemon.is_running());
+    assert!(!daemon.said("READY=1"));
 }

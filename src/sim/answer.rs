@@ -475,7 +475,7 @@ mod tests {
         let mut stage = Stage::new();
         let mut token = stage.stable(false).0;
         for _ in 0..20 {
-            let next = stage.after(30).stable(true).0;
+            let next = stage.after(1).stable(true).0;
             assert_ne!(next, token);
             assert_eq!(stage.verdict(&token), 40001);
             assert_eq!(stage.after(29).stable(true).0, next);

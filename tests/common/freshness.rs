@@ -3,6 +3,7 @@
 use super::{PATIENCE, wait_until};
 use serde_json::Value as Json;
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -55,12 +56,12 @@ pub enum Source {
     Socket(PathBuf, Parse),
 }
 
-/// What readers saw. A value counts as dead if it had ended before they began to read.
+/// What readers saw. A value counts as dead if it had ended before they began to read, to the millisecond.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub reads: usize,
-    /// Different values, all of them seen alive.
-    pub values: HashSet<String>,
+    /// Different values, all of them seen alive: a hash of each.
+    pub values: HashSet<u64>,
     pub dead: usize,
     /// No file, or nobody listens.
     pub missing: usize,
@@ -217,10 +218,16 @@ fn look(source: &Source, platform: &Platform, findings: &mut Findings) {
     let since = i64::try_from(began.elapsed().as_millis()).unwrap();
     // What ended while it was read was alive when the app asked for it.
     if truth.alive || truth.ended_ms_ago.is_some_and(|ago| ago <= since) {
-        findings.values.insert(held.value);
+        findings.values.insert(hash(&held.value));
     } else {
         findings.trouble(|f| &mut f.dead, format!("{path}: {truth:?}"));
     }
+}
+
+fn hash(value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn read_socket(path: &PathBuf) -> std::io::Result<String> {
