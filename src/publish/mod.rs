@@ -12,6 +12,7 @@ mod testing;
 
 pub mod file;
 pub mod socket;
+pub mod watch;
 
 pub use error::PublishError;
 pub use place::{Place, remove_leftovers};

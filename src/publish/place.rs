@@ -14,6 +14,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What all temporaries are called first.
+const TEMPORARY: &str = ".wxtokend-";
+
 /// What tells one state of a file or socket from every other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -140,12 +143,16 @@ impl Place {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Directory {
             fd: open(self.parent(), flags, Mode::empty())?,
-            name: file_name(self.output()).into(),
+            name: self.file_name().into(),
         })
     }
 
-    fn parent(&self) -> &Path {
+    pub(super) fn parent(&self) -> &Path {
         self.output().path.parent().unwrap_or(Path::new("/"))
+    }
+
+    pub(super) fn file_name(&self) -> &OsStr {
+        file_name(self.output())
     }
 }
 
@@ -237,9 +244,10 @@ impl Temporary {
         open_node(&self.directory, Path::new(&self.name))
     }
 
-    /// Puts it in the place of the output, and makes that last. `node` is a descriptor of it.
-    pub(super) fn replace(self, node: impl AsFd) -> Result<Identity, Errno> {
+    /// Puts it in the place of the output, and makes that last.
+    pub(super) fn replace(self) -> Result<Identity, Errno> {
         let Directory { fd, name } = &self.directory;
+        let node = self.node()?;
         let rename = || renameat(fd, &*self.name, fd, &**name);
         match rename() {
             Err(Errno::ISDIR) => {
@@ -283,7 +291,12 @@ fn file_name(output: &Output) -> &OsStr {
 fn temporary_prefix(name: &OsStr) -> String {
     let digest = Sha256::digest(name.as_bytes());
     let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-    format!(".wxtokend-{hash:08x}-")
+    format!("{TEMPORARY}{hash:08x}-")
+}
+
+/// Whether something of that name is a temporary of some output.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TEMPORARY.as_bytes())
 }
 
 /// Removes the temporaries that a killed daemon left beside these outputs, and nothing else. For the start, before

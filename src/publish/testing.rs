@@ -129,3 +129,34 @@ pub(super) fn again_unprivileged(test: &str) -> bool {
     assert!(printed.contains("1 passed"), "{printed}");
     true
 }
+
+/// A file system of its own, which goes with this.
+pub(super) struct Mount(TempDir);
+
+impl Mount {
+    pub(super) fn new(options: &str) -> Self {
+        let mount = Self(directory());
+        run(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                options,
+                "tmpfs",
+                mount.path().to_str().unwrap(),
+            ],
+        );
+        mount
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        run("umount", &["-l", self.path().to_str().unwrap()]);
+    }
+}
