@@ -4,19 +4,16 @@ use super::environment::Environment;
 use super::keys;
 use super::names::Names;
 use super::output::{Outputs, Owner};
+use super::secret::secret;
 use super::source::Place;
 use super::table::Table;
-use super::value::{self, Checked};
-use crate::account::{Account, AccountName, Method, SecretSource};
-use crate::secret::Secret;
+use super::value;
+use crate::account::{Account, AccountName, Method};
 use crate::value::ValueName;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use toml::de::DeValue;
 
 const METHODS: [(&str, Method); 2] = [("stable", Method::Stable), ("classic", Method::Classic)];
 const WECHAT_TICKETS: [(&str, ValueName); 2] = [
@@ -142,7 +139,12 @@ impl<'e> Accounts<'e> {
         match self.ids.entry((id.into(), agentid)) {
             Entry::Occupied(other) => {
                 let other = other.get();
-                table.fault(key, format_args!("is used at {other} too, and each account would end the other's token: {advice}"));
+                table.fault(
+                    key,
+                    format_args!(
+                        "is used at {other} too, and each account would end the other's token: {advice}"
+                    ),
+                );
             }
             Entry::Vacant(free) => drop(free.insert(table.place(key))),
         }
@@ -199,74 +201,4 @@ fn tickets(table: &Table<'_>, method: Method) -> Option<Vec<ValueName>> {
     tickets.sort_unstable();
     tickets.dedup();
     Some(tickets)
-}
-
-fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSource> {
-    let given = ["secret_file", "secret_credential", "secret"].map(|key| (key, table.has(key)));
-    let mut given = given
-        .iter()
-        .filter(|(_, given)| *given)
-        .map(|(key, _)| *key);
-    match (given.next(), given.next()) {
-        (None, _) => table.fault_of_absence(
-            "the secret is missing: give one of `secret_file`, `secret_credential` and `secret`",
-        ),
-        (Some(one), Some(other)) => table.fault(
-            other,
-            format_args!("stands beside `{one}`: keep one of them"),
-        ),
-        (Some(_), None) => {}
-    }
-    let file = table.read("secret_file", |path| {
-        let path = table.source().directory().join(not_a_secret(path)?);
-        not_for_others(&path).map(|()| SecretSource::File(path))
-    });
-    let credential = table.read("secret_credential", |name| {
-        let name = not_a_secret(name)?;
-        if name.contains('/') || matches!(name, "." | "..") {
-            return Err("must be the name of a credential, without a directory".into());
-        }
-        let directory = env.credentials_dir.as_deref().ok_or(
-            "needs $CREDENTIALS_DIRECTORY, which systemd sets for a unit with LoadCredential=: elsewhere use `secret_file`",
-        )?;
-        let path = directory.join(name);
-        not_for_others(&path).map(|()| SecretSource::File(path))
-    });
-    let inline = table.read("secret", |secret| {
-        let secret = secret.as_str().ok_or("must be a text in quotes")?;
-        let secret = Secret::parse(secret).map_err(|error| {
-            format!("cannot be used, {error}: copy it from the platform's console again")
-        })?;
-        if table.source().readable_by_others() {
-            let path = table.source().path().display();
-            return Err(format!("stands in a file that everybody may read: run `chmod o-r {path}`, or use `secret_file`").into());
-        }
-        Ok(SecretSource::Inline(secret))
-    });
-    file.or(credential).or(inline)
-}
-
-/// The name of a file or credential. One that looks like a secret would be logged when it is not found.
-fn not_a_secret<'a>(value: &'a DeValue<'a>) -> Checked<&'a str> {
-    let name = value::text(value)?;
-    let is_name = name.len() < 32 || name.bytes().any(|b| !b.is_ascii_alphanumeric());
-    if is_name {
-        Ok(name)
-    } else {
-        Err(
-            "looks like the secret itself: put that into a file of its own, and name the file here"
-                .into(),
-        )
-    }
-}
-
-/// A file that is not there, or that cannot be looked at, is for the account to report once it runs.
-fn not_for_others(path: &Path) -> Checked<()> {
-    match path.metadata() {
-        Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => {
-            let shown = path.display();
-            Err(format!("names a file that everybody may read: run `chmod o-r {shown}`").into())
-        }
-        _ => Ok(()),
-    }
 }

@@ -55,14 +55,16 @@ fn look_at(path: &Path, runtime: &Path) -> Result<Directory, String> {
                     continue;
                 }
                 return Err(format!(
-                    "stands in `{shown}`, which does not exist: create that directory, or choose a path below `{}`, where directories are made",
+                    "stands in `{shown}`, which does not exist: create that directory, or choose a path \
+                     below `{}`, where directories are made",
                     runtime.display()
                 ));
             }
             Err(error) => {
                 let reason = reason(&error);
                 return Err(format!(
-                    "stands in `{shown}`, which cannot be examined: {reason}; choose a directory that the daemon may enter"
+                    "stands in `{shown}`, which cannot be examined: {reason}; choose a directory that the \
+                     daemon may enter"
                 ));
             }
         };
@@ -74,7 +76,8 @@ fn look_at(path: &Path, runtime: &Path) -> Result<Directory, String> {
         let mode = metadata.permissions().mode();
         if mode & 0o002 != 0 && mode & 0o1000 == 0 {
             return Err(format!(
-                "stands in `{shown}`, where anybody may replace it: run `chmod o-w {shown}`, or set the sticky bit with `chmod +t {shown}`"
+                "stands in `{shown}`, where anybody may replace it: run `chmod o-w {shown}`, or set the sticky \
+                 bit with `chmod +t {shown}`"
             ));
         }
         let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));

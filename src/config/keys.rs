@@ -96,6 +96,10 @@ pub(super) fn advice(table: &Keys, wrong: &str) -> String {
 
 /// The word that was probably meant.
 pub(super) fn nearest<'a>(wrong: &str, words: &[&'a str]) -> Option<&'a str> {
+    if wrong.len() > 64 {
+        // No word is that long, and to measure the distance would take long.
+        return None;
+    }
     let wrong = wrong.to_lowercase().replace('-', "_");
     let near = |word: &&&str| strsim::damerau_levenshtein(&wrong, word);
     let word = words.iter().min_by_key(near)?;

@@ -70,7 +70,10 @@ fn include(path: &Path, accounts: &mut Accounts<'_>) -> Vec<Fault> {
     for key in [keys::DAEMON, keys::API, keys::PLATFORM] {
         let key = key.table.trim_matches(['[', ']']);
         if root.has(key) {
-            root.fault(key, "may not stand in an included file, which holds only [accounts.*]: move it to the main file");
+            root.fault(
+                key,
+                "may not stand in an included file, which holds only [accounts.*]: move it to the main file",
+            );
         }
     }
     accounts.read(&root);
@@ -101,7 +104,8 @@ fn find(directory: &Path, pattern: &str) -> value::Checked<Vec<PathBuf>> {
     }
     if !is_wild(Path::new(name)) {
         if !pattern.exists() {
-            return Err("names a file that is not there: create it, or use a pattern such as \"accounts.d/*.toml\"".into());
+            let advice = "create it, or use a pattern such as \"accounts.d/*.toml\"";
+            return Err(format!("names a file that is not there: {advice}").into());
         }
         return Ok(vec![pattern]);
     }

@@ -7,6 +7,7 @@ pub mod keys;
 mod load;
 mod names;
 mod output;
+mod secret;
 mod sections;
 mod source;
 mod table;

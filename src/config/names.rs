@@ -3,6 +3,7 @@
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::Principal;
+use crate::fault::reason;
 use nix::unistd::{Group, User};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -68,16 +69,18 @@ fn look_up(text: &str) -> Checked<Principal> {
     // As chown does: a number is an id unless it is a name. The last one stands for "unchanged" to the kernel.
     let is_number = name.bytes().all(|b| b.is_ascii_digit());
     let number = || (name.parse().ok()).filter(|id| is_number && *id != u32::MAX);
-    let shown = name.escape_debug();
-    match id {
-        Ok(id) => match id.or_else(number) {
-            Some(id) if kind == "group" => Ok(Principal::Group(name.into(), id)),
-            Some(id) => Ok(Principal::User(name.into(), id)),
-            None => Err(format!("names a {kind} `{shown}` that this host does not have: create it or correct the name (\"name\" is a user, \"@name\" a group)").into()),
-        },
+    let shown = value::shown(name);
+    match id.map(|id| id.or_else(number)) {
+        Ok(Some(id)) if kind == "group" => Ok(Principal::Group(name.into(), id)),
+        Ok(Some(id)) => Ok(Principal::User(name.into(), id)),
+        Ok(None) => Err(format!(
+            "names a {kind} `{shown}` that this host does not have: create it or correct the name \
+             (\"name\" is a user, \"@name\" a group)"
+        )
+        .into()),
         Err(error) => Err(format!(
             "names a {kind} `{shown}` that cannot be looked up: {}; try again when the name service answers",
-            error.desc().to_lowercase()
+            reason(&error.into())
         )
         .into()),
     }

@@ -137,7 +137,11 @@ impl Outputs {
             .as_ref()
             .is_some_and(|access| !access.readers.is_empty());
         if needs_acl && directory.is_some_and(|directory| !directory.has_acl) {
-            table.fault("path", "is on a file system without ACLs, so `readers` cannot be let in: set `readers = []` here, and use `owner`, `group` and `mode`");
+            table.fault(
+                "path",
+                "is on a file system without ACLs, so `readers` cannot be let in: set `readers = []` here, \
+                 and use `owner`, `group` and `mode`",
+            );
         }
         Some(Output {
             kind,

@@ -35,11 +35,14 @@ impl<'a> Table<'a> {
         for (key, _) in self.entries.into_iter().flatten() {
             let name = key.get_ref().as_ref();
             if !known.keys.contains(&name) {
-                // A long name, or one in the ruins of a line, may be a misplaced secret.
-                let name_is_safe = name.len() <= 24 && !self.source.is_broken();
-                let shown = if name_is_safe { name } else { "…" };
+                // In the ruins of a line it may be a part of a value.
+                let shown = if self.source.is_broken() {
+                    "…".to_owned()
+                } else {
+                    value::shown(name)
+                };
                 let advice = keys::advice(known, name);
-                let message = format!("unknown key `{}`; {advice}", shown.escape_debug());
+                let message = format!("unknown key `{shown}`; {advice}");
                 self.source.fault(key.span().start, message);
             }
         }

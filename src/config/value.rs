@@ -229,6 +229,15 @@ fn is_id(id: &str, beginnings: &[&str], allowed: impl Fn(u8) -> bool) -> bool {
     rest.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(allowed))
 }
 
+/// A name from the configuration as a message may show it: one that is as long as a secret may be one.
+pub(super) fn shown(name: &str) -> String {
+    if name.len() < 32 {
+        name.escape_debug().to_string()
+    } else {
+        "…".to_owned()
+    }
+}
+
 fn mismatch<T>(right: &str, value: &DeValue<'_>) -> Checked<T> {
     let found = match value {
         DeValue::String(_) => "a text",

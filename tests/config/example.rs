@@ -10,7 +10,7 @@ fn read(name: &str) -> String {
 }
 
 /// The example, on a host that has what it names.
-fn example(host: &Host) -> String {
+pub(crate) fn text(host: &Host) -> String {
     host.file("etc/corp.pem", 0o644, good::CERTIFICATE);
     host.file("etc/secrets/shop", 0o640, "secret");
     host.file("templates/x.j2", 0o644, "{{ account }} {{ jsapi_ticket }}");
@@ -24,7 +24,7 @@ fn example(host: &Host) -> String {
         .replace("\"@wxtokend\"", "\"@root\"")
 }
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let mut host = Host::new();
     host.env.credentials_dir = Some(host.path("credentials"));
     host
@@ -33,7 +33,7 @@ fn host() -> Host {
 #[test]
 fn it_is_right() {
     let host = host();
-    let config = host.good(&example(&host));
+    let config = host.good(&text(&host));
     let names: Vec<_> = config.accounts.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["corp", "old", "shop"]);
 }
@@ -41,9 +41,9 @@ fn it_is_right() {
 #[test]
 fn the_defaults_it_shows_are_the_defaults() {
     let host = host();
-    let text = example(&host);
-    let plain = host.good(&text);
-    let shown = host.good(&text.lines().map(uncomment).collect::<String>());
+    let example = text(&host);
+    let plain = host.good(&example);
+    let shown = host.good(&example.lines().map(uncomment).collect::<String>());
     // What has no default, but an example.
     let no_default = |config: &mut Config| {
         config.api.metrics = None;

@@ -401,8 +401,8 @@ secret_file = 'DIR/readable'
 
 [accounts.shop]
 appid = 'wx0123456789abcdef'
-secret_file = 'CANARY7890123456789012345678901f'
-=> 3:15: `secret_file` looks like the secret itself: put that into a file of its own, and name the file here
+secret_file = 'decafc0ffee0123456789abcdef01234'
+=> 3:15: `secret_file` looks like the secret itself: put that into a file, and name the file here
 
 [accounts.shop]
 appid = 'wx0123456789abcdef'
@@ -452,7 +452,7 @@ secrte = 'CANARY'
 
 [accounts.shop]
 appid = 'wx0123456789abcdef'
-CANARY7890123456789012345678901f = ''
+decafc0ffee0123456789abcdef01234 = ''
 secret_file = 'DIR/secret'
 => 3:1: unknown key `…`; known here: `appid`, `corpid`, `agentid`, `secret_file`, `secret_credential`, `secret`, `method`, `readers`, `tickets`, `poll_every`, `refresh_at`, `verify_every`, `daily_budget`, `force_on_dead`, `file`, `socket`
 ",

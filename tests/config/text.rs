@@ -126,6 +126,21 @@ fn a_client_finds_the_api_socket_even_in_a_faulty_file() {
     );
 }
 
+#[test]
+fn depth_is_refused() {
+    let host = Host::new();
+    let depth = 100_000;
+    for text in [
+        "a.".repeat(depth) + "a = 1",
+        "[".to_owned() + &"a.".repeat(depth) + "a]",
+        "a = ".to_owned() + &"[".repeat(depth),
+        "a = ".to_owned() + &"{ a = ".repeat(depth),
+        "[a]\n[[a.a]]\n[a.a.a]\n".repeat(1000),
+    ] {
+        assert!(!host.load(&text).unwrap_err().is_empty());
+    }
+}
+
 /// Pieces of configurations, right and wrong, in any order.
 fn piece() -> impl Strategy<Value = String> {
     let known = config::keys::ALL
