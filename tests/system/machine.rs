@@ -74,7 +74,7 @@ impl Release {
 
 /// A booted machine. Dropping it ends it and forgets what changed on it.
 pub(crate) struct Machine {
-    release: Release,
+    name: String,
     scratch: TempDir,
     /// Its network, which has a loopback device and nothing else, and outlives a reboot.
     network: Network,
@@ -92,7 +92,7 @@ pub(crate) struct Ran {
 }
 
 impl Machine {
-    /// Boots a fresh machine that can reach nothing but itself.
+    /// Boots a fresh machine that can reach nothing but itself. One of each release at a time.
     pub(crate) fn boot(release: Release) -> Self {
         let scratch = TempDir::with_prefix("wxtokend-test.").expect("a scratch directory");
         for directory in ["upper", "work", "root"] {
@@ -110,10 +110,11 @@ impl Machine {
         );
         // The journal is to outlive a reboot.
         fs::create_dir_all(scratch.path().join("root/var/log/journal")).expect("a journal");
+        let name = format!("wxtokend-{}", release.codename());
         let mut machine = Self {
-            release,
-            network: Network::new(&format!("wxtokend-{}", release.codename())),
-            cgroup: Cgroup::new(&format!("wxtokend-{}", release.codename())),
+            network: Network::new(&name),
+            cgroup: Cgroup::new(&name),
+            name,
             scratch,
             nspawn: None,
             leader: 0,
@@ -139,7 +140,7 @@ impl Machine {
                 "--console=pipe",
                 "--quiet",
             ])
-            .args(["--machine", self.release.codename()])
+            .args(["--machine", &self.name])
             .arg(format!(
                 "--network-namespace-path={}",
                 self.network.path().display()

@@ -12,6 +12,7 @@ mod machine;
 mod packages;
 mod platform;
 mod readers;
+mod readme;
 mod restart;
 mod sandbox;
 mod story;
@@ -82,43 +83,45 @@ fn main() -> ExitCode {
         only.as_ref()
             .is_none_or(|only| release.name().ends_with(only))
     };
-    let releases: Vec<_> = Release::ALL.into_iter().filter(chosen).collect();
-    let packages = Packages::build();
-    let failures: usize = thread::scope(|scope| {
-        let machines: Vec<_> = releases
-            .iter()
-            .map(|&release| {
-                let packages = &packages;
-                scope.spawn(move || run(release, packages))
-            })
-            .collect();
-        let failures = machines
+    let packages = &Packages::build();
+    let (passed, failed) = thread::scope(|scope| {
+        let machines: Vec<_> = Release::ALL
             .into_iter()
-            .map(|machine| machine.join().unwrap_or(SCENARIOS.len()));
-        failures.sum()
+            .filter(chosen)
+            .map(|release| scope.spawn(move || run(release, packages)))
+            .collect();
+        machines
+            .into_iter()
+            .fold((0, 0), |(passed, failed), machine| match machine.join() {
+                Ok((p, f)) => (passed + p, failed + f),
+                Err(_) => (passed, failed + 1),
+            })
     });
-    println!(
-        "{} passed, {failures} failed",
-        releases.len() * SCENARIOS.len() - failures
-    );
-    ExitCode::from(u8::from(failures > 0))
+    println!("{passed} passed, {failed} failed");
+    ExitCode::from(u8::from(failed > 0))
 }
 
-/// Runs the scenarios on one machine; returns how many failed or could not be tried.
-fn run(release: Release, packages: &Packages) -> usize {
-    let name = release.name();
+/// Shows everything on one release; returns how much passed, and how much failed or could not be tried.
+fn run(release: Release, packages: &Packages) -> (usize, usize) {
     let mut machine = Machine::boot(release);
-    let _platform = Platform::start(&machine, &packages.platform);
+    let platform = Platform::start(&machine, &packages.platform, &[]);
     for (done, (title, scenario)) in SCENARIOS.iter().enumerate() {
-        let began = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| scenario(&mut machine, packages)));
-        let seconds = began.elapsed().as_secs_f32();
-        if result.is_err() {
-            println!("{name}: FAILED after {seconds:.1} s: {title}");
+        if !succeeds(release, title, || scenario(&mut machine, packages)) {
             println!("{}", machine.post_mortem());
-            return SCENARIOS.len() - done;
+            return (done, SCENARIOS.len() - done);
         }
-        println!("{name}: ok ({seconds:.1} s): {title}");
     }
-    0
+    drop((platform, machine));
+    let title = "README's install section, followed to the letter";
+    let readme = succeeds(release, title, || readme::follow(release, packages));
+    (SCENARIOS.len() + usize::from(readme), usize::from(!readme))
+}
+
+fn succeeds(release: Release, title: &str, scenario: impl FnOnce()) -> bool {
+    let began = Instant::now();
+    let ok = catch_unwind(AssertUnwindSafe(scenario)).is_ok();
+    let seconds = began.elapsed().as_secs_f32();
+    let verdict = if ok { "ok" } else { "FAILED" };
+    println!("{}: {verdict} ({seconds:.1} s): {title}", release.name());
+    ok
 }

@@ -12,12 +12,13 @@ pub(crate) const URL: &str = "http://127.0.0.1:8080";
 pub(crate) struct Platform(Child);
 
 impl Platform {
-    /// Starts one that knows no account.
-    pub(crate) fn start(machine: &Machine, program: &Path) -> Self {
+    /// Starts one that knows no account, unless options say otherwise.
+    pub(crate) fn start(machine: &Machine, program: &Path, options: &[&str]) -> Self {
         let child = machine
             .network()
             .command(program)
             .args(["--listen", "127.0.0.1:8080"])
+            .args(options)
             .stdout(Stdio::null())
             .spawn()
             .expect("the platform starts");
