@@ -94,3 +94,12 @@ impl Refusal {
         }
     }
 }
+
+/// The same for an account that is not there and for one that the peer may not see.
+pub(crate) fn no_such_account(name: &str) -> Refusal {
+    Refusal::new(
+        Reason::NoSuchAccount,
+        format!("no account `{name}` that you may see"),
+        "`wxtokend status` lists the accounts that you may see; an administrator adds you to the account's `readers`",
+    )
+}

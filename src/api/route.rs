@@ -1,6 +1,6 @@
 //! From a request line to what is asked for.
 
-use super::refusal::{Reason, Refusal};
+use super::refusal::{Reason, Refusal, no_such_account};
 use crate::account::AccountName;
 use crate::value::ValueName;
 use hyper::Method;
@@ -135,15 +135,6 @@ pub(super) fn no_such_path(paths: &str) -> Refusal {
         Reason::NoSuchPath,
         "nothing is at this path",
         format!("there are {paths}"),
-    )
-}
-
-/// The same for an account that is not there and for one that the peer may not see.
-pub(super) fn no_such_account(name: &str) -> Refusal {
-    Refusal::new(
-        Reason::NoSuchAccount,
-        format!("no account `{name}` that you may see"),
-        "`wxtokend status` lists the accounts that you may see; an administrator adds you to the account's `readers`",
     )
 }
 

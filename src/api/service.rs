@@ -3,8 +3,8 @@
 use super::ApiState;
 use super::answer::{Account, Accounts, Reload};
 use super::metrics;
-use super::refusal::{Reason, Refusal};
-use super::route::{Route, no_such_account, no_such_path};
+use super::refusal::{Reason, Refusal, no_such_account};
+use super::route::{Route, no_such_path};
 use super::token;
 use crate::account::{self, AccountName};
 use crate::clock;

@@ -2,8 +2,8 @@
 
 use super::ApiState;
 use super::answer::{Given, Outcome, RefreshRequest};
-use super::refusal::{Reason, Refusal};
-use super::route::{Wish, no_such_account};
+use super::refusal::{Reason, Refusal, no_such_account};
+use super::route::Wish;
 use super::service::{Answer, Asker, json, stopping};
 use crate::clock;
 use crate::handle::{Counters, Handle, LastError, Request, Snapshot, Verdict};

@@ -1,1 +1,298 @@
-//! What the client commands share: finding the daemon and asking it.
+//! What the client commands share: finding the daemon, asking it, and saying what went wrong.
+
+use super::{Common, Exit};
+use crate::account::AccountName;
+use crate::api::answer::Accounts;
+use crate::api::refusal::{Reason, Refusal, no_such_account};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::runtime::{self, Runtime};
+use tokio::time::timeout;
+
+/// Where the API socket is unless something says otherwise.
+const DEFAULT_SOCKET: &str = "/run/wxtokend/api.sock";
+
+/// How long to wait for an answer: longer than the daemon takes for anything but a long poll.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// A way to ask the daemon.
+pub(super) struct Client {
+    socket: PathBuf,
+    runtime: Runtime,
+}
+
+/// An answer that is not an error; a faulty configuration is none.
+pub(super) struct Answer(Bytes);
+
+/// Why there is no answer, or not the one that was asked for.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Nobody is at the socket.
+    Nobody(PathBuf, io::Error),
+    /// Somebody is, but does not answer as the daemon does.
+    NoAnswer(PathBuf, String),
+    /// The daemon refuses, and perhaps says after how many seconds to ask again.
+    Refused(Refusal, Option<u64>),
+    /// The daemon has no account for this user.
+    Stranger,
+    /// Whoever read our output wants no more.
+    NobodyReads,
+    /// Something of our own failed.
+    Own(String),
+}
+
+impl Client {
+    /// A client of the daemon that the command line or the configuration names.
+    pub(super) fn new(common: &Common) -> Result<Self, Trouble> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Trouble::Own(format!("cannot start: {error}")))?;
+        Ok(Self {
+            socket: socket(common),
+            runtime,
+        })
+    }
+
+    /// Asks for something that is read.
+    pub(super) fn get(&self, path: &str) -> Result<Answer, Trouble> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// Asks for something to be done.
+    pub(super) fn post(&self, path: &str, body: Bytes) -> Result<Answer, Trouble> {
+        self.ask(Method::POST, path, body)
+    }
+
+    /// The accounts that this user may see. Having none, and not being the administrator of a daemon without any, is
+    /// not being allowed to.
+    pub(super) fn accounts(&self) -> Result<Accounts, Trouble> {
+        let accounts: Accounts = self.get("/v1/accounts")?.parse()?;
+        if accounts.accounts.is_empty() && self.is_not_allowed("/metrics") {
+            return Err(Trouble::Stranger);
+        }
+        Ok(accounts)
+    }
+
+    /// Asks for something of an account, and finds out why when there is none of that name for this user.
+    pub(super) fn of_account(
+        &self,
+        ask: impl FnOnce(&Self) -> Result<Answer, Trouble>,
+    ) -> Result<Answer, Trouble> {
+        let answer = ask(self);
+        if let Err(Trouble::Refused(refusal, _)) = &answer
+            && refusal.error == Reason::NoSuchAccount
+            && let Err(Trouble::Stranger) = self.accounts()
+        {
+            return Err(Trouble::Stranger);
+        }
+        answer
+    }
+
+    fn is_not_allowed(&self, path: &str) -> bool {
+        let answer = self.get(path);
+        matches!(answer, Err(Trouble::Refused(refusal, _)) if refusal.error == Reason::NotAllowed)
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Trouble> {
+        let asking = async {
+            let stream = UnixStream::connect(&self.socket)
+                .await
+                .map_err(|error| Trouble::Nobody(self.socket.clone(), error))?;
+            let answer = timeout(PATIENCE, exchange(stream, method, path, body)).await;
+            answer
+                .unwrap_or_else(|_| Err("nothing for a minute".to_owned()))
+                .map_err(|error| Trouble::NoAnswer(self.socket.clone(), error))
+        };
+        let (status, retry_after, body) = self.runtime.block_on(asking)?;
+        match serde_json::from_slice(&body) {
+            Ok(refusal) if !status.is_success() => Err(Trouble::Refused(refusal, retry_after)),
+            _ => Ok(Answer(body)),
+        }
+    }
+}
+
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Option<u64>, Bytes), String> {
+    let said = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(said)?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .body(Full::new(body))
+        .map_err(|error| error.to_string())?;
+    let answer = async {
+        let answer = sender.send_request(request).await.map_err(said)?;
+        let status = answer.status();
+        let retry_after = answer.headers().get(header::RETRY_AFTER);
+        let retry_after = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        let body = answer.into_body().collect().await.map_err(said)?;
+        Ok((status, retry_after, body.to_bytes()))
+    };
+    tokio::select! {
+        answer = answer => answer,
+        // Without the connection the answer ends too, and says so better.
+        Err(error) = connection => Err(error.to_string()),
+    }
+}
+
+impl Answer {
+    /// The body as it came.
+    pub(super) fn text(&self) -> Result<&str, Trouble> {
+        std::str::from_utf8(&self.0).map_err(|_| unknown())
+    }
+
+    /// The body, which is what the daemon answers to that request or nothing that we know.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
+        serde_json::from_slice(&self.0).map_err(|_| unknown())
+    }
+}
+
+fn unknown() -> Trouble {
+    Trouble::Own("cannot understand the daemon's answer: is it of another version?".to_owned())
+}
+
+/// The socket of the command line, else that of the configuration if it can be read, else the usual one.
+fn socket(common: &Common) -> PathBuf {
+    (common.socket.clone())
+        .or_else(|| configured(&common.config))
+        .unwrap_or_else(|| DEFAULT_SOCKET.into())
+}
+
+fn configured(config: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(config).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    table.get("api")?.get("socket")?.as_str().map(PathBuf::from)
+}
+
+impl Trouble {
+    /// The exit status that goes with it.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Nobody(_, error) if error.kind() == ErrorKind::PermissionDenied => {
+                Exit::NotAllowed
+            }
+            Self::Nobody(..) | Self::NoAnswer(..) => Exit::Unavailable,
+            Self::Stranger => Exit::NotAllowed,
+            Self::NobodyReads | Self::Own(_) => Exit::Failure,
+            Self::Refused(refusal, _) => match refusal.error {
+                Reason::NotAllowed => Exit::NotAllowed,
+                Reason::NoSuchAccount | Reason::NoSuchValue => Exit::NoSuchAccount,
+                Reason::TooSoon | Reason::TryLater => Exit::TryLater,
+                Reason::NoValidValue | Reason::TooManyConnections | Reason::Stopping => {
+                    Exit::Unavailable
+                }
+                Reason::BadRequest
+                | Reason::NoSuchPath
+                | Reason::MethodNotAllowed
+                | Reason::BodyTooLarge
+                | Reason::Other => Exit::Failure,
+            },
+        }
+    }
+
+    fn hint(&self) -> &str {
+        match self {
+            Self::Nobody(_, error) if error.kind() == ErrorKind::PermissionDenied => {
+                "every directory above the socket must let you through"
+            }
+            Self::Nobody(..) => {
+                "start the daemon (systemctl start wxtokend), or name its socket with --socket"
+            }
+            Self::NoAnswer(..) => {
+                "see what the daemon logs (journalctl -u wxtokend), or name its socket with --socket"
+            }
+            Self::Refused(refusal, _) => &refusal.hint,
+            Self::Stranger => {
+                "run this as root, or have an administrator add you to the `readers` of an account"
+            }
+            Self::NobodyReads | Self::Own(_) => "",
+        }
+    }
+
+    /// Says it on standard error, and how to go on.
+    pub(super) fn report(&self) -> Exit {
+        if matches!(self, Self::NobodyReads) {
+            return self.exit();
+        }
+        complain(&format!("wxtokend: {self}"));
+        if !self.hint().is_empty() {
+            complain(&format!("  {}", self.hint()));
+        }
+        if let Self::Refused(_, Some(seconds)) = self {
+            complain(&format!("  try again in {seconds} s"));
+        }
+        self.exit()
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody(socket, error) => {
+                let why = match error.kind() {
+                    ErrorKind::NotFound => "it does not exist".to_owned(),
+                    ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
+                    ErrorKind::PermissionDenied => "permission denied".to_owned(),
+                    _ => error.to_string(),
+                };
+                write!(f, "no daemon answers on `{}`: {why}", socket.display())
+            }
+            Self::NoAnswer(socket, why) => {
+                write!(f, "no daemon answers on `{}`: {why}", socket.display())
+            }
+            Self::Refused(refusal, _) => f.write_str(&refusal.message),
+            Self::Stranger => f.write_str("there is no account that you may see"),
+            Self::NobodyReads => f.write_str("nobody reads the output"),
+            Self::Own(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Text without what a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// The path of something of an account; there is none of a name that cannot be.
+pub(super) fn path(account: &str, rest: &str) -> Result<String, Trouble> {
+    match AccountName::parse(account) {
+        Some(name) => Ok(format!("/v1/accounts/{name}/{rest}")),
+        None => Err(Trouble::Refused(no_such_account(account), None)),
+    }
+}
+
+/// One line on standard error, whatever it holds.
+pub(super) fn complain(line: &str) {
+    // There is nowhere else to say that it cannot be said.
+    let _ = writeln!(io::stderr(), "{}", printable(line));
+}
+
+/// Writes to standard output.
+pub(super) fn print(text: &str) -> Result<(), Trouble> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Trouble::NobodyReads),
+        Err(error) => Err(Trouble::Own(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        Ok(()) => Ok(()),
+    }
+}

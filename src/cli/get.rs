@@ -1,6 +1,8 @@
 //! `wxtokend get`
 
+use super::client::{Client, Trouble, complain, path, print};
 use super::{Common, Exit};
+use serde_json::Value;
 use std::time::Duration;
 
 /// Print a valid access token or ticket
@@ -42,6 +44,29 @@ Examples:
   wxtokend get shop --value jsapi_ticket";
 
 /// Prints one value.
-pub fn run(_common: &Common, _args: &Args) -> Exit {
-    Exit::Failure
+pub fn run(common: &Common, args: &Args) -> Exit {
+    get(common, args).unwrap_or_else(|trouble| trouble.report())
+}
+
+fn get(common: &Common, args: &Args) -> Result<Exit, Trouble> {
+    let wanted = args.min_valid.unwrap_or_default().as_secs();
+    let query = format!("token?value={}&min_valid={wanted}", args.value);
+    let client = Client::new(common)?;
+    let answer = client.of_account(|client| client.get(&path(&args.account, &query)?))?;
+    let object: Value = answer.parse()?;
+    let left = object["expires_in"].as_u64().unwrap_or(0);
+    if left < wanted {
+        complain(&format!(
+            "wxtokend: the platform grants no more than the {left} s that are left of it"
+        ));
+    }
+    if args.json {
+        print(&format!("{}\n", answer.text()?))?;
+    } else {
+        print(&format!(
+            "{}\n",
+            object[&args.value].as_str().unwrap_or_default()
+        ))?;
+    }
+    Ok(Exit::Success)
 }

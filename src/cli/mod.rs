@@ -3,7 +3,7 @@
 //! [`command`] is the whole of it as clap sees it, for completions and man pages.
 
 pub mod check;
-pub mod client;
+mod client;
 pub mod completions;
 pub mod demo;
 pub mod get;
@@ -11,6 +11,7 @@ pub mod refresh;
 pub mod reload;
 pub mod run;
 pub mod status;
+mod table;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;

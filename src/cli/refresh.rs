@@ -1,6 +1,12 @@
 //! `wxtokend refresh`
 
+use super::client::{Client, Trouble, path, print, printable};
+use super::table::human;
 use super::{Common, Exit};
+use crate::api::answer::RefreshRequest;
+use serde_json::Value;
+use std::io::{self, Read};
+use std::time::Duration;
 
 /// Ask for a fresh access token now
 ///
@@ -35,7 +41,45 @@ Examples:
   wxtokend refresh shop
   printf %s \"$token\" | wxtokend refresh shop --bad-from-stdin";
 
+/// Longer than any token, bytes.
+const MAX_INPUT: u64 = 8192;
+
 /// Asks for a fresh token.
-pub fn run(_common: &Common, _args: &Args) -> Exit {
-    Exit::Failure
+pub fn run(common: &Common, args: &Args) -> Exit {
+    refresh(common, args).unwrap_or_else(|trouble| trouble.report())
+}
+
+fn refresh(common: &Common, args: &Args) -> Result<Exit, Trouble> {
+    let request = RefreshRequest {
+        bad_token: args.bad_from_stdin.then(bad_token).transpose()?,
+        errcode: None,
+    };
+    let body = serde_json::to_vec(&request).map_err(|error| Trouble::Own(error.to_string()))?;
+    let client = Client::new(common)?;
+    let answer = client
+        .of_account(|client| client.post(&path(&args.account, "refresh")?, body.into()))?
+        .parse::<Value>()?;
+    let left = human(Duration::from_secs(
+        answer["expires_in"].as_u64().unwrap_or(0),
+    ));
+    let what = match answer["outcome"].as_str().unwrap_or_default() {
+        "superseded" => "superseded: that token had been replaced already",
+        "still_valid" => "still valid: the platform honours the token that stands",
+        "refreshed" => "refreshed: a new token stands",
+        other => other,
+    };
+    print(&format!("{}; it expires in {left}\n", printable(what)))?;
+    Ok(Exit::Success)
+}
+
+/// The token on standard input, without the newline that came with it.
+fn bad_token() -> Result<String, Trouble> {
+    let mut text = String::new();
+    match io::stdin().take(MAX_INPUT).read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+        Ok(_) => Err(Trouble::Own(
+            "there is no token on standard input".to_owned(),
+        )),
+        Err(error) => Err(Trouble::Own(format!("cannot read standard input: {error}"))),
+    }
 }

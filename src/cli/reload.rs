@@ -1,6 +1,10 @@
 //! `wxtokend reload`
 
+use super::client::{Client, Trouble, complain, print, printable};
 use super::{Common, Exit};
+use crate::api::answer::Reload;
+use crate::handle::Changes;
+use hyper::body::Bytes;
 
 /// Have the daemon reload its configuration
 ///
@@ -18,6 +22,37 @@ Exit status:
   78  The configuration is faulty; the old one still runs.";
 
 /// Reloads the daemon's configuration.
-pub fn run(_common: &Common, _args: &Args) -> Exit {
-    Exit::Failure
+pub fn run(common: &Common, _args: &Args) -> Exit {
+    reload(common).unwrap_or_else(|trouble| trouble.report())
+}
+
+fn reload(common: &Common) -> Result<Exit, Trouble> {
+    let answer: Reload = Client::new(common)?
+        .post("/v1/reload", Bytes::new())?
+        .parse()?;
+    if answer.reloaded {
+        print(&said(&answer.accounts.unwrap_or_default()))?;
+        return Ok(Exit::Success);
+    }
+    for fault in answer.faults.unwrap_or_default() {
+        complain(&fault.to_string());
+    }
+    complain("wxtokend: the configuration is faulty, the old one still runs");
+    Ok(Exit::BadConfiguration)
+}
+
+/// One line for each kind of change.
+fn said(changes: &Changes) -> String {
+    let mut text = "reloaded\n".to_owned();
+    for (what, names) in [
+        ("added", &changes.added),
+        ("changed", &changes.changed),
+        ("removed", &changes.removed),
+    ] {
+        if !names.is_empty() {
+            text.push_str(&printable(&format!("{what}: {}", names.join(", "))));
+            text.push('\n');
+        }
+    }
+    text
 }

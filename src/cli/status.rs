@@ -1,6 +1,17 @@
 //! `wxtokend status`
 
-use super::{Common, Exit};
+use super::client::{Client, Trouble, complain, print};
+use super::{Common, Exit, table};
+use crate::api::answer::{Account, Accounts};
+use crate::clock;
+use crate::handle::State;
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
+use rustix::termios::tcgetwinsize;
+use std::convert::Infallible;
+use std::io::{self, IsTerminal};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Show how the accounts are
 ///
@@ -38,7 +49,110 @@ Examples:
   wxtokend status
   wxtokend status shop --json | jq -r '.accounts[0].expires_in'";
 
+/// How often to look while watching.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How wide the table may be where the terminal does not say.
+const COLUMNS: u16 = 80;
+
 /// Prints the state of the accounts.
-pub fn run(_common: &Common, _args: &Args) -> Exit {
-    Exit::Failure
+pub fn run(common: &Common, args: &Args) -> Exit {
+    status(common, args).unwrap_or_else(|trouble| trouble.report())
+}
+
+fn status(common: &Common, args: &Args) -> Result<Exit, Trouble> {
+    let client = Client::new(common)?;
+    let (accounts, missing) = select(client.accounts()?, &args.accounts);
+    for name in &missing {
+        complain(&format!("wxtokend: no account `{name}` that you may see"));
+    }
+    if args.watch {
+        let Err(trouble) = watch(&client, args, accounts);
+        return Err(trouble);
+    }
+    print(&text(&accounts, args)?)?;
+    let fresh = |account: &Account| account.state == State::Fresh;
+    if missing.is_empty() && accounts.accounts.iter().all(fresh) {
+        Ok(Exit::Success)
+    } else {
+        Ok(Exit::Failure)
+    }
+}
+
+/// The accounts of these names, or all if there are none; and the names of which there is no account.
+fn select(mut accounts: Accounts, names: &[String]) -> (Accounts, Vec<String>) {
+    if names.is_empty() {
+        return (accounts, Vec::new());
+    }
+    accounts
+        .accounts
+        .retain(|account| names.contains(&account.account));
+    let there = |name: &String| {
+        accounts
+            .accounts
+            .iter()
+            .any(|account| account.account == *name)
+    };
+    let missing = names.iter().filter(|name| !there(name)).cloned().collect();
+    (accounts, missing)
+}
+
+/// Shows the accounts until a signal ends it, or nobody reads any further.
+fn watch(client: &Client, args: &Args, first: Accounts) -> Result<Infallible, Trouble> {
+    let redraw = !args.json && io::stdout().is_terminal();
+    let mut shown = None;
+    let mut current = Ok(first);
+    loop {
+        match current {
+            Ok(accounts) if redraw => draw(&text(&accounts, args)?)?,
+            // It was there when we began, and may come back.
+            Err(trouble) if redraw => draw(&format!("{trouble}\n"))?,
+            Ok(accounts) if shown.as_ref() != Some(&timeless(&accounts)) => {
+                print(&text(&accounts, args)?)?;
+                shown = Some(timeless(&accounts));
+            }
+            Ok(_) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        sleep(INTERVAL);
+        current = client
+            .accounts()
+            .map(|accounts| select(accounts, &args.accounts).0);
+    }
+}
+
+/// Without what changes with every second.
+fn timeless(accounts: &Accounts) -> Accounts {
+    let mut accounts = accounts.clone();
+    accounts.uptime_seconds = 0;
+    for account in &mut accounts.accounts {
+        account.expires_in = None;
+        account
+            .tickets
+            .iter_mut()
+            .for_each(|ticket| ticket.expires_in = None);
+    }
+    accounts
+}
+
+fn text(accounts: &Accounts, args: &Args) -> Result<String, Trouble> {
+    if args.json {
+        return match serde_json::to_string(accounts) {
+            Ok(json) => Ok(json + "\n"),
+            Err(error) => Err(Trouble::Own(error.to_string())),
+        };
+    }
+    let now = clock::now();
+    let columns = tcgetwinsize(io::stdout()).map_or(COLUMNS, |size| size.ws_col);
+    let table = table::render(accounts, now.unix(now.at), columns.into());
+    Ok(match AutoStream::choice(&io::stdout()) {
+        ColorChoice::Never => strip_str(&table).to_string(),
+        _ => table,
+    })
+}
+
+/// Overwrites the screen from its top, so that nothing flickers.
+fn draw(text: &str) -> Result<(), Trouble> {
+    let lines = text.replace('\n', "\x1b[K\n");
+    print(&format!("\x1b[H{lines}\x1b[J"))
 }
