@@ -1,7 +1,9 @@
 //! The metrics, as Prometheus reads them.
 
 use crate::fixture::{Daemon, account};
+use serde_json::{Value as Json, json};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use wxtokend::api::metrics::Via;
@@ -195,4 +197,94 @@ fn the_listener_for_metrics_serves_nothing_else() {
         assert_eq!(reply.status, status, "{method} {path}");
         assert!(!reply.body.contains("TOKEN"));
     }
+}
+
+fn shipped(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn promtool(args: &[&str]) {
+    let output = Command::new("promtool")
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("promtool is needed (Debian: prometheus)");
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn alerts_fire_when_they_should() {
+    promtool(&["check", "rules", "packaging/prometheus/alerts.yml"]);
+    promtool(&["test", "rules", "tests/api/alerts_test.yml"]);
+    let alerts = shipped("packaging/prometheus/alerts.yml");
+    let tested = shipped("tests/api/alerts_test.yml");
+    for alert in alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+    {
+        assert!(
+            tested.contains(&format!("alertname=\"{alert}\"")),
+            "{alert} is not tested"
+        );
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_use_metrics_that_exist() {
+    let exists: Vec<_> = PROMISED
+        .iter()
+        .map(|metric| metric.split('{').next().unwrap())
+        .collect();
+    for path in [
+        "packaging/prometheus/alerts.yml",
+        "packaging/grafana/dashboard.json",
+    ] {
+        let text = shipped(path);
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let used: Vec<_> = words
+            .filter(|word| word.starts_with("wxtokend_") || word.starts_with("process_"))
+            .collect();
+        assert!(used.len() > 10, "{path}");
+        for metric in used {
+            assert!(exists.contains(&metric), "{path}: no metric `{metric}`");
+        }
+    }
+}
+
+#[test]
+fn every_panel_of_the_dashboard_asks_something_valid() {
+    let dashboard: Json =
+        serde_json::from_str(&shipped("packaging/grafana/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let asked = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
+    let asked = asked.chain(dashboard["annotations"]["list"].as_array().unwrap());
+    let expressions: Vec<_> = asked
+        .map(|target| target["expr"].as_str().unwrap())
+        .collect();
+    assert!(expressions.len() >= panels.len());
+    // Prometheus checks them as rules, Grafana's variables replaced as Grafana would.
+    let rules: Vec<Json> = expressions
+        .iter()
+        .enumerate()
+        .map(|(i, expression)| {
+            let expression = expression
+                .replace("$__rate_interval", "1m")
+                .replace("$__interval", "1m")
+                .replace("$instance", ".*")
+                .replace("$account", ".*");
+            json!({"record": format!("panel:{i}"), "expr": expression})
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let groups = json!({"groups": [{"name": "dashboard", "rules": rules}]});
+    std::fs::write(file.path(), groups.to_string()).unwrap();
+    promtool(&["check", "rules", file.path().to_str().unwrap()]);
 }
