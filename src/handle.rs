@@ -3,6 +3,7 @@
 use crate::account::{Account, AccountName};
 use crate::fault::Fault;
 use crate::platform::errcode::Class;
+use crate::publish::socket::Bound;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, Value, ValueName};
 use std::collections::BTreeMap;
@@ -109,6 +110,18 @@ impl Snapshot {
         }
     }
 
+    /// Whether it says the same as another one.
+    pub fn is_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.account, &other.account)
+            && self.state == other.state
+            && self.grants == other.grants
+            && self.next_refresh == other.next_refresh
+            && self.last_success == other.last_success
+            && (self.calls_today, self.calls_day) == (other.calls_today, other.calls_day)
+            && self.last_error == other.last_error
+            && self.outputs == other.outputs
+    }
+
     /// Calls made today, by the platform's calendar.
     pub fn calls_today_at(&self, now: &Now) -> u32 {
         if self.calls_day == now.platform_day() {
@@ -210,6 +223,26 @@ pub enum Request {
         /// Where the verdict goes: `Refreshed` or `StillValid` when the wish is met, else `Unavailable`.
         reply: oneshot::Sender<Verdict>,
     },
+    /// Somebody may have changed its files or sockets.
+    Inspect,
+    /// Its configuration changed.
+    Reconfigure(Box<Reconfigure>),
+    /// It is to end.
+    Stop {
+        /// Whether it is configured no more, so that its outputs go too.
+        remove_outputs: bool,
+    },
+}
+
+/// A changed configuration of an account.
+#[derive(Debug)]
+pub struct Reconfigure {
+    /// What it is now.
+    pub account: Arc<Account>,
+    /// Sockets that are bound and wait to take their places, by index of the output.
+    pub sockets: Vec<(usize, Bound)>,
+    /// Told when the outputs are as configured.
+    pub done: oneshot::Sender<()>,
 }
 
 /// Requests on their way to an account's task. Much smaller than a channel, of which there would be thousands.

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod event;
 pub mod fault;
 pub mod format;

@@ -51,6 +51,20 @@ pub struct Now {
     pub unix_millis: i64,
 }
 
+/// A duration as people say it, in its two largest units: `45s`, `4m`, `1h52m`.
+pub fn human(duration: Duration) -> String {
+    let rounded = jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX);
+    let unit = match duration.as_secs() {
+        0..60 => jiff::Unit::Second,
+        _ => jiff::Unit::Minute,
+    };
+    let rounded = rounded.round(unit).unwrap_or(rounded);
+    let printer = jiff::fmt::friendly::SpanPrinter::new()
+        .spacing(jiff::fmt::friendly::Spacing::None)
+        .precision(Some(0));
+    printer.duration_to_string(&rounded)
+}
+
 const DAY_MILLIS: i64 = 86_400_000;
 /// The platform counts its days in UTC+8.
 const PLATFORM_ZONE_MILLIS: i64 = 8 * 3_600_000;
@@ -84,5 +98,24 @@ impl Now {
     /// When the current minute ends.
     pub fn next_minute(&self) -> Moment {
         self.moment((self.unix_millis.div_euclid(60_000) + 1) * 60_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_people_say_them() {
+        for (millis, said) in [
+            (0, "0s"),
+            (1_400, "1s"),
+            (59_000, "59s"),
+            (240_000, "4m"),
+            (6_735_000, "1h52m"),
+            (7_200_000, "2h"),
+        ] {
+            assert_eq!(human(Duration::from_millis(millis)), said);
+        }
     }
 }

@@ -10,10 +10,11 @@ use crate::time::Moment;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, NoProxy, Proxy, Url, redirect, retry};
 use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fmt, fs, io};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 /// The longest answer that is read, bytes. The platform's have a few hundred.
@@ -29,7 +30,7 @@ pub struct Client {
     http: reqwest::Client,
     hosts: Hosts,
     wecom_hosts: Hosts,
-    limit: Semaphore,
+    limit: Arc<Semaphore>,
 }
 
 /// What came back: whatever the platform, or something in between, said.
@@ -41,9 +42,6 @@ pub struct Reply {
     /// Just before the request was sent.
     pub sent: Moment,
 }
-
-/// The permission to make a call; dropped when it has ended.
-pub type Permit<'a> = SemaphorePermit<'a>;
 
 /// How a call went.
 pub struct Call {
@@ -111,13 +109,13 @@ impl Client {
                 .map_err(|error| ClientError::Build(innermost(&error)))?,
             hosts: Hosts::new(&config.hosts),
             wecom_hosts: Hosts::new(&config.wecom_hosts),
-            limit: Semaphore::new(config.concurrency),
+            limit: Arc::new(Semaphore::new(config.concurrency)),
         })
     }
 
-    /// Waits until a call may be made: so many at once, all accounts together.
-    pub async fn permit(&self) -> Permit<'_> {
-        match self.limit.acquire().await {
+    /// Waits until a call may be made: so many at once, all accounts together. The permit is dropped when it has ended.
+    pub async fn permit(&self) -> OwnedSemaphorePermit {
+        match self.limit.clone().acquire_owned().await {
             Ok(permit) => permit,
             // The semaphore is never closed.
             Err(_) => std::future::pending().await,

@@ -209,6 +209,15 @@ fn whitelist_hint(errmsg: &str, console: Console) -> String {
     }
 }
 
+/// A refusal in a few words, for a status line: `40164 IP 203.0.113.7 is not whitelisted`.
+pub fn brief(errcode: i64, errmsg: &str) -> String {
+    if let (40164 | 61004 | 60020, Some(ip)) = (errcode, address(errmsg)) {
+        return format!("{errcode} IP {ip} is not whitelisted");
+    }
+    let said = errmsg.split(" rid: ").next().unwrap_or(errmsg);
+    said.chars().take(80).collect()
+}
+
 /// The first IP address in an errmsg, IPv4 in its own form where it came mapped into IPv6.
 pub fn address(errmsg: &str) -> Option<IpAddr> {
     errmsg

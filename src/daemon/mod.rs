@@ -1,0 +1,483 @@
+//! The daemon: everything is put together here.
+
+mod outputs;
+mod report;
+mod shared;
+mod status;
+mod supervisor;
+mod worker;
+
+use crate::api::metrics::Metrics;
+use crate::api::{self, ApiState, listener::Listener};
+use crate::clock;
+use crate::config::{self, Config, Environment};
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::handle::{Directory, Reloaded};
+use crate::logging::{Entry, Log};
+use crate::platform::client::Client;
+use crate::publish;
+use crate::store::{Store, StoreError};
+use crate::systemd::{self, Kept};
+use crate::time::Now;
+use futures_core::Stream;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shared::Shared;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_tokio::Signals;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use supervisor::Supervisor;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// READY waits no longer than this for accounts without a value.
+const READY_AFTER: Duration = Duration::from_secs(10);
+/// How often outputs and clocks are looked at.
+const SWEEP: Duration = Duration::from_secs(30);
+/// Status lines follow each other no faster.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// SIGTERM to exit, less what the operating system needs.
+const PATIENCE: Duration = Duration::from_millis(4500);
+/// A clock that moved by less has not been set, milliseconds.
+const STEP_MILLIS: i64 = 2000;
+/// File descriptors besides sockets: the store, connections to the platform, the runtime.
+const SPARE_FILES: usize = 256;
+
+/// Why the daemon does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Another instance holds the state directory.
+    Locked(StoreError),
+    /// The configuration is faulty, or asks for what cannot be had.
+    Faults(Vec<Fault>),
+    /// Anything else.
+    Other(String),
+}
+
+/// The daemon, started.
+pub struct Daemon {
+    config: Config,
+    environment: Environment,
+    log: Log,
+    shared: Arc<Shared>,
+    client: watch::Sender<Arc<Client>>,
+    admins: watch::Sender<Arc<[crate::account::Principal]>>,
+    listener: watch::Sender<Arc<Listener>>,
+    metrics_server: Option<AbortHandle>,
+    api: ApiState,
+    supervisor: Supervisor,
+    signals: Signals,
+    reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    unready: mpsc::Receiver<()>,
+    clocks: Clocks,
+    said: String,
+}
+
+impl Daemon {
+    /// Binds everything, publishes what was stored, and begins to fetch what is missing. Needs a tokio runtime.
+    pub async fn start(
+        config: Config,
+        environment: Environment,
+        log: Log,
+    ) -> Result<Self, StartError> {
+        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
+            .map_err(|error| StartError::Other(format!("cannot handle signals: {error}")))?;
+        let mut kept = Kept::from_process();
+        raise_file_limit();
+        let store = Store::open(&config.daemon.state_dir).map_err(|error| match error {
+            StoreError::Locked(_) => StartError::Locked(error),
+            StoreError::Io(..) => StartError::Other(error.to_string()),
+        })?;
+        let fault = |message: String| StartError::Faults(vec![at_top(&config.path, message)]);
+        let client = Client::new(&config.platform).map_err(|error| fault(error.to_string()))?;
+        let (client, client_receiver) = watch::channel(Arc::new(client));
+        let metrics = Arc::new(Metrics::new());
+        let shared = Arc::new(Shared {
+            store: Arc::new(store),
+            client: client_receiver,
+            metrics: metrics.clone(),
+            server: Arc::default(),
+            runtime_dir: config.daemon.runtime_dir.as_path().into(),
+            changed: Arc::new(Notify::new()),
+        });
+        let accounts = config.accounts.clone();
+        publish::remove_leftovers(accounts.values().flat_map(|account| account.outputs.iter()));
+        enough_files(&config).map_err(&fault)?;
+        let listener = listen(&config.api.socket, kept.take(&config.api.socket)).map_err(&fault)?;
+        let tcp = match config.api.metrics {
+            Some(address) => Some(listen_tcp(address).await.map_err(&fault)?),
+            None => None,
+        };
+        let mut supervisor = Supervisor::new(shared.clone());
+        let (prepared, kept) = supervisor
+            .prepare(&accounts, kept)
+            .await
+            .map_err(|faults| {
+                StartError::Faults(
+                    faults
+                        .into_iter()
+                        .map(|message| at_top(&config.path, message))
+                        .collect(),
+                )
+            })?;
+        kept.drop_rest();
+        let (unready_sender, unready) = mpsc::channel(1);
+        supervisor.apply(&accounts, prepared, &unready_sender).await;
+        shared.store.forget(|name| accounts.contains_key(name));
+        let (admins, admins_receiver) = watch::channel(config.api.admins.clone());
+        let (reload, reloads) = mpsc::channel(8);
+        let api = ApiState {
+            accounts: supervisor.directory(),
+            admins: admins_receiver,
+            reload,
+            started: clock::now().at,
+            metrics: metrics.clone(),
+        };
+        metrics.configuration_loaded(&clock::now());
+        let (listener, listeners) = watch::channel(Arc::new(listener));
+        tokio::spawn(api::server::serve(listeners, api.clone()));
+        let metrics_server = tcp
+            .map(|tcp| tokio::spawn(api::server::serve_metrics(tcp, api.clone())).abort_handle());
+        Ok(Self {
+            config,
+            environment,
+            log,
+            shared,
+            client,
+            admins,
+            listener,
+            metrics_server,
+            api,
+            supervisor,
+            signals,
+            reloads,
+            unready,
+            clocks: Clocks::read(),
+            said: String::new(),
+        })
+    }
+
+    /// All accounts, now and after each reload.
+    pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+        self.supervisor.directory()
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    pub async fn run(mut self) {
+        let mut ready = false;
+        let ready_at = Instant::now() + READY_AFTER;
+        let mut sweep = every(SWEEP);
+        let alive_every = systemd::alive_every();
+        let mut alive = every(alive_every.unwrap_or(Duration::from_secs(86_400)));
+        let mut said_at = Instant::now();
+        let changed = self.shared.changed.clone();
+        loop {
+            tokio::select! {
+                signal = next_signal(&mut self.signals) => match signal {
+                    SIGHUP => { self.reload().await; }
+                    SIGUSR1 => self.supervisor.suspect_all(),
+                    _ => break,
+                },
+                Some(reply) = self.reloads.recv() => {
+                    let reloaded = self.reload().await;
+                    // Whoever asked may have gone; the reload stands all the same.
+                    let _ = reply.send(reloaded);
+                }
+                _ = self.unready.recv(), if !ready => { ready = true; self.ready(); }
+                () = tokio::time::sleep_until(ready_at), if !ready => { ready = true; self.ready(); }
+                () = changed.notified(), if ready => {
+                    tokio::time::sleep_until(said_at + STATUS_PAUSE).await;
+                    said_at = Instant::now();
+                    self.say_status();
+                }
+                _ = sweep.tick() => self.sweep(ready).await,
+                _ = alive.tick(), if alive_every.is_some() => self.alive(),
+            }
+        }
+        systemd::stopping();
+        Entry::new()
+            .event(Event::Stopped)
+            .info("stopping; files stay where they are");
+        self.supervisor.stop(PATIENCE).await;
+    }
+
+    fn ready(&mut self) {
+        let now = clock::now();
+        let line = status::line(&self.supervisor.directory().borrow(), &now);
+        systemd::ready(&line);
+        Entry::new()
+            .event(Event::Started)
+            .info(format_args!("wxtokend {} is ready: {line}", crate::VERSION));
+        self.said = line;
+    }
+
+    fn say_status(&mut self) {
+        let line = status::line(&self.supervisor.directory().borrow(), &clock::now());
+        if line != self.said {
+            systemd::status(&line);
+            self.said = line;
+        }
+    }
+
+    /// Looks at what no event tells of.
+    async fn sweep(&mut self, ready: bool) {
+        self.clocks_moved();
+        let places = self.supervisor.places();
+        let look = move || {
+            places
+                .into_iter()
+                .filter(|place| !place.is_intact())
+                .collect::<Vec<_>>()
+        };
+        for place in tokio::task::spawn_blocking(look).await.unwrap_or_default() {
+            self.supervisor.inspect(place.account());
+        }
+        if ready {
+            self.say_status();
+        }
+    }
+
+    /// Whether a clock was set or the host slept since the last look; everybody is told.
+    fn clocks_moved(&mut self) -> bool {
+        let clocks = Clocks::read();
+        let before = std::mem::replace(&mut self.clocks, clocks);
+        let (slept, set) = clocks.since(before);
+        if !slept && !set {
+            return false;
+        }
+        let what = if slept {
+            "the host was suspended"
+        } else {
+            "the clock was set"
+        };
+        Entry::new()
+            .event(Event::ClockStep)
+            .info(format_args!("{what}: everything is computed anew"));
+        self.supervisor.wake_all();
+        true
+    }
+
+    /// A sign of life, but only if every account's task shows one too.
+    fn alive(&mut self) {
+        let now = clock::now();
+        // After a suspend all deadlines are past: the tasks need their turn first.
+        if self.clocks_moved() {
+            systemd::alive();
+            return;
+        }
+        match self.supervisor.hung(&now) {
+            None => systemd::alive(),
+            Some(name) => Entry::of(name).error("the task of this account hangs: no sign of life is given, so that systemd starts the daemon anew"),
+        }
+    }
+
+    /// Loads the configuration anew: everything is parsed, checked and bound first, then swapped.
+    async fn reload(&mut self) -> Reloaded {
+        systemd::reloading();
+        let reloaded = self.try_reload().await;
+        self.shared
+            .metrics
+            .reloaded(reloaded.is_ok(), &clock::now());
+        match &reloaded {
+            Ok(changes) => {
+                self.said = status::line(&self.supervisor.directory().borrow(), &clock::now());
+                let list = |names: &[String]| {
+                    if names.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        names.join(", ")
+                    }
+                };
+                Entry::new().event(Event::ConfigReloaded).info(format_args!(
+                    "configuration reloaded: added {}; changed {}; removed {}; {} unchanged",
+                    list(&changes.added),
+                    list(&changes.changed),
+                    list(&changes.removed),
+                    changes.unchanged.len()
+                ));
+            }
+            Err(faults) => {
+                for fault in faults {
+                    Entry::new().event(Event::ConfigRejected).warn(fault);
+                }
+                Entry::new().warn("configuration rejected: the old one goes on; correct the faults above and reload");
+                let more = if faults.len() > 1 {
+                    format!(" (and {} more)", faults.len() - 1)
+                } else {
+                    String::new()
+                };
+                let first = faults.first().map(ToString::to_string).unwrap_or_default();
+                self.said = format!("configuration rejected, the old one goes on: {first}{more}");
+            }
+        }
+        systemd::ready(&self.said);
+        reloaded
+    }
+
+    async fn try_reload(&mut self) -> Reloaded {
+        let (path, environment) = (self.config.path.clone(), self.environment.clone());
+        let load = move || config::load(&path, &environment);
+        let new = tokio::task::spawn_blocking(load)
+            .await
+            .unwrap_or_else(|_| Err(Vec::new()))?;
+        let fault = |message: String| vec![at_top(&new.path, message)];
+        if new.daemon.state_dir != self.config.daemon.state_dir {
+            return Err(fault(
+                "daemon.state_dir cannot change while the daemon runs: restart it".to_owned(),
+            ));
+        }
+        enough_files(&new).map_err(fault)?;
+        let client = if new.platform == self.config.platform {
+            None
+        } else {
+            Some(Client::new(&new.platform).map_err(|error| fault(error.to_string()))?)
+        };
+        let listener = if new.api.socket == self.config.api.socket {
+            None
+        } else {
+            Some(listen(&new.api.socket, None).map_err(fault)?)
+        };
+        let tcp = match new.api.metrics {
+            Some(address) if new.api.metrics != self.config.api.metrics => {
+                Some(listen_tcp(address).await.map_err(fault)?)
+            }
+            _ => None,
+        };
+        let prepared = self
+            .supervisor
+            .prepare(&new.accounts, Kept::default())
+            .await;
+        let (prepared, _) = prepared.map_err(|faults| {
+            faults
+                .into_iter()
+                .map(|message| at_top(&new.path, message))
+                .collect::<Vec<_>>()
+        })?;
+        // From here on nothing can fail.
+        if let Some(client) = client {
+            self.client.send_replace(Arc::new(client));
+        }
+        if let Some(listener) = listener {
+            self.listener.send_replace(Arc::new(listener));
+            systemd::drop_kept(&self.config.api.socket);
+        }
+        if new.api.metrics != self.config.api.metrics {
+            if let Some(server) = self.metrics_server.take() {
+                server.abort();
+            }
+            let serve = |tcp| {
+                tokio::spawn(api::server::serve_metrics(tcp, self.api.clone())).abort_handle()
+            };
+            self.metrics_server = tcp.map(serve);
+        }
+        self.admins.send_replace(new.api.admins.clone());
+        self.log.set_level(new.daemon.log_level);
+        let (unready, _) = mpsc::channel(1);
+        let changes = self
+            .supervisor
+            .apply(&new.accounts, prepared, &unready)
+            .await;
+        self.config = new;
+        Ok(changes)
+    }
+}
+
+/// What the clocks said, to tell later whether one was set or stood still.
+#[derive(Debug, Clone, Copy)]
+struct Clocks {
+    now: Now,
+    suspended: Duration,
+}
+
+impl Clocks {
+    fn read() -> Self {
+        Self {
+            now: clock::now(),
+            suspended: clock::suspended(),
+        }
+    }
+
+    /// Whether the host slept, and whether the wall clock was set, since an earlier look.
+    fn since(&self, before: Self) -> (bool, bool) {
+        let slept = self.suspended.saturating_sub(before.suspended) >= Duration::from_secs(1);
+        let offset = |now: &Now| now.unix_millis - now.at.as_millis();
+        (
+            slept,
+            (offset(&self.now) - offset(&before.now)).abs() >= STEP_MILLIS,
+        )
+    }
+}
+
+fn every(interval: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn next_signal(signals: &mut Signals) -> i32 {
+    let next = std::future::poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
+    // The stream ends only when it is closed, which nobody does.
+    next.await.unwrap_or(SIGTERM)
+}
+
+/// A fault that belongs to no line.
+fn at_top(path: &Path, message: String) -> Fault {
+    Fault {
+        file: path.to_owned(),
+        line: 1,
+        column: 1,
+        message,
+    }
+}
+
+fn listen(path: &Path, inherited: Option<std::os::fd::OwnedFd>) -> Result<Listener, String> {
+    let listener =
+        Listener::open(path, inherited).map_err(|error| format!("api.socket: {error}"))?;
+    systemd::drop_kept(path);
+    if let Err(error) = systemd::keep(path, &listener) {
+        Entry::new().warn(format_args!(
+            "`{}` cannot be kept open over a restart: {error}",
+            path.display()
+        ));
+    }
+    Ok(listener)
+}
+
+async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let reason = crate::fault::reason(&error);
+        format!("api.metrics: cannot listen on {address}: {reason}; choose a free port or stop what uses it")
+    })
+}
+
+/// Raises the soft limit of open files to the hard one: each token socket and each connection needs one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        // Where that is not allowed the old limit stays, and is checked against what is needed.
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        );
+    }
+}
+
+fn enough_files(config: &Config) -> Result<(), String> {
+    let needed = supervisor::sockets(&config.accounts) + SPARE_FILES;
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if usize::try_from(limit).unwrap_or(usize::MAX) < needed => Err(format!(
+            "{} token sockets need {needed} open files, but the hard limit is {limit}: set LimitNOFILE={needed} or more in the service",
+            needed - SPARE_FILES
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,216 @@
+//! What the log says of an account: changes, and lasting trouble at growing intervals.
+
+use crate::account::{Account, AccountName};
+use crate::config::Host;
+use crate::event::Event;
+use crate::handle::{LastError, Snapshot, State};
+use crate::logging::Entry;
+use crate::platform::errcode::Class;
+use crate::schedule::{Outcome, Schedule, Step};
+use crate::store::StoreError;
+use crate::time::{Moment, Now, human};
+use crate::value::{Fingerprint, ValueName};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Remembers what was said of an account.
+pub(super) struct Reporter {
+    state: State,
+    /// Whether the trouble was worth a line, so that its end is too.
+    in_trouble: bool,
+    not_stored: bool,
+    spent_day: Option<i64>,
+    changed: Arc<Notify>,
+}
+
+impl Reporter {
+    pub(super) fn new(changed: Arc<Notify>) -> Self {
+        Self {
+            state: State::Starting,
+            in_trouble: false,
+            not_stored: false,
+            spent_day: None,
+            changed,
+        }
+    }
+
+    /// Tells what an answer changed. `before` names the token that stood until then.
+    pub(super) fn outcome(
+        &mut self,
+        schedule: &Schedule,
+        outcome: &Outcome,
+        before: Option<Fingerprint>,
+        now: &Now,
+    ) {
+        let account = schedule.account();
+        let entry = Entry::of(&account.name);
+        match outcome {
+            Outcome::Granted {
+                name: ValueName::AccessToken,
+                changed: true,
+                ..
+            } => {
+                let (Some(token), Some(grant)) = (schedule.token(), schedule.standing(now.at))
+                else {
+                    return;
+                };
+                let life = human(now.at.until(grant.expires));
+                entry.info(format_args!(
+                    "access_token {} is fresh for {life}",
+                    token.fingerprint()
+                ));
+            }
+            Outcome::Granted {
+                name,
+                changed: true,
+                ..
+            } => entry.info(format_args!("{name} is renewed")),
+            Outcome::Granted { name, .. } => entry.debug(format_args!("{name} is the same")),
+            Outcome::Failed { name, error, times } => {
+                self.in_trouble = true;
+                if times.is_power_of_two() {
+                    failure(&account.name, *name, error, next_call(schedule, now), now);
+                }
+            }
+            Outcome::Alive => entry.debug("the platform says that access_token lives"),
+            Outcome::FoundDead { foreign } => {
+                let token = before.map(|token| token.to_string()).unwrap_or_default();
+                if *foreign {
+                    entry.event(Event::ForeignFetcher).warn(format_args!(
+                        "access_token {token} was ended early: somebody else fetches tokens for {} with the classic method; \
+                         find and stop that, or set `method = \"stable\"`",
+                        account.id
+                    ));
+                } else {
+                    entry.warn(format_args!(
+                        "access_token {token} is dead before its time and is replaced"
+                    ));
+                }
+            }
+            Outcome::Unsure(refusal) => {
+                entry.info(format_args!(
+                    "no clear answer from the platform, asking again: {}",
+                    refusal.message
+                ));
+            }
+            Outcome::AskAgain => {
+                entry.debug("access_token is looked at again before it is called dead")
+            }
+        }
+    }
+
+    /// Tells that the day's budget is used up, once a day.
+    pub(super) fn spent(&mut self, account: &Account, day: i64) {
+        if self.spent_day.replace(day) != Some(day) {
+            Entry::of(&account.name).event(Event::BudgetUsedUp).warn(format_args!(
+                "`daily_budget` of {} calls is used up: until midnight UTC+8 only an expired token is asked for, every 10 minutes; \
+                 see why so many were needed before raising it",
+                account.daily_budget
+            ));
+        }
+    }
+
+    /// Tells a change of state.
+    pub(super) fn state(&mut self, snapshot: &Snapshot, now: &Now) {
+        let old = std::mem::replace(&mut self.state, snapshot.state);
+        if old == snapshot.state {
+            return;
+        }
+        self.changed.notify_one();
+        let entry = Entry::of(&snapshot.account.name);
+        match snapshot.state {
+            State::Expired => {
+                self.in_trouble = true;
+                let entry = entry.event(Event::AccountExpired);
+                match &snapshot.last_error {
+                    Some(error) => entry.error_of(error).error(format_args!(
+                        "no valid access_token: {}; {}{}",
+                        error.message,
+                        error.hint,
+                        when(snapshot.next_refresh, now)
+                    )),
+                    None => entry.error(format_args!(
+                        "no valid access_token{}",
+                        when(snapshot.next_refresh, now)
+                    )),
+                }
+            }
+            State::Fresh if self.in_trouble => {
+                self.in_trouble = false;
+                entry.event(Event::AccountRecovered).info("fresh again");
+            }
+            State::Degraded | State::Fresh | State::Starting => {}
+        }
+    }
+
+    /// Tells when what outlives a restart cannot be stored, and when it can again.
+    pub(super) fn saved(&mut self, account: &AccountName, result: Result<(), StoreError>) {
+        match result {
+            Ok(()) if self.not_stored => Entry::of(account).info("its state is stored again"),
+            Err(error) if !self.not_stored => {
+                Entry::of(account).warn(format_args!(
+                    "{error}; until that works, a restart costs a call"
+                ));
+                self.not_stored = true;
+                return;
+            }
+            Ok(()) => {}
+            Err(_) => return,
+        }
+        self.not_stored = false;
+    }
+}
+
+fn failure(
+    account: &AccountName,
+    name: ValueName,
+    error: &LastError,
+    next: Option<Moment>,
+    now: &Now,
+) {
+    let event = match error.class {
+        Class::Operator | Class::Local => Event::OperatorActionNeeded,
+        Class::DailyQuota | Class::MinuteQuota => Event::QuotaExhausted,
+        Class::TimedBlock(_) => Event::TimedBlock,
+        Class::Transient | Class::DeadToken => Event::RefreshFailing,
+    };
+    Entry::of(account)
+        .event(event)
+        .error_of(error)
+        .warn(format_args!(
+            "cannot refresh {name}: {}; {}{}",
+            error.message,
+            error.hint,
+            when(next, now)
+        ));
+}
+
+fn next_call(schedule: &Schedule, now: &Now) -> Option<Moment> {
+    match schedule.next(now) {
+        Step::Sleep(until) => Some(until),
+        Step::Call(_) => None,
+    }
+}
+
+fn when(next: Option<Moment>, now: &Now) -> String {
+    next.filter(|next| *next > now.at)
+        .map_or_else(String::new, |next| {
+            format!("; next try in {}", human(now.at.until(next)))
+        })
+}
+
+/// Tells that another host of the platform serves now.
+pub(super) fn host_switched(host: &Host, preferred: bool, wecom: bool) {
+    let key = if wecom { "wecom_hosts" } else { "hosts" };
+    if preferred {
+        Entry::new().info(format_args!(
+            "{}, the preferred host, serves again",
+            host.as_str()
+        ));
+    } else {
+        Entry::new().event(Event::FallbackHost).warn(format_args!(
+            "{} serves, since hosts before it in `{key}` fail: look at this host's network and DNS if it lasts",
+            host.as_str()
+        ));
+    }
+}

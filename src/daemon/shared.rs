@@ -1,0 +1,20 @@
+//! What the tasks of all accounts have in common.
+
+use crate::api::metrics::Metrics;
+use crate::platform::client::Client;
+use crate::publish::socket::Server;
+use crate::store::Store;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+
+/// What the tasks of all accounts have in common.
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
+    pub(super) client: watch::Receiver<Arc<Client>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) server: Arc<Server>,
+    pub(super) runtime_dir: Arc<Path>,
+    /// Told when an account's state changes, for the status line.
+    pub(super) changed: Arc<Notify>,
+}

@@ -1,0 +1,60 @@
+//! The one line that `systemctl status` shows.
+
+use crate::handle::{Directory, LastError, State};
+use crate::platform::errcode;
+use crate::time::{Now, human};
+
+/// How all accounts are: `3/4 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh shop in 4m`.
+pub(super) fn line(directory: &Directory, now: &Now) -> String {
+    if directory.is_empty() {
+        return "no accounts: add one to the configuration and reload".to_owned();
+    }
+    let mut fresh = 0;
+    let mut trouble = None;
+    let mut next = None;
+    for (name, handle) in directory {
+        let snapshot = handle.snapshot.borrow();
+        match snapshot.state_at(now.at) {
+            State::Fresh => fresh += 1,
+            // One that has no token comes before one that has trouble.
+            State::Expired if !matches!(trouble, Some((State::Expired, ..))) => {
+                trouble = Some((State::Expired, name, reason(&snapshot)));
+            }
+            state @ State::Degraded if trouble.is_none() => {
+                trouble = Some((state, name, reason(&snapshot)))
+            }
+            _ => {}
+        }
+        if let Some(at) = snapshot.next_refresh
+            && next.is_none_or(|(best, _)| at < best)
+        {
+            next = Some((at, name));
+        }
+    }
+    let mut line = format!("{fresh}/{} accounts fresh", directory.len());
+    if let Some((_, name, reason)) = trouble {
+        line += &format!("; {name}: {reason}");
+    }
+    if let Some((at, name)) = next {
+        line += &format!("; next refresh {name} in {}", human(now.at.until(at)));
+    }
+    line
+}
+
+fn reason(snapshot: &crate::handle::Snapshot) -> String {
+    use crate::handle::OutputState;
+    let failed = snapshot.outputs.iter().find_map(|state| match state {
+        OutputState::Failed(error) => Some(error.to_string()),
+        _ => None,
+    });
+    let said = |error: &LastError| match error.errcode {
+        Some(errcode) => errcode::brief(errcode, &error.message),
+        None => error.message.clone(),
+    };
+    snapshot
+        .last_error
+        .as_deref()
+        .map(said)
+        .or(failed)
+        .unwrap_or_else(|| "no valid value".to_owned())
+}

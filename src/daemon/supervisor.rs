@@ -1,0 +1,329 @@
+//! Starts, changes and stops the tasks of accounts, and keeps an eye on them.
+
+use super::outputs::{self, Outputs, Sockets};
+use super::shared::Shared;
+use super::worker::{Desk, Worker};
+use crate::account::{Account, AccountName, OutputKind};
+use crate::clock;
+use crate::event::Event;
+use crate::handle::{Changes, Directory, Handle, Reconfigure, Request};
+use crate::logging::Entry;
+use crate::publish::Place;
+use crate::schedule::Schedule;
+use crate::store::Loaded;
+use crate::systemd::Kept;
+use crate::time::Now;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// A task that is so late has hung.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long a reload waits for outputs to be as configured.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// The accounts of a configuration.
+pub(super) type Accounts = BTreeMap<AccountName, Arc<Account>>;
+
+/// Owns the tasks of all accounts.
+pub(super) struct Supervisor {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    running: BTreeMap<AccountName, Running>,
+    directory: watch::Sender<Arc<Directory>>,
+}
+
+struct Running {
+    account: Arc<Account>,
+    desk: Desk,
+    handle: Handle,
+    ended: oneshot::Receiver<()>,
+}
+
+/// Sockets bound for accounts that are new or changed.
+pub(super) type Prepared = BTreeMap<AccountName, Sockets>;
+
+impl Supervisor {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let (directory, _) = watch::channel(Arc::default());
+        Self {
+            shared,
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+            directory,
+        }
+    }
+
+    /// All accounts, now and after each reload.
+    pub(super) fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+        self.directory.subscribe()
+    }
+
+    /// Binds what the accounts need beyond what is served already. Nothing is in its place yet; dropped, it leaves no trace.
+    pub(super) async fn prepare(
+        &self,
+        accounts: &Accounts,
+        mut kept: Kept,
+    ) -> Result<(Prepared, Kept), Vec<String>> {
+        let shared = self.shared.clone();
+        let served: Vec<_> = accounts
+            .values()
+            .filter(|account| {
+                self.running
+                    .get(&account.name)
+                    .is_none_or(|running| running.account != **account)
+            })
+            .map(|account| {
+                (
+                    account.clone(),
+                    self.running
+                        .get(&account.name)
+                        .map(|running| running.account.clone()),
+                )
+            })
+            .collect();
+        let bind = move || {
+            let (mut prepared, mut faults) = (Prepared::new(), Vec::new());
+            for (account, serving) in served {
+                let inherited = |output: &crate::account::Output| kept.take(&output.path);
+                let (sockets, wrong) =
+                    outputs::bind(&account, serving.as_deref(), &shared, inherited);
+                prepared.insert(account.name.clone(), sockets);
+                faults.extend(wrong);
+            }
+            if faults.is_empty() {
+                Ok((prepared, kept))
+            } else {
+                Err(faults)
+            }
+        };
+        tokio::task::spawn_blocking(bind)
+            .await
+            .unwrap_or_else(|_| Err(vec!["the daemon is stopping".to_owned()]))
+    }
+
+    /// Makes the accounts those of a configuration: stops, changes and starts tasks. Unchanged ones notice nothing.
+    /// `unready` is held by each new task until it has published a value or tried once.
+    pub(super) async fn apply(
+        &mut self,
+        accounts: &Accounts,
+        mut prepared: Prepared,
+        unready: &mpsc::Sender<()>,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let gone: Vec<_> = self
+            .running
+            .keys()
+            .filter(|name| !accounts.contains_key(*name))
+            .cloned()
+            .collect();
+        let mut endings = Vec::new();
+        for name in gone {
+            changes.removed.push(name.to_string());
+            if let Some(running) = self.running.remove(&name) {
+                running.desk.inbox.send(Request::Stop {
+                    remove_outputs: true,
+                });
+                endings.push(running.ended);
+            }
+        }
+        // Their paths may be those of others now.
+        settle(endings).await;
+        let mut settling = Vec::new();
+        let mut new = Vec::new();
+        for (name, account) in accounts {
+            let sockets = prepared.remove(name).unwrap_or_default();
+            match self.running.get_mut(name) {
+                Some(running) if running.account == *account => {
+                    changes.unchanged.push(name.to_string())
+                }
+                Some(running) => {
+                    changes.changed.push(name.to_string());
+                    running.account = account.clone();
+                    let (done, settled) = oneshot::channel();
+                    let reconfigure = Reconfigure {
+                        account: account.clone(),
+                        sockets,
+                        done,
+                    };
+                    running
+                        .desk
+                        .inbox
+                        .send(Request::Reconfigure(Box::new(reconfigure)));
+                    settling.push(settled);
+                }
+                None => {
+                    changes.added.push(name.to_string());
+                    new.push((account.clone(), sockets));
+                }
+            }
+        }
+        self.start(new, unready).await;
+        settle(settling).await;
+        let directory = self
+            .running
+            .iter()
+            .map(|(name, running)| (name.clone(), running.handle.clone()))
+            .collect();
+        self.directory.send_replace(Arc::new(directory));
+        changes
+    }
+
+    /// Starts tasks from what was stored of their accounts.
+    async fn start(&mut self, accounts: Vec<(Arc<Account>, Sockets)>, unready: &mpsc::Sender<()>) {
+        let store = self.shared.store.clone();
+        let names: Vec<_> = accounts
+            .iter()
+            .map(|(account, _)| account.name.clone())
+            .collect();
+        let load = move || {
+            names
+                .iter()
+                .map(|name| store.load(name, &clock::now()))
+                .collect::<Vec<_>>()
+        };
+        let stored = tokio::task::spawn_blocking(load).await.unwrap_or_default();
+        let now = clock::now();
+        for ((account, sockets), stored) in accounts.into_iter().zip(stored) {
+            let rng = fastrand::Rng::new();
+            let schedule = match stored {
+                Ok(Loaded::Record(record)) => {
+                    Schedule::restore(account.clone(), *record, &now, rng)
+                }
+                Ok(Loaded::Nothing) => Schedule::new(account.clone(), &now, rng),
+                Ok(Loaded::Damaged(aside)) => {
+                    Entry::of(&account.name).event(Event::StateDamaged).warn(format_args!(
+                        "what was stored cannot be read and is set aside as `{}`; a token is fetched anew, nothing to do here",
+                        aside.display()
+                    ));
+                    Schedule::new(account.clone(), &now, rng)
+                }
+                Err(error) => {
+                    Entry::of(&account.name)
+                        .event(Event::StateDamaged)
+                        .warn(&error);
+                    Schedule::new(account.clone(), &now, rng)
+                }
+            };
+            self.spawn(account, schedule, sockets, unready);
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        account: Arc<Account>,
+        schedule: Schedule,
+        sockets: Sockets,
+        unready: &mpsc::Sender<()>,
+    ) {
+        let desk = Desk::default();
+        let outputs = Outputs::new(
+            self.shared.clone(),
+            account.clone(),
+            sockets,
+            desk.places.clone(),
+        );
+        let (worker, snapshot) = Worker::new(
+            self.shared.clone(),
+            desk.clone(),
+            schedule,
+            outputs,
+            unready.clone(),
+        );
+        let (end, ended) = oneshot::channel::<()>();
+        self.tasks.spawn(async move {
+            worker.run().await;
+            drop(end);
+        });
+        let handle = Handle {
+            snapshot,
+            inbox: desk.inbox.clone(),
+            counters: desk.counters.clone(),
+        };
+        self.running.insert(
+            account.name.clone(),
+            Running {
+                account,
+                desk,
+                handle,
+                ended,
+            },
+        );
+    }
+
+    /// Has every task look at everything anew: the clock was set, or the host slept.
+    pub(super) fn wake_all(&self) {
+        self.running
+            .values()
+            .for_each(|running| running.desk.inbox.wake());
+    }
+
+    /// Has every account looked at, as on suspicion.
+    pub(super) fn suspect_all(&self) {
+        for running in self.running.values() {
+            running.desk.inbox.send(Request::Suspect {
+                bad: None,
+                admin: false,
+                reply: None,
+            });
+        }
+    }
+
+    /// Has an account look at its outputs.
+    pub(super) fn inspect(&self, name: &AccountName) {
+        if let Some(running) = self.running.get(name) {
+            running.desk.inbox.send(Request::Inspect);
+        }
+    }
+
+    /// The places of all outputs.
+    pub(super) fn places(&self) -> Vec<Arc<Place>> {
+        let lists = self.running.values().map(|running| &running.desk.places);
+        lists
+            .flat_map(|list| list.lock().unwrap_or_else(PoisonError::into_inner).to_vec())
+            .collect()
+    }
+
+    /// A task that has hung, if there is one.
+    pub(super) fn hung(&self, now: &Now) -> Option<&AccountName> {
+        let hung = self
+            .running
+            .iter()
+            .find(|(_, running)| running.desk.promise.is_broken(now.at, GRACE));
+        hung.map(|(name, _)| name)
+    }
+
+    /// Stops all tasks; files stay. What has not ended when `patience` is over is dropped.
+    pub(super) async fn stop(mut self, patience: Duration) {
+        for running in self.running.values() {
+            running.desk.inbox.send(Request::Stop {
+                remove_outputs: false,
+            });
+        }
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            Entry::new().warn("not all accounts came to an end in time; what they were writing is written anew at the next start");
+        }
+    }
+}
+
+/// How many file descriptors the sockets of a configuration need.
+pub(super) fn sockets(accounts: &Accounts) -> usize {
+    let outputs = accounts.values().flat_map(|account| account.outputs.iter());
+    outputs
+        .filter(|output| output.kind == OutputKind::Socket)
+        .count()
+}
+
+async fn settle(waits: Vec<oneshot::Receiver<()>>) {
+    let all = async {
+        for wait in waits {
+            // A task that ended has settled too.
+            let _ = wait.await;
+        }
+    };
+    // One that hangs must not hold up the others; the watchdog sees it.
+    let _ = tokio::time::timeout(SETTLE, all).await;
+}

@@ -1,0 +1,483 @@
+//! The task of one account: decide, call, publish, sleep.
+
+use super::outputs::{Outputs, Places};
+use super::report::Reporter;
+use super::shared::Shared;
+use crate::account::{Account, Method, SecretSource};
+use crate::clock;
+use crate::handle::{Counters, Inbox, Request, Snapshot, Verdict};
+use crate::logging::Entry;
+use crate::platform::client::{self, Client};
+use crate::platform::errcode::Class;
+use crate::platform::request::{self, Call};
+use crate::platform::response::{self, Answer, Refusal};
+use crate::schedule::{Outcome, Schedule, Step};
+use crate::secret::Secret;
+use crate::time::{Moment, Now};
+use crate::value::{Value, ValueName};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+/// While a call is under way the task looks around at least so often.
+const LOOK_AROUND: Duration = Duration::from_secs(30);
+/// A deadline that is never the next one.
+const FAR: Duration = Duration::from_secs(86_400);
+
+/// The promise of a task to show up again, by which the supervisor tells whether it hangs.
+#[derive(Debug, Default)]
+pub(super) struct Promise(AtomicI64);
+
+impl Promise {
+    fn make(&self, until: Moment) {
+        self.0.store(until.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether the task should have shown up long before `now`.
+    pub(super) fn is_broken(&self, now: Moment, grace: Duration) -> bool {
+        Moment::from_millis(self.0.load(Ordering::Relaxed)) + grace < now
+    }
+}
+
+/// What a task and the rest of the daemon share of one account.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Desk {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) promise: Arc<Promise>,
+    pub(super) places: Places,
+}
+
+/// The task of one account.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    desk: Desk,
+    schedule: Schedule,
+    outputs: Outputs,
+    reporter: Reporter,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
+    doubters: Vec<oneshot::Sender<Verdict>>,
+    renewals: Vec<Renewal>,
+    /// Dropped when values are published or the first attempt has ended.
+    unready: Option<mpsc::Sender<()>>,
+}
+
+struct Renewal {
+    value: ValueName,
+    until: Moment,
+    reply: oneshot::Sender<Verdict>,
+}
+
+/// What a task waits for while it calls. The two steps keep a queue of thousands small.
+enum Arrival {
+    /// It may call.
+    Turn(Arc<Client>, OwnedSemaphorePermit, Call),
+    /// The call has ended.
+    Ended(Ended),
+}
+
+struct Ended {
+    call: Call,
+    sent: Moment,
+    took: Duration,
+    reached: u32,
+    answer: Result<Answer, Refusal>,
+}
+
+/// Whether a task goes on.
+enum Flow {
+    Continue,
+    Stop,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        desk: Desk,
+        schedule: Schedule,
+        outputs: Outputs,
+        unready: mpsc::Sender<()>,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let now = clock::now();
+        desk.promise.make(now.at);
+        let reporter = Reporter::new(shared.changed.clone());
+        let (snapshot, receiver) =
+            watch::channel(Arc::new(take_snapshot(&schedule, &outputs, &now)));
+        let worker = Self {
+            shared,
+            desk,
+            schedule,
+            outputs,
+            reporter,
+            snapshot,
+            under_way: None,
+            doubters: Vec::new(),
+            renewals: Vec::new(),
+            unready: Some(unready),
+        };
+        (worker, receiver)
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self) {
+        loop {
+            if let Flow::Stop = self.take_requests().await {
+                return;
+            }
+            let now = clock::now();
+            self.outputs
+                .publish(&self.schedule.grants(), &now, &self.desk.counters)
+                .await;
+            self.report(&now);
+            let wake = self.plan(&now).await;
+            self.desk.promise.make(wake);
+            let arrival = async {
+                match &mut self.under_way {
+                    Some(future) => future.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                arrival = arrival => {
+                    self.under_way = None;
+                    self.arrived(arrival).await;
+                }
+                () = self.desk.inbox.arrived() => {}
+                () = tokio::time::sleep(clock::now().at.until(wake)) => {}
+            }
+        }
+    }
+
+    /// Begins a call if one is due. Says when to look again at the latest.
+    async fn plan(&mut self, now: &Now) -> Moment {
+        let mut wake = now.at + FAR;
+        let due = [
+            self.schedule.next_expiry(now.at),
+            self.outputs.next_attempt(),
+        ];
+        for moment in due.into_iter().flatten() {
+            wake = wake.min(moment);
+        }
+        if self.under_way.is_some() {
+            return wake.min(now.at + LOOK_AROUND);
+        }
+        match self.schedule.next(now) {
+            Step::Sleep(until) => wake.min(until),
+            Step::Call(call) => {
+                self.schedule.sent(now);
+                self.save(false, now).await;
+                let client = self.shared.client.borrow().clone();
+                self.under_way = Some(Box::pin(async move {
+                    let permit = client.permit().await;
+                    Arrival::Turn(client, permit, call)
+                }));
+                wake.min(now.at + LOOK_AROUND)
+            }
+        }
+    }
+
+    async fn arrived(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Turn(client, permit, call) => {
+                let account = self.schedule.account().clone();
+                let token = self.schedule.token().cloned();
+                self.under_way = Some(Box::pin(async move {
+                    let ended = perform(&client, &account, call, token).await;
+                    drop(permit);
+                    Arrival::Ended(ended)
+                }));
+            }
+            Arrival::Ended(ended) => self.ended(ended).await,
+        }
+    }
+
+    async fn ended(&mut self, ended: Ended) {
+        let now = clock::now();
+        let Ended {
+            call,
+            sent,
+            took,
+            reached,
+            answer,
+        } = ended;
+        let account = self.schedule.account().clone();
+        match reached {
+            0 => self.schedule.not_sent(),
+            // A host failed and another was asked too.
+            more => (1..more).for_each(|_| self.schedule.sent(&now)),
+        }
+        let endpoint = request::endpoint(call, account.method);
+        let (result, errcode) = match &answer {
+            Ok(_) => ("ok", None),
+            Err(refusal) if refusal.errcode.is_some() => ("refused", refusal.errcode),
+            Err(_) => ("failed", None),
+        };
+        if reached > 0 {
+            self.shared.metrics.observe_call(endpoint, took);
+            self.desk.counters.count(|rare| {
+                *rare.calls.entry((endpoint, result)).or_default() += u64::from(reached);
+                if let Some(errcode) = errcode {
+                    *rare.errors.entry(errcode).or_default() += 1;
+                }
+            });
+            let said = answer
+                .as_ref()
+                .err()
+                .map(|refusal| format!(": {}", refusal.message))
+                .unwrap_or_default();
+            Entry::of(&account.name).debug(format_args!(
+                "{endpoint} {result} in {} ms{said}",
+                took.as_millis()
+            ));
+        }
+        let was_spent = self.schedule.is_spent(&now);
+        let before = self.schedule.token().map(Value::fingerprint);
+        let (outcome, verdict) = self.schedule.answered(&now, sent, call, answer);
+        self.reporter
+            .outcome(&self.schedule, &outcome, before, &now);
+        if reached > 0 && was_spent {
+            self.reporter.spent(&account, self.schedule.calls().1);
+        }
+        if let Outcome::FoundDead { foreign: true } = outcome {
+            Counters::add(&self.desk.counters.superseded);
+        }
+        let changed = matches!(outcome, Outcome::Granted { changed: true, .. });
+        self.save(changed, &now).await;
+        // Whoever waits reads the value from the snapshot, so that is published first.
+        self.outputs
+            .publish(&self.schedule.grants(), &now, &self.desk.counters)
+            .await;
+        if !matches!(outcome, Outcome::AskAgain) && call.is_token() {
+            self.unready = None;
+        }
+        self.report(&now);
+        if let Some(verdict) = verdict {
+            self.tell_doubters(&verdict);
+        }
+        self.tell_renewals(&outcome, &now);
+    }
+
+    async fn take_requests(&mut self) -> Flow {
+        for request in self.desk.inbox.take() {
+            let now = clock::now();
+            match request {
+                Request::Suspect { bad, admin, reply } => {
+                    let verdict = self.schedule.suspect(&now, bad.as_ref(), admin);
+                    let Some(reply) = reply else { continue };
+                    match verdict {
+                        Some(verdict) => {
+                            self.count_passive(&verdict);
+                            // An asker that went away needs no answer.
+                            let _ = reply.send(verdict);
+                        }
+                        None => self.doubters.push(reply),
+                    }
+                }
+                Request::Renew {
+                    value,
+                    until,
+                    reply,
+                } => match self.schedule.renew(&now, value, until) {
+                    Some(verdict) => drop(reply.send(verdict)),
+                    None => self.renewals.push(Renewal {
+                        value,
+                        until,
+                        reply,
+                    }),
+                },
+                Request::Inspect => self.outputs.inspect().await,
+                Request::Reconfigure(new) => {
+                    self.schedule.reconfigure(new.account.clone(), &now);
+                    self.outputs.reconfigure(new.account, new.sockets).await;
+                    self.outputs
+                        .publish(&self.schedule.grants(), &now, &self.desk.counters)
+                        .await;
+                    self.save(false, &now).await;
+                    self.report(&now);
+                    let _ = new.done.send(());
+                }
+                Request::Stop { remove_outputs } => {
+                    self.outputs.stop(remove_outputs).await;
+                    return Flow::Stop;
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    fn tell_doubters(&mut self, verdict: &Verdict) {
+        for reply in std::mem::take(&mut self.doubters) {
+            self.count_passive(verdict);
+            let _ = reply.send(verdict.clone());
+        }
+    }
+
+    fn count_passive(&self, verdict: &Verdict) {
+        let outcome = match verdict {
+            Verdict::Superseded => "superseded",
+            Verdict::StillValid => "still_valid",
+            Verdict::Refreshed => "refreshed",
+            Verdict::TooSoon { .. } => "too_soon",
+            Verdict::Unavailable { .. } => "unavailable",
+        };
+        self.desk
+            .counters
+            .count(|rare| *rare.passive.entry(outcome).or_default() += 1);
+    }
+
+    fn tell_renewals(&mut self, outcome: &Outcome, now: &Now) {
+        let (name, error) = match outcome {
+            Outcome::Granted { name, .. } => (*name, None),
+            Outcome::Failed { name, error, .. } => (*name, Some(error)),
+            _ => return,
+        };
+        let snapshot = self.snapshot.borrow().clone();
+        for renewal in std::mem::take(&mut self.renewals) {
+            if renewal.value != name {
+                self.renewals.push(renewal);
+                continue;
+            }
+            let long_enough = snapshot
+                .valid(name, now.at)
+                .is_some_and(|grant| grant.expires >= renewal.until);
+            let verdict = if long_enough {
+                Verdict::Refreshed
+            } else {
+                let retry_at = snapshot.next_refresh.unwrap_or(now.at);
+                Verdict::Unavailable {
+                    retry_at,
+                    error: error.cloned(),
+                }
+            };
+            let _ = renewal.reply.send(verdict);
+        }
+    }
+
+    fn report(&mut self, now: &Now) {
+        let snapshot = take_snapshot(&self.schedule, &self.outputs, now);
+        if self.schedule.standing(now.at).is_some() {
+            self.unready = None;
+        }
+        self.reporter.state(&snapshot, now);
+        self.snapshot.send_if_modified(|current| {
+            let changed = !snapshot.is_like(current);
+            if changed {
+                *current = Arc::new(snapshot);
+            }
+            changed
+        });
+    }
+
+    async fn save(&mut self, durable: bool, now: &Now) {
+        let (store, name) = (
+            self.shared.store.clone(),
+            self.schedule.account().name.clone(),
+        );
+        let (record, now) = (self.schedule.record(), *now);
+        let saved =
+            tokio::task::spawn_blocking(move || store.save(&name, &record, durable, &now)).await;
+        if let Ok(result) = saved {
+            self.reporter.saved(&self.schedule.account().name, result);
+        }
+    }
+}
+
+fn take_snapshot(schedule: &Schedule, outputs: &Outputs, now: &Now) -> Snapshot {
+    let (calls_today, calls_day) = schedule.calls();
+    Snapshot {
+        account: schedule.account().clone(),
+        state: outputs.weaken(schedule.state(now.at)),
+        grants: schedule.grants(),
+        next_refresh: Some(match schedule.next(now) {
+            Step::Call(_) => now.at,
+            Step::Sleep(until) => until,
+        }),
+        last_success: schedule.last_success(),
+        calls_today,
+        calls_day,
+        last_error: schedule.last_error(),
+        outputs: outputs.states(),
+    }
+}
+
+/// Makes a call: reads the secret, sends the request, reads the answer.
+async fn perform(
+    client: &Client,
+    account: &Arc<Account>,
+    call: Call,
+    token: Option<Value>,
+) -> Ended {
+    let began = clock::now().at;
+    let not_made = |refusal| Ended {
+        call,
+        sent: began,
+        took: Duration::ZERO,
+        reached: 0,
+        answer: Err(refusal),
+    };
+    let secret = if call.is_token() {
+        Some(read_secret(account).await)
+    } else {
+        None
+    };
+    let request = match (&secret, &token) {
+        (Some(Err(refusal)), _) => return not_made(refusal.clone()),
+        (Some(Ok(secret)), _) => request::token(account, call == Call::ForceToken, secret),
+        (None, Some(token)) => request::with_token(account, call, token),
+        (None, None) => {
+            return not_made(Refusal::local(
+                "there is no access token to call with",
+                "nothing to do here",
+            ));
+        }
+    };
+    let sent = clock::now().at;
+    let client::Call {
+        reply,
+        reached,
+        switched,
+    } = client.call(account.method, &request).await;
+    if let Some((host, preferred)) = switched {
+        super::report::host_switched(&host, preferred, account.method == Method::Wecom);
+    }
+    let secret = secret
+        .as_ref()
+        .and_then(|secret| secret.as_ref().ok())
+        .map_or("", Secret::expose);
+    let secrets = [secret, token.as_ref().map_or("", Value::expose)];
+    let (sent, answer) = match reply {
+        Ok(reply) => (
+            reply.sent,
+            response::interpret(call, account.method, reply.status, &reply.body, &secrets),
+        ),
+        Err(refusal) => (sent, Err(refusal)),
+    };
+    Ended {
+        call,
+        sent,
+        took: sent.until(clock::now().at),
+        reached,
+        answer,
+    }
+}
+
+async fn read_secret(account: &Arc<Account>) -> Result<Secret, Refusal> {
+    let path = match &account.secret {
+        SecretSource::Inline(secret) => return Ok(secret.clone()),
+        SecretSource::File(path) => path.clone(),
+    };
+    let read = tokio::task::spawn_blocking(move || Secret::read(&path)).await;
+    let cannot = |message: String| {
+        Refusal::local(
+            message,
+            "put the AppSecret, and nothing else, into that file and let only the daemon's user read it; no reload is needed",
+        )
+    };
+    debug_assert_eq!(cannot(String::new()).class, Class::Local);
+    read.unwrap_or_else(|_| Err("the secret file could not be read".to_owned()))
+        .map_err(cannot)
+}
