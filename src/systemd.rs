@@ -1,11 +1,9 @@
 //! What the service manager is told, and what it keeps for us over a restart.
 
 use sd_notify::NotifyState;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 /// Tells the service manager that the daemon is ready. Without one, this and all of the below do nothing.
@@ -52,23 +50,17 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// Gives a listening socket to the service manager, which keeps it over a restart of the daemon.
-pub fn keep(path: &Path, socket: impl AsFd) -> io::Result<()> {
-    let name = name_of(path);
-    sd_notify::notify_with_fds(
-        &[NotifyState::FdStore, NotifyState::FdName(&name)],
-        &[socket.as_fd()],
-    )
+pub fn keep(name: &str, socket: impl AsFd) -> io::Result<()> {
+    let states = [NotifyState::FdStore, NotifyState::FdName(name)];
+    sd_notify::notify_with_fds(&states, &[socket.as_fd()])
 }
 
-/// Has the service manager drop the socket that it keeps for a path.
-pub fn drop_kept(path: &Path) {
-    notify(&[
-        NotifyState::FdStoreRemove,
-        NotifyState::FdName(&name_of(path)),
-    ]);
+/// Has the service manager drop a socket that it keeps.
+pub fn drop_kept(name: &str) {
+    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
 }
 
-/// Listening sockets that the service manager kept, by what they are for.
+/// Listening sockets that the service manager kept, by name.
 #[derive(Debug, Default)]
 pub struct Kept(HashMap<String, OwnedFd>);
 
@@ -88,9 +80,9 @@ impl Kept {
         Self(kept)
     }
 
-    /// Takes the socket that serves a path, if there is one.
-    pub fn take(&mut self, path: &Path) -> Option<OwnedFd> {
-        self.0.remove(&name_of(path))
+    /// Takes the socket of that name, if there is one.
+    pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
+        self.0.remove(name)
     }
 
     /// Drops what nobody took, here and at the service manager: outputs that are configured no more.
@@ -99,13 +91,4 @@ impl Kept {
             notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
         }
     }
-}
-
-/// The name of a path's socket at the service manager: paths may be too long and hold characters that no name may have.
-fn name_of(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let digest = Sha256::digest(path.as_os_str().as_bytes());
-    let mut start = [0; 8];
-    start.copy_from_slice(&digest[..8]);
-    format!("socket-{:016x}", u64::from_be_bytes(start))
 }

@@ -4,20 +4,15 @@ use rustix::fs::{Mode, chmod};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
-/// The API socket, open to all local users. Its path goes with it, unless something else is there by then.
+/// The API socket, open to all local users. Dropped, it stays in its place for the daemon's successor.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: UnixListener,
-    bound: Option<Bound>,
-}
-
-#[derive(Debug)]
-struct Bound {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -49,15 +44,20 @@ impl std::error::Error for ListenError {
 
 impl Listener {
     /// Binds the socket under another name, lets everybody connect, and moves it to `path`, over what another instance
-    /// left there. Makes the last directory of the path if it is missing. Needs a tokio runtime.
-    pub fn bind(path: &Path) -> Result<Self, ListenError> {
-        Self::try_bind(path).map_err(|error| ListenError {
+    /// left there. Makes the last directory of the path if it is missing. A listener `inherited` from an earlier daemon,
+    /// whose socket still is in its place, goes on as it is. Needs a tokio runtime.
+    pub fn open(path: &Path, inherited: Option<OwnedFd>) -> Result<Self, ListenError> {
+        let opened = match inherited {
+            Some(socket) => Self::take_over(path, socket),
+            None => Self::bind(path),
+        };
+        opened.map_err(|error| ListenError {
             path: path.to_owned(),
             error,
         })
     }
 
-    fn try_bind(path: &Path) -> io::Result<Self> {
+    fn bind(path: &Path) -> io::Result<Self> {
         let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         match fs::create_dir(directory) {
             // Whatever the umask says: everybody may connect.
@@ -86,36 +86,41 @@ impl Listener {
         let socket = name.persist(path).map_err(|error| error.error)?;
         Ok(Self {
             socket: listen(socket)?,
-            bound: Some(Bound {
-                path: path.to_owned(),
-                device: metadata.dev(),
-                inode: metadata.ino(),
-            }),
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
         })
     }
 
-    /// Takes over a socket that systemd has bound. Needs a tokio runtime.
-    pub fn inherited(socket: OwnedFd) -> io::Result<Self> {
+    fn take_over(path: &Path, socket: OwnedFd) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
         Ok(Self {
             socket: listen(socket.into())?,
-            bound: None,
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
         })
+    }
+
+    /// Takes the socket away, unless something else is in its place by now.
+    pub fn retire(&self) {
+        let still_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if still_ours {
+            // Nobody is left to be told.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl AsFd for Listener {
+    /// The listener, for systemd to keep.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
 fn listen(socket: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
     socket.set_nonblocking(true)?;
     UnixListener::from_std(socket)
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let Some(bound) = &self.bound else { return };
-        let still_ours = fs::symlink_metadata(&bound.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (bound.device, bound.inode));
-        if still_ours {
-            // Nobody is left to be told.
-            let _ = fs::remove_file(&bound.path);
-        }
-    }
 }

@@ -1,9 +1,14 @@
 //! `wxtokend check`
 
 use super::{Common, Exit};
+use crate::account::{Account, Method};
 use crate::config::{self, Config, Environment};
+use crate::platform;
+use crate::platform::client::Client;
+use crate::time::human;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Check the configuration
 ///
@@ -15,7 +20,7 @@ pub struct Args {
     /// Also make one call per account to the platform
     ///
     /// Reports for each account whether the platform accepts it, and if not, its errcode, the address it saw and what
-    /// to do.
+    /// to do. The stable interface is asked, also for `classic` accounts: no token in use is ended.
     #[arg(long)]
     pub online: bool,
 }
@@ -30,7 +35,7 @@ Exit status:
 pub fn run(common: &Common, args: &Args) -> Exit {
     let environment = Environment::from_process();
     match offline(&common.config, &environment, &mut io::stdout().lock()) {
-        Ok(Some(_)) if args.online => Exit::Failure,
+        Ok(Some(config)) if args.online => online(&config),
         Ok(Some(_)) => Exit::Success,
         Ok(None) => Exit::BadConfiguration,
         Err(_) => Exit::Failure,
@@ -65,5 +70,65 @@ pub fn offline(
             }
             Ok(None)
         }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is the command's output")]
+fn online(config: &Config) -> Exit {
+    let client = match Client::new(&config.platform) {
+        Ok(client) => client,
+        Err(error) => {
+            println!("{error}");
+            return Exit::BadConfiguration;
+        }
+    };
+    let Ok(runtime) = super::run::runtime() else {
+        return Exit::Failure;
+    };
+    let answers = runtime.block_on(async {
+        let client = Arc::new(client);
+        let calls: Vec<_> = config
+            .accounts
+            .values()
+            .map(|account| tokio::spawn(platform::try_account(client.clone(), harmless(account))))
+            .collect();
+        let mut answers = Vec::new();
+        for call in calls {
+            answers.push(call.await);
+        }
+        answers
+    });
+    let mut exit = Exit::Success;
+    for (account, answer) in config.accounts.values().zip(answers) {
+        match answer {
+            Ok(Ok(life)) => println!(
+                "{}: ok: the platform grants an access_token for {}",
+                account.name,
+                human(life)
+            ),
+            Ok(Err(refusal)) => {
+                println!(
+                    "{}: {}\n    {}",
+                    account.name, refusal.message, refusal.hint
+                );
+                exit = Exit::Unavailable;
+            }
+            Err(error) => {
+                println!("{}: the call was not made: {error}", account.name);
+                exit = Exit::Unavailable;
+            }
+        }
+    }
+    exit
+}
+
+/// The account, asked in a way that ends no token in use: a classic call would end the one that apps hold.
+fn harmless(account: &Arc<Account>) -> Arc<Account> {
+    match account.method {
+        Method::Classic => Arc::new(Account {
+            method: Method::Stable,
+            ..Account::clone(account)
+        }),
+        Method::Stable | Method::Wecom => account.clone(),
     }
 }

@@ -1,8 +1,28 @@
 //! `wxtokend demo`
 
 use super::{Common, Exit};
+use crate::clock;
+use crate::config::{self, Environment, LogLevel};
+use crate::daemon::Daemon;
+use crate::fault::reason;
+use crate::handle::Snapshot;
+use crate::logging::Log;
+use crate::sim::{Platform, World};
+use crate::time::human;
+use crate::value::ValueName;
+use std::fmt::Write;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+
+/// The simulated platform's AppSecret of both accounts.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// Shorter lives leave nothing to read.
+const SHORTEST: Duration = Duration::from_secs(4);
 
 /// Show the whole thing with nothing to set up
 ///
@@ -31,6 +51,151 @@ Exit status:
    1  Something went wrong.";
 
 /// Runs platform and daemon until Ctrl-C.
-pub fn run(_common: &Common, _args: &Args) -> Exit {
-    Exit::Failure
+#[expect(clippy::print_stderr, reason = "the demo talks to whoever started it")]
+pub fn run(_common: &Common, args: &Args) -> Exit {
+    match show(args) {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            eprintln!("{error}");
+            Exit::Failure
+        }
+    }
+}
+
+const ACCOUNTS: [(&str, &str, &str); 2] = [
+    ("shop", "wx00000000000d0001", "stable"),
+    ("blog", "wx00000000000d0002", "classic"),
+];
+
+#[expect(clippy::print_stdout, reason = "the demo talks to whoever started it")]
+fn show(args: &Args) -> Result<(), String> {
+    if args.lifetime < SHORTEST {
+        return Err("--lifetime: at least 4s, so that there is something to see".to_owned());
+    }
+    let said = |what: &'static str| {
+        move |error: std::io::Error| format!("cannot {what}: {}", reason(&error))
+    };
+    let mut directory = tempfile::Builder::new()
+        .prefix("wxtokend-demo.")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(said("make a temporary directory"))?;
+    directory.disable_cleanup(args.keep);
+    let dir = directory.path();
+    let mut world = World::new();
+    for (_, appid, _) in ACCOUNTS {
+        world.account(appid, SECRET).lifetime(args.lifetime);
+    }
+    let platform =
+        Platform::start(args.listen, world).map_err(said("start the simulated platform"))?;
+    let path = dir.join("config.toml");
+    std::fs::write(&path, configuration(dir, &platform.base_url()))
+        .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o600)))
+        .map_err(said("write the configuration"))?;
+    let environment = Environment {
+        runtime_dir: Some(dir.to_owned()),
+        ..Environment::default()
+    };
+    let config = config::load(&path, &environment).map_err(|faults| {
+        faults
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    })?;
+    let log = Log::start(LogLevel::Warn);
+    let runtime = super::run::runtime().map_err(said("start the runtime"))?;
+    runtime.block_on(async {
+        let daemon = Daemon::start(config, environment, log)
+            .await
+            .map_err(|error| format!("{error:?}"))?;
+        print!("{}", introduction(dir, &platform.base_url(), args));
+        for handle in daemon.directory().borrow().values() {
+            tokio::spawn(rotations(handle.snapshot.clone()));
+        }
+        daemon.run().await;
+        Ok::<_, String>(())
+    })?;
+    if args.keep {
+        println!("\n{} is kept", dir.display());
+    } else {
+        directory
+            .close()
+            .map_err(said("remove the temporary directory"))?;
+        println!("\nEverything is removed.");
+    }
+    Ok(())
+}
+
+/// The daemon's own configuration format, as an administrator would write it.
+fn configuration(dir: &Path, platform: &str) -> String {
+    let dir = dir.display();
+    let mut text = format!(
+        "[daemon]\nstate_dir = \"{dir}/state\"\n\n[api]\nsocket = \"{dir}/api.sock\"\n\n\
+         [platform]\nhosts = [\"{platform}\"]\nwecom_hosts = [\"{platform}\"]\n"
+    );
+    for (name, appid, method) in ACCOUNTS {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n[accounts.{name}]\nappid = \"{appid}\"\nmethod = \"{method}\"\nsecret = \"{SECRET}\"\n\n\
+             [[accounts.{name}.file]]\npath = \"{dir}/{name}.json\"\n\n\
+             [[accounts.{name}.socket]]\npath = \"{dir}/{name}.sock\"\nformat = \"raw\"\n"
+        );
+    }
+    text
+}
+
+fn introduction(dir: &Path, platform: &str, args: &Args) -> String {
+    let life = human(args.lifetime);
+    let dir = dir.display();
+    format!(
+        "A simulated WeChat platform is on {platform}; its tokens live {life}.
+wxtokend keeps two accounts fresh: shop (stable) and blog (classic). Everything is in {dir}
+
+Read a token, as an app would:
+
+  shell   cat {dir}/shop.json
+          curl --silent --unix-socket {dir}/api.sock http://localhost/v1/accounts/shop/token
+  PHP     echo json_decode(file_get_contents('{dir}/shop.json'))->access_token;
+          echo stream_get_contents(stream_socket_client('unix://{dir}/shop.sock'));
+  C#      var token = JsonDocument.Parse(File.ReadAllText(\"{dir}/shop.json\"))
+                      .RootElement.GetProperty(\"access_token\").GetString();
+
+Is it alive? curl --silent '{platform}/probe?access_token='$(curl --silent --unix-socket {dir}/shop.sock --http0.9 http://x)
+
+Look around:
+
+  wxtokend status --watch --socket {dir}/api.sock
+  cat {dir}/config.toml
+
+Each new token, as it comes (Ctrl-C ends the demo and removes everything):
+
+"
+    )
+}
+
+/// Prints each new token of an account, by its fingerprint.
+#[expect(clippy::print_stdout, reason = "the demo talks to whoever started it")]
+async fn rotations(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
+    let mut last = None;
+    loop {
+        let current = snapshot.borrow_and_update().clone();
+        let now = clock::now();
+        if let Some(grant) = current.valid(ValueName::AccessToken, now.at)
+            && last != Some(grant.value.fingerprint())
+        {
+            let time = jiff::Zoned::now().strftime("%H:%M:%S");
+            let (name, token) = (&current.account.name, grant.value.fingerprint());
+            let life = human(now.at.until(grant.expires));
+            match last {
+                None => println!("{time}  {name}  token {token}, lives {life}"),
+                Some(old) => println!("{time}  {name}  token {token} replaces {old}, lives {life}"),
+            }
+            last = Some(token);
+        }
+        if snapshot.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -1,6 +1,18 @@
 //! `wxtokend run`
 
 use super::{Common, Exit};
+use crate::config::{self, Environment};
+use crate::daemon::{Daemon, StartError};
+use crate::fault::Fault;
+use crate::logging::{Entry, Log};
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
+use std::io;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads that write files, at most: enough to keep a disk busy, few enough to stay small.
+const BLOCKING_THREADS: usize = 16;
 
 /// Run the daemon in the foreground
 ///
@@ -24,6 +36,60 @@ Exit status:
   78  The configuration is faulty.";
 
 /// Runs the daemon until it is told to stop.
-pub fn run(_common: &Common, _args: &Args) -> Exit {
-    Exit::Failure
+pub fn run(common: &Common, _args: &Args) -> Exit {
+    let environment = Environment::from_process();
+    let config = match config::load(&common.config, &environment) {
+        Ok(config) => config,
+        Err(faults) => {
+            print_faults(&faults);
+            return Exit::BadConfiguration;
+        }
+    };
+    let log = Log::start(config.daemon.log_level);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Entry::new().error(format_args!("cannot start the runtime: {error}"));
+            return Exit::Failure;
+        }
+    };
+    runtime.block_on(async {
+        match Daemon::start(config, environment, log).await {
+            Ok(daemon) => {
+                daemon.run().await;
+                Exit::Success
+            }
+            Err(StartError::Locked(error)) => {
+                Entry::new().error(error);
+                Exit::TryLater
+            }
+            Err(StartError::Faults(faults)) => {
+                print_faults(&faults);
+                Exit::BadConfiguration
+            }
+            Err(StartError::Other(message)) => {
+                Entry::new().error(message);
+                Exit::Failure
+            }
+        }
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "faults are for whoever started it")]
+fn print_faults(faults: &[Fault]) {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+}
+
+/// Makes the runtime of the daemon, after having seen to it that nobody can read secrets from its memory.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    // Neither core dumps nor debuggers of the same user. Where that is refused the service's LimitCORE= stands.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    umask(Mode::from_raw_mode(0o077));
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()
 }

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::handle::{Directory, Reloaded};
 use crate::logging::{Entry, Log};
 use crate::platform::client::Client;
-use crate::publish;
+use crate::publish::{self, socket::stored_name};
 use crate::store::{Store, StoreError};
 use crate::systemd::{self, Kept};
 use crate::time::Now;
@@ -26,6 +26,7 @@ use shared::Shared;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -98,18 +99,21 @@ impl Daemon {
         let client = Client::new(&config.platform).map_err(|error| fault(error.to_string()))?;
         let (client, client_receiver) = watch::channel(Arc::new(client));
         let metrics = Arc::new(Metrics::new());
+        let server = publish::Server::start()
+            .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
         let shared = Arc::new(Shared {
             store: Arc::new(store),
             client: client_receiver,
             metrics: metrics.clone(),
-            server: Arc::default(),
+            server,
             runtime_dir: config.daemon.runtime_dir.as_path().into(),
             changed: Arc::new(Notify::new()),
         });
         let accounts = config.accounts.clone();
         publish::remove_leftovers(accounts.values().flat_map(|account| account.outputs.iter()));
         enough_files(&config).map_err(&fault)?;
-        let listener = listen(&config.api.socket, kept.take(&config.api.socket)).map_err(&fault)?;
+        let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
+        let listener = listen(&config.api.socket, inherited).map_err(&fault)?;
         let tcp = match config.api.metrics {
             Some(address) => Some(listen_tcp(address).await.map_err(&fault)?),
             None => None,
@@ -139,11 +143,11 @@ impl Daemon {
             started: clock::now().at,
             metrics: metrics.clone(),
         };
-        metrics.configuration_loaded(&clock::now());
+        metrics.config_loaded(&clock::now());
         let (listener, listeners) = watch::channel(Arc::new(listener));
-        tokio::spawn(api::server::serve(listeners, api.clone()));
-        let metrics_server = tcp
-            .map(|tcp| tokio::spawn(api::server::serve_metrics(tcp, api.clone())).abort_handle());
+        tokio::spawn(api::serve(listeners, api.clone()));
+        let metrics_server =
+            tcp.map(|tcp| tokio::spawn(api::serve_metrics(tcp, api.clone())).abort_handle());
         Ok(Self {
             config,
             environment,
@@ -180,7 +184,8 @@ impl Daemon {
         loop {
             tokio::select! {
                 signal = next_signal(&mut self.signals) => match signal {
-                    SIGHUP => { self.reload().await; }
+                    // Faults are in the log and in the status line.
+                    SIGHUP => drop(self.reload().await),
                     SIGUSR1 => self.supervisor.suspect_all(),
                     _ => break,
                 },
@@ -204,6 +209,9 @@ impl Daemon {
         Entry::new()
             .event(Event::Stopped)
             .info("stopping; files stay where they are");
+        if !systemd::is_managed() {
+            self.listener.borrow().retire();
+        }
         self.supervisor.stop(PATIENCE).await;
     }
 
@@ -283,7 +291,7 @@ impl Daemon {
         let reloaded = self.try_reload().await;
         self.shared
             .metrics
-            .reloaded(reloaded.is_ok(), &clock::now());
+            .config_reloaded(reloaded.is_ok(), &clock::now());
         match &reloaded {
             Ok(changes) => {
                 self.said = status::line(&self.supervisor.directory().borrow(), &clock::now());
@@ -364,16 +372,17 @@ impl Daemon {
             self.client.send_replace(Arc::new(client));
         }
         if let Some(listener) = listener {
-            self.listener.send_replace(Arc::new(listener));
-            systemd::drop_kept(&self.config.api.socket);
+            if let Some(name) = stored_name(&self.config.api.socket) {
+                systemd::drop_kept(&name);
+            }
+            self.listener.send_replace(Arc::new(listener)).retire();
         }
         if new.api.metrics != self.config.api.metrics {
             if let Some(server) = self.metrics_server.take() {
                 server.abort();
             }
-            let serve = |tcp| {
-                tokio::spawn(api::server::serve_metrics(tcp, self.api.clone())).abort_handle()
-            };
+            let serve =
+                |tcp| tokio::spawn(api::serve_metrics(tcp, self.api.clone())).abort_handle();
             self.metrics_server = tcp.map(serve);
         }
         self.admins.send_replace(new.api.admins.clone());
@@ -436,15 +445,19 @@ fn at_top(path: &Path, message: String) -> Fault {
     }
 }
 
-fn listen(path: &Path, inherited: Option<std::os::fd::OwnedFd>) -> Result<Listener, String> {
+fn listen(path: &Path, inherited: Option<OwnedFd>) -> Result<Listener, String> {
     let listener =
         Listener::open(path, inherited).map_err(|error| format!("api.socket: {error}"))?;
-    systemd::drop_kept(path);
-    if let Err(error) = systemd::keep(path, &listener) {
-        Entry::new().warn(format_args!(
-            "`{}` cannot be kept open over a restart: {error}",
-            path.display()
-        ));
+    if let Some(name) = stored_name(path) {
+        // One that was inherited is kept already; the same once more would be kept twice.
+        systemd::drop_kept(&name);
+        if let Err(error) = systemd::keep(&name, &listener) {
+            Entry::new().warn(format_args!(
+                "`{}` cannot be kept open over a restart: {}",
+                path.display(),
+                crate::fault::reason(&error)
+            ));
+        }
     }
     Ok(listener)
 }

@@ -1,7 +1,7 @@
 //! The outputs of one account: what each shows, and what has to be done so that it shows the right thing.
 
 use super::shared::Shared;
-use crate::account::{Account, OnExpiry, Output, OutputKind};
+use crate::account::{Account, OnExpiry, OutputKind};
 use crate::event::Event;
 use crate::format::{self, Rendered};
 use crate::handle::{Counters, OutputState, State};
@@ -12,6 +12,7 @@ use crate::systemd;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub(super) struct Outputs {
 }
 
 struct Out {
+    index: usize,
     place: Arc<Place>,
     sink: Sink,
     state: OutputState,
@@ -55,6 +57,12 @@ enum Sink {
 /// The places of an account's outputs, for the watch over them.
 pub(super) type Places = Arc<Mutex<Box<[Arc<Place>]>>>;
 
+impl Sink {
+    fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
 /// Sockets that are bound and wait to take their places, by index of the output.
 pub(super) type Sockets = Vec<(usize, Bound)>;
 
@@ -63,7 +71,7 @@ pub(super) fn bind(
     account: &Arc<Account>,
     serving: Option<&Account>,
     shared: &Shared,
-    mut kept: impl FnMut(&Output) -> Option<OwnedFd>,
+    mut kept: impl FnMut(&Path) -> Option<OwnedFd>,
 ) -> (Sockets, Vec<String>) {
     let (mut sockets, mut faults) = (Vec::new(), Vec::new());
     for (index, output) in account.outputs.iter().enumerate() {
@@ -77,7 +85,7 @@ pub(super) fn bind(
             index,
             shared.runtime_dir.clone(),
         ));
-        match Bound::prepare(place, kept(output)) {
+        match Bound::prepare(place, kept(&output.path)) {
             Ok(bound) => sockets.push((index, bound)),
             Err(error) => faults.push(format!("accounts.{}.socket: {error}", account.name)),
         }
@@ -105,48 +113,66 @@ impl Outputs {
         outputs
     }
 
+    /// Makes the list that of the configuration, and returns what is left of the old one.
     fn lay_out(&mut self, mut sockets: Sockets) -> Vec<Out> {
         let mut old = std::mem::take(&mut self.list);
         for (index, output) in self.account.outputs.iter().enumerate() {
-            let before = old.iter().position(|out| {
+            let is_it = |out: &Out| {
                 let was = out.place.output();
-                was.path == output.path
-                    && std::mem::discriminant(&was.kind) == std::mem::discriminant(&output.kind)
-            });
+                was.path == output.path && out.sink.is_file() == (output.kind != OutputKind::Socket)
+            };
+            let before = old.iter().position(is_it).map(|at| old.swap_remove(at));
             let bound = sockets
                 .iter()
                 .position(|(at, _)| *at == index)
                 .map(|at| sockets.swap_remove(at).1);
-            let (sink, shows_until) = match (output.kind, before) {
-                (OutputKind::File(on_expiry), before) => (
+            let new_place = || {
+                let runtime_dir = self.shared.runtime_dir.clone();
+                Arc::new(Place::new(self.account.clone(), index, runtime_dir))
+            };
+            let (place, sink, shows_until) = match (output.kind, bound, before) {
+                (OutputKind::File(on_expiry), _, before) => (
+                    new_place(),
                     Sink::File(on_expiry),
-                    before.and_then(|at| old.swap_remove(at).shows_until),
+                    before.and_then(|out| out.shows_until),
                 ),
-                (OutputKind::Socket, Some(at)) if bound.is_none() => {
-                    let serving = match &mut old[at].sink {
-                        Sink::Socket { serving, .. } => serving.take(),
-                        Sink::File(_) => None,
-                    };
-                    old.swap_remove(at);
+                (
+                    OutputKind::Socket,
+                    None,
+                    Some(Out {
+                        sink:
+                            Sink::Socket {
+                                serving: Some(socket),
+                                ..
+                            },
+                        ..
+                    }),
+                ) => {
+                    let place = socket.place().clone();
                     (
+                        place,
                         Sink::Socket {
                             bound: None,
-                            serving,
+                            serving: Some(socket),
                         },
                         None,
                     )
                 }
-                (OutputKind::Socket, _) => (
-                    Sink::Socket {
-                        bound,
-                        serving: None,
-                    },
-                    None,
-                ),
+                (OutputKind::Socket, bound, before) => {
+                    old.extend(before);
+                    (
+                        new_place(),
+                        Sink::Socket {
+                            bound,
+                            serving: None,
+                        },
+                        None,
+                    )
+                }
             };
-            let place = Place::new(self.account.clone(), index, self.shared.runtime_dir.clone());
             self.list.push(Out {
-                place: Arc::new(place),
+                index,
+                place,
                 sink,
                 state: OutputState::Empty,
                 stale: true,
@@ -340,12 +366,14 @@ impl Out {
                 let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
                 let socket = blocking(move || {
                     let bound = bound.map_or_else(|| Bound::prepare(place, None), Ok)?;
-                    bound.commit(rendered, shared.server.clone(), counters)
+                    bound.commit(rendered, &shared.server, counters)
                 })
                 .await?;
-                keep_over_restart(&self.place, &socket);
-                // The path is the new one's already.
-                drop(serving.replace(socket));
+                keep_over_restart(&socket);
+                if let Some(replaced) = serving.replace(socket) {
+                    // Its path is the new one's already.
+                    systemd::drop_kept(&replaced.stored_name());
+                }
             }
         }
         self.shows_until = until;
@@ -356,7 +384,7 @@ impl Out {
         let path = &self.place.output().path;
         let entry = Entry::of(&account.name).output(path);
         if self.tampered {
-            counters.count(|rare| *rare.output_repairs.entry(self.place.index()).or_default() += 1);
+            counters.count(|rare| *rare.output_repairs.entry(self.index).or_default() += 1);
             entry.event(Event::OutputRepaired).warn(format_args!(
                 "`{}` was changed or removed by somebody else and is put right; nothing but wxtokend may write it",
                 path.display()
@@ -370,7 +398,7 @@ impl Out {
 
     fn failed(&mut self, error: String, account: &Account, now: &Now, counters: &Counters) {
         let path = &self.place.output().path;
-        counters.count(|rare| *rare.output_errors.entry(self.place.index()).or_default() += 1);
+        counters.count(|rare| *rare.output_errors.entry(self.index).or_default() += 1);
         let known = matches!(&self.state, OutputState::Failed(known) if **known == *error);
         if !known {
             Entry::of(&account.name)
@@ -403,52 +431,57 @@ impl Out {
 
     async fn end(self, end: End) {
         let place = self.place;
-        match (self.sink, end) {
+        let gone = match (self.sink, end) {
             (Sink::File(_), End::Removed) => {
-                if let Err(error) = blocking({
-                    let place = place.clone();
-                    move || file::remove(&place)
-                })
-                .await
-                {
-                    let path = &place.output().path;
-                    Entry::of(place.account())
-                        .event(Event::OutputFailed)
-                        .output(path)
-                        .warn(&error);
-                }
+                let place = place.clone();
+                blocking(move || file::remove(&place).map(|_| ())).await
             }
             (
                 Sink::Socket {
-                    serving: Some(serving),
+                    serving: Some(socket),
                     ..
                 },
                 End::Removed | End::Stopped,
             ) => {
-                systemd::drop_kept(&place.output().path);
-                serving.retire();
+                systemd::drop_kept(&socket.stored_name());
+                blocking(move || socket.retire()).await
             }
             (
                 Sink::Socket {
-                    serving: Some(serving),
+                    serving: Some(socket),
                     ..
                 },
-                End::Replaced | End::Kept,
-            ) => drop(serving),
-            _ => {}
+                End::Replaced,
+            ) => {
+                systemd::drop_kept(&socket.stored_name());
+                Ok(())
+            }
+            // A file stays when the daemon stops, and so does a socket that the service manager keeps.
+            _ => Ok(()),
+        };
+        if let Err(error) = gone {
+            let path = &place.output().path;
+            Entry::of(place.account())
+                .event(Event::OutputFailed)
+                .output(path)
+                .warn(&error);
         }
     }
 }
 
-fn keep_over_restart(place: &Place, socket: &TokenSocket) {
-    let path = &place.output().path;
-    systemd::drop_kept(path);
-    if let Err(error) = systemd::keep(path, socket) {
-        Entry::of(place.account()).output(path).warn(format_args!(
-            "`{}` cannot be kept open over a restart: {}",
-            path.display(),
-            crate::fault::reason(&error)
-        ));
+fn keep_over_restart(socket: &TokenSocket) {
+    let name = socket.stored_name();
+    // One that was inherited is kept already; the same once more would be kept twice.
+    systemd::drop_kept(&name);
+    if let Err(error) = systemd::keep(&name, socket) {
+        let path = &socket.place().output().path;
+        Entry::of(socket.place().account())
+            .output(path)
+            .warn(format_args!(
+                "`{}` cannot be kept open over a restart: {}",
+                path.display(),
+                crate::fault::reason(&error)
+            ));
     }
 }
 

@@ -94,7 +94,7 @@ impl Reporter {
                 ));
             }
             Outcome::AskAgain => {
-                entry.debug("access_token is looked at again before it is called dead")
+                entry.debug("access_token is looked at again before it is called dead");
             }
         }
     }

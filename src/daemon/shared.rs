@@ -2,7 +2,7 @@
 
 use crate::api::metrics::Metrics;
 use crate::platform::client::Client;
-use crate::publish::socket::Server;
+use crate::publish::Server;
 use crate::store::Store;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) client: watch::Receiver<Arc<Client>>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) server: Arc<Server>,
+    pub(super) server: Server,
     pub(super) runtime_dir: Arc<Path>,
     /// Told when an account's state changes, for the status line.
     pub(super) changed: Arc<Notify>,

@@ -1,8 +1,9 @@
 //! The one line that `systemctl status` shows.
 
-use crate::handle::{Directory, LastError, State};
+use crate::account::AccountName;
+use crate::handle::{Directory, LastError, OutputState, Snapshot, State};
 use crate::platform::errcode;
-use crate::time::{Now, human};
+use crate::time::{Moment, Now, human};
 
 /// How all accounts are: `3/4 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh shop in 4m`.
 pub(super) fn line(directory: &Directory, now: &Now) -> String {
@@ -10,8 +11,8 @@ pub(super) fn line(directory: &Directory, now: &Now) -> String {
         return "no accounts: add one to the configuration and reload".to_owned();
     }
     let mut fresh = 0;
-    let mut trouble = None;
-    let mut next = None;
+    let mut trouble: Option<(State, &AccountName, String)> = None;
+    let mut next: Option<(Moment, &AccountName)> = None;
     for (name, handle) in directory {
         let snapshot = handle.snapshot.borrow();
         match snapshot.state_at(now.at) {
@@ -21,7 +22,7 @@ pub(super) fn line(directory: &Directory, now: &Now) -> String {
                 trouble = Some((State::Expired, name, reason(&snapshot)));
             }
             state @ State::Degraded if trouble.is_none() => {
-                trouble = Some((state, name, reason(&snapshot)))
+                trouble = Some((state, name, reason(&snapshot)));
             }
             _ => {}
         }
@@ -31,18 +32,20 @@ pub(super) fn line(directory: &Directory, now: &Now) -> String {
             next = Some((at, name));
         }
     }
-    let mut line = format!("{fresh}/{} accounts fresh", directory.len());
+    let mut parts = vec![format!("{fresh}/{} accounts fresh", directory.len())];
     if let Some((_, name, reason)) = trouble {
-        line += &format!("; {name}: {reason}");
+        parts.push(format!("{name}: {reason}"));
     }
     if let Some((at, name)) = next {
-        line += &format!("; next refresh {name} in {}", human(now.at.until(at)));
+        parts.push(format!(
+            "next refresh {name} in {}",
+            human(now.at.until(at))
+        ));
     }
-    line
+    parts.join("; ")
 }
 
-fn reason(snapshot: &crate::handle::Snapshot) -> String {
-    use crate::handle::OutputState;
+fn reason(snapshot: &Snapshot) -> String {
     let failed = snapshot.outputs.iter().find_map(|state| match state {
         OutputState::Failed(error) => Some(error.to_string()),
         _ => None,

@@ -9,11 +9,13 @@ use crate::event::Event;
 use crate::handle::{Changes, Directory, Handle, Reconfigure, Request};
 use crate::logging::Entry;
 use crate::publish::Place;
+use crate::publish::socket::stored_name;
 use crate::schedule::Schedule;
 use crate::store::Loaded;
 use crate::systemd::Kept;
 use crate::time::Now;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -87,7 +89,7 @@ impl Supervisor {
         let bind = move || {
             let (mut prepared, mut faults) = (Prepared::new(), Vec::new());
             for (account, serving) in served {
-                let inherited = |output: &crate::account::Output| kept.take(&output.path);
+                let inherited = |path: &Path| stored_name(path).and_then(|name| kept.take(&name));
                 let (sockets, wrong) =
                     outputs::bind(&account, serving.as_deref(), &shared, inherited);
                 prepared.insert(account.name.clone(), sockets);
@@ -137,7 +139,7 @@ impl Supervisor {
             let sockets = prepared.remove(name).unwrap_or_default();
             match self.running.get_mut(name) {
                 Some(running) if running.account == *account => {
-                    changes.unchanged.push(name.to_string())
+                    changes.unchanged.push(name.to_string());
                 }
                 Some(running) => {
                     changes.changed.push(name.to_string());

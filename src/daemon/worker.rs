@@ -3,16 +3,14 @@
 use super::outputs::{Outputs, Places};
 use super::report::Reporter;
 use super::shared::Shared;
-use crate::account::{Account, Method, SecretSource};
+use crate::account::Method;
 use crate::clock;
 use crate::handle::{Counters, Inbox, Request, Snapshot, Verdict};
 use crate::logging::Entry;
-use crate::platform::client::{self, Client};
-use crate::platform::errcode::Class;
+use crate::platform::client::Client;
 use crate::platform::request::{self, Call};
-use crate::platform::response::{self, Answer, Refusal};
+use crate::platform::{Exchange, exchange};
 use crate::schedule::{Outcome, Schedule, Step};
-use crate::secret::Secret;
 use crate::time::{Moment, Now};
 use crate::value::{Value, ValueName};
 use std::future::Future;
@@ -77,15 +75,7 @@ enum Arrival {
     /// It may call.
     Turn(Arc<Client>, OwnedSemaphorePermit, Call),
     /// The call has ended.
-    Ended(Ended),
-}
-
-struct Ended {
-    call: Call,
-    sent: Moment,
-    took: Duration,
-    reached: u32,
-    answer: Result<Answer, Refusal>,
+    Ended(Exchange),
 }
 
 /// Whether a task goes on.
@@ -186,7 +176,7 @@ impl Worker {
                 let account = self.schedule.account().clone();
                 let token = self.schedule.token().cloned();
                 self.under_way = Some(Box::pin(async move {
-                    let ended = perform(&client, &account, call, token).await;
+                    let ended = exchange(&client, &account, call, token).await;
                     drop(permit);
                     Arrival::Ended(ended)
                 }));
@@ -195,15 +185,23 @@ impl Worker {
         }
     }
 
-    async fn ended(&mut self, ended: Ended) {
+    async fn ended(&mut self, ended: Exchange) {
         let now = clock::now();
-        let Ended {
+        let Exchange {
             call,
             sent,
             took,
             reached,
+            switched,
             answer,
         } = ended;
+        if let Some((host, preferred)) = switched {
+            super::report::host_switched(
+                &host,
+                preferred,
+                self.schedule.account().method == Method::Wecom,
+            );
+        }
         let account = self.schedule.account().clone();
         match reached {
             0 => self.schedule.not_sent(),
@@ -402,82 +400,4 @@ fn take_snapshot(schedule: &Schedule, outputs: &Outputs, now: &Now) -> Snapshot 
         last_error: schedule.last_error(),
         outputs: outputs.states(),
     }
-}
-
-/// Makes a call: reads the secret, sends the request, reads the answer.
-async fn perform(
-    client: &Client,
-    account: &Arc<Account>,
-    call: Call,
-    token: Option<Value>,
-) -> Ended {
-    let began = clock::now().at;
-    let not_made = |refusal| Ended {
-        call,
-        sent: began,
-        took: Duration::ZERO,
-        reached: 0,
-        answer: Err(refusal),
-    };
-    let secret = if call.is_token() {
-        Some(read_secret(account).await)
-    } else {
-        None
-    };
-    let request = match (&secret, &token) {
-        (Some(Err(refusal)), _) => return not_made(refusal.clone()),
-        (Some(Ok(secret)), _) => request::token(account, call == Call::ForceToken, secret),
-        (None, Some(token)) => request::with_token(account, call, token),
-        (None, None) => {
-            return not_made(Refusal::local(
-                "there is no access token to call with",
-                "nothing to do here",
-            ));
-        }
-    };
-    let sent = clock::now().at;
-    let client::Call {
-        reply,
-        reached,
-        switched,
-    } = client.call(account.method, &request).await;
-    if let Some((host, preferred)) = switched {
-        super::report::host_switched(&host, preferred, account.method == Method::Wecom);
-    }
-    let secret = secret
-        .as_ref()
-        .and_then(|secret| secret.as_ref().ok())
-        .map_or("", Secret::expose);
-    let secrets = [secret, token.as_ref().map_or("", Value::expose)];
-    let (sent, answer) = match reply {
-        Ok(reply) => (
-            reply.sent,
-            response::interpret(call, account.method, reply.status, &reply.body, &secrets),
-        ),
-        Err(refusal) => (sent, Err(refusal)),
-    };
-    Ended {
-        call,
-        sent,
-        took: sent.until(clock::now().at),
-        reached,
-        answer,
-    }
-}
-
-async fn read_secret(account: &Arc<Account>) -> Result<Secret, Refusal> {
-    let path = match &account.secret {
-        SecretSource::Inline(secret) => return Ok(secret.clone()),
-        SecretSource::File(path) => path.clone(),
-    };
-    let read = tokio::task::spawn_blocking(move || Secret::read(&path)).await;
-    let cannot = |message: String| {
-        Refusal::local(
-            message,
-            "put the AppSecret, and nothing else, into that file and let only the daemon's user read it; no reload is needed",
-        )
-    };
-    debug_assert_eq!(cannot(String::new()).class, Class::Local);
-    read.unwrap_or_else(|_| Err("the secret file could not be read".to_owned()))
-        .map_err(cannot)
 }

@@ -75,7 +75,7 @@ impl Error for ClientError {}
 
 #[derive(Debug)]
 struct Hosts {
-    list: std::sync::Arc<[Host]>,
+    list: Arc<[Host]>,
     /// Until when each is avoided, milliseconds since boot.
     avoid: Box<[AtomicI64]>,
     /// The one that served last.
@@ -306,7 +306,7 @@ fn proxy(config: &Platform) -> Option<Result<Proxy, ClientError>> {
 }
 
 impl Hosts {
-    fn new(list: &std::sync::Arc<[Host]>) -> Self {
+    fn new(list: &Arc<[Host]>) -> Self {
         Self {
             avoid: list.iter().map(|_| AtomicI64::new(i64::MIN)).collect(),
             list: list.clone(),

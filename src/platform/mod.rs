@@ -2,5 +2,8 @@
 
 pub mod client;
 pub mod errcode;
+mod exchange;
 pub mod request;
 pub mod response;
+
+pub use exchange::{Exchange, exchange, try_account};
