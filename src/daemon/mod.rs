@@ -16,10 +16,14 @@ use crate::fault::Fault;
 use crate::handle::{Directory, Reloaded};
 use crate::logging::{Entry, Log};
 use crate::platform::client::Client;
-use crate::publish::{self, socket::stored_name};
+use crate::publish::{
+    self, Place,
+    socket::stored_name,
+    watch::{Watch, damaged},
+};
 use crate::store::{Store, StoreError};
 use crate::systemd::{self, Kept};
-use crate::time::Now;
+use crate::time::{Now, human};
 use futures_core::Stream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared::Shared;
@@ -73,6 +77,7 @@ pub struct Daemon {
     metrics_server: Option<AbortHandle>,
     api: ApiState,
     supervisor: Supervisor,
+    watch: Option<Watch>,
     signals: Signals,
     reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
     unready: mpsc::Receiver<()>,
@@ -158,6 +163,7 @@ impl Daemon {
             listener,
             metrics_server,
             api,
+            watch: watch_over(&supervisor),
             supervisor,
             signals,
             reloads,
@@ -201,6 +207,7 @@ impl Daemon {
                     said_at = Instant::now();
                     self.say_status();
                 }
+                places = changes(&mut self.watch) => places.iter().for_each(|place| self.supervisor.inspect(place.account())),
                 _ = sweep.tick() => self.sweep(ready).await,
                 _ = alive.tick(), if alive_every.is_some() => self.alive(),
             }
@@ -237,13 +244,9 @@ impl Daemon {
     async fn sweep(&mut self, ready: bool) {
         self.clocks_moved();
         let places = self.supervisor.places();
-        let look = move || {
-            places
-                .into_iter()
-                .filter(|place| !place.is_intact())
-                .collect::<Vec<_>>()
-        };
-        for place in tokio::task::spawn_blocking(look).await.unwrap_or_default() {
+        let damaged = tokio::task::spawn_blocking(move || damaged(&places)).await;
+        let unwatched = self.watch.as_mut().map(Watch::rearm);
+        for place in damaged.into_iter().chain(unwatched).flatten() {
             self.supervisor.inspect(place.account());
         }
         if ready {
@@ -393,6 +396,9 @@ impl Daemon {
             .apply(&new.accounts, prepared, &unready)
             .await;
         self.config = new;
+        if let Some(watch) = &mut self.watch {
+            watch.replace(self.supervisor.places());
+        }
         Ok(changes)
     }
 }
@@ -420,6 +426,31 @@ impl Clocks {
             slept,
             (offset(&self.now) - offset(&before.now)).abs() >= STEP_MILLIS,
         )
+    }
+}
+
+/// Watches the outputs, so that a foreign change is seen at once. The sweep sees it too, so that it may fail.
+fn watch_over(supervisor: &Supervisor) -> Option<Watch> {
+    match Watch::new() {
+        Ok(mut watch) => {
+            watch.replace(supervisor.places());
+            Some(watch)
+        }
+        Err(error) => {
+            Entry::new().warn(format_args!(
+                "outputs cannot be watched ({}), so that foreign changes are put right only within {}: raise fs.inotify.max_user_instances",
+                crate::fault::reason(&error),
+                human(SWEEP)
+            ));
+            None
+        }
+    }
+}
+
+async fn changes(watch: &mut Option<Watch>) -> Vec<Arc<Place>> {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
     }
 }
 

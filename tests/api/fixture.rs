@@ -70,6 +70,7 @@ impl Fake {
                 let reply = match request {
                     Request::Suspect { reply, .. } => reply,
                     Request::Renew { reply, .. } => Some(reply),
+                    _ => None,
                 };
                 match (reply, verdict) {
                     (Some(reply), Some(verdict)) => {
@@ -209,7 +210,7 @@ impl Daemon {
         let handle = runtime.handle().clone();
         let entered = runtime.enter();
         let socket = dir.path().join("api.sock");
-        let listeners = watch::Sender::new(Arc::new(Listener::bind(&socket).unwrap()));
+        let listeners = watch::Sender::new(Arc::new(Listener::open(&socket, None).unwrap()));
         let scraped = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         scraped.set_nonblocking(true).unwrap();
         let scraped = tokio::net::TcpListener::from_std(scraped).unwrap();

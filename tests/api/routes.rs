@@ -490,9 +490,9 @@ fn the_socket_moves_and_what_is_under_way_goes_on() {
     let moved = daemon.dir.path().join("moved.sock");
     let listener = {
         let _entered = daemon.runtime.enter();
-        Arc::new(Listener::bind(&moved).unwrap())
+        Arc::new(Listener::open(&moved, None).unwrap())
     };
-    daemon.listeners.send_replace(listener);
+    daemon.listeners.send_replace(listener).retire();
     until("the old socket is gone", || !daemon.socket.exists());
     let stream = std::os::unix::net::UnixStream::connect(&moved).unwrap();
     let answer = crate::fixture::ask(stream, "GET", "/healthz", "");
@@ -502,8 +502,7 @@ fn the_socket_moves_and_what_is_under_way_goes_on() {
         asking.join().unwrap().json()["access_token"],
         "TOKEN-shop-2"
     );
-    drop(daemon);
-    assert!(!moved.exists());
+    assert!(moved.exists());
 }
 
 #[test]
@@ -519,27 +518,27 @@ fn the_socket_replaces_what_a_killed_daemon_left_and_nothing_else() {
 
     let left = daemon.dir.path().join("left.sock");
     drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
-    let first = Listener::bind(&left).unwrap();
-    let second = Listener::bind(&left).unwrap();
-    drop(first);
+    let first = Listener::open(&left, None).unwrap();
+    let second = Listener::open(&left, None).unwrap();
+    first.retire();
     assert!(left.exists(), "the first went with the second's socket");
-    drop(second);
+    second.retire();
     assert!(!left.exists());
 
     let precious = daemon.dir.path().join("precious");
     std::fs::write(&precious, "data").unwrap();
-    let error = Listener::bind(&precious).unwrap_err().to_string();
+    let error = Listener::open(&precious, None).unwrap_err().to_string();
     assert!(error.contains("no socket is there"), "{error}");
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
 
     let nested = daemon.dir.path().join("made/api.sock");
-    drop(Listener::bind(&nested).unwrap());
+    drop(Listener::open(&nested, None).unwrap());
     let mode = std::fs::metadata(nested.parent().unwrap())
         .unwrap()
         .permissions()
         .mode();
     assert_eq!(mode & 0o7777, 0o755);
-    assert!(Listener::bind(&daemon.dir.path().join("not/made/api.sock")).is_err());
+    assert!(Listener::open(&daemon.dir.path().join("not/made/api.sock"), None).is_err());
     let rest: Vec<_> = std::fs::read_dir(daemon.dir.path())
         .unwrap()
         .map(|e| e.unwrap().file_name())

@@ -33,7 +33,7 @@ struct Arguments {
     lifetime: f64,
 }
 
-const CONTROLS: &str = include_str!("../src/sim/control.txt");
+const CONTROLS: &str = include_str!("../../src/sim/control.txt");
 
 fn main() {
     if let Err(error) = run(Arguments::parse()) {
