@@ -29,14 +29,9 @@ impl Budget {
 
     /// Counts a call that is about to be made.
     pub fn spend(&mut self, now: &Now) {
-        self.calls = self.calls_today(now) + 1;
+        self.calls = self.calls_today(now).saturating_add(1);
         self.day = now.platform_day();
         self.last_call = Some(now.at);
-    }
-
-    /// Takes back the last call: it never reached the platform.
-    pub fn refund(&mut self) {
-        self.calls = self.calls.saturating_sub(1);
     }
 
     /// The earliest moment for the next call of an account that may make `limit` a day and whose token expires at

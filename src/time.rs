@@ -82,7 +82,8 @@ impl Now {
 
     /// The moment of a Unix time in milliseconds.
     pub fn moment(&self, unix_millis: i64) -> Moment {
-        Moment(self.at.0 + (unix_millis - self.unix_millis))
+        let ahead = unix_millis.saturating_sub(self.unix_millis);
+        Moment(self.at.0.saturating_add(ahead))
     }
 
     /// The platform's day (UTC+8), counted from the epoch: quotas and budgets start anew with each.

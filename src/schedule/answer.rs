@@ -1,7 +1,8 @@
 //! What an answer of the platform changes.
 
+use super::record::LONGEST_LIFE;
 use super::slot::renewed;
-use super::{Outcome, Schedule, TICKET_EVERY};
+use super::{CLOSEST, Flight, Outcome, Schedule, TICKET_EVERY};
 use crate::account::Method;
 use crate::handle::Verdict;
 use crate::platform::errcode::Class;
@@ -14,11 +15,28 @@ use std::time::Duration;
 /// From so long before its expiry a value is asked for often, until it changes.
 const WINDOW: Duration = Duration::from_secs(300);
 const WINDOW_LONGEST: Duration = Duration::from_secs(20);
-const WINDOW_SHORTEST: Duration = Duration::from_secs(1);
+const WINDOW_SHORTEST: Duration = CLOSEST;
+/// A token that is due and comes back the same is asked for no sooner than this, its last minutes aside.
+const AGAIN_SHORTEST: Duration = Duration::from_secs(60);
 
 impl Schedule {
     /// Takes what came of a call that was sent at `sent`. The verdict, if there is one, is for all who doubted the token.
     pub fn answered(
+        &mut self,
+        now: &Now,
+        sent: Moment,
+        call: Call,
+        answer: Result<Answer, Refusal>,
+    ) -> (Outcome, Option<Verdict>) {
+        let flight = std::mem::replace(&mut self.flight, Flight::None);
+        if flight == Flight::AnotherApps {
+            return (Outcome::AskAgain, None);
+        }
+        let (outcome, verdict) = self.taken(now, sent, call, answer);
+        (outcome, verdict.or_else(|| self.unaffordable(now)))
+    }
+
+    fn taken(
         &mut self,
         now: &Now,
         sent: Moment,
@@ -51,7 +69,12 @@ impl Schedule {
         let before = self.token.grant.take();
         let changed = before.as_ref().is_none_or(|grant| grant.value != value);
         let grant = renewed(before, value, sent, life);
-        self.token.due = self.due_after(now, &grant);
+        self.token.restored = false;
+        self.token.due = if changed {
+            self.due_of(now, &grant)
+        } else {
+            self.due_again(now, grant.expires)
+        };
         self.token.grant = Some(grant);
         if self.is_dead_again() {
             return self.granted_dead_again(now, call);
@@ -66,7 +89,7 @@ impl Schedule {
                     .for_each(|ticket| ticket.due = now.at);
             }
         }
-        let ended = self.token.trouble.take().map(|trouble| trouble.error);
+        let ended = self.token.recover();
         let outcome = Outcome::Granted {
             name: ValueName::AccessToken,
             changed,
@@ -88,12 +111,17 @@ impl Schedule {
         }
         self.asked_twice = false;
         self.withdraw_dead();
+        let outcome = self.fail(now, refusal);
+        let verdict = self.doubt.end(false).then(|| self.unavailable());
+        (outcome, verdict)
+    }
+
+    pub(super) fn fail(&mut self, now: &Now, refusal: Refusal) -> Outcome {
         let left = self
             .standing(now.at)
             .map_or(Duration::ZERO, |grant| now.at.until(grant.expires));
-        let outcome = self.token.fail(now, refusal, left, &mut self.rng);
-        let verdict = self.doubt.end(false).then(|| self.unavailable());
-        (outcome, verdict)
+        let sparing = self.is_sparing(now);
+        self.token.fail(now, refusal, left, sparing, &mut self.rng)
     }
 
     fn ticket_granted(
@@ -118,7 +146,7 @@ impl Schedule {
         let slot = &mut self.tickets[at];
         slot.due = due;
         slot.grant = Some(grant);
-        let ended = slot.trouble.take().map(|trouble| trouble.error);
+        let ended = slot.recover();
         Outcome::Granted {
             name,
             changed,
@@ -130,6 +158,7 @@ impl Schedule {
         if refusal.class == Class::DeadToken {
             self.doubt_token(now);
         }
+        let sparing = self.is_sparing(now);
         let Some(slot) = self.tickets.iter_mut().find(|slot| slot.name == name) else {
             return Outcome::Unsure(refusal);
         };
@@ -137,13 +166,13 @@ impl Schedule {
             .grant
             .as_ref()
             .map_or(Duration::ZERO, |grant| now.at.until(grant.expires));
-        slot.fail(now, refusal, left, &mut self.rng)
+        slot.fail(now, refusal, left, sparing, &mut self.rng)
     }
 
-    /// When a token just granted is asked for next.
-    pub(super) fn due_after(&mut self, now: &Now, grant: &Grant) -> Moment {
+    /// When a token is asked for next.
+    pub(super) fn due_of(&mut self, now: &Now, grant: &Grant) -> Moment {
         match self.account.method {
-            Method::Stable => self.watchful(now, grant.expires, self.account.poll_every),
+            Method::Stable => self.due_again(now, grant.expires),
             Method::Classic | Method::Wecom => {
                 let life = grant.obtained.until(grant.expires);
                 grant.obtained
@@ -152,16 +181,31 @@ impl Schedule {
         }
     }
 
-    /// When a value that the platform replaces by itself is looked at next: every now and then, and often near its end.
+    /// When a token that the platform did not replace is asked for next.
+    pub(super) fn due_again(&mut self, now: &Now, expires: Moment) -> Moment {
+        let every = match self.account.method {
+            Method::Stable if self.half_spent(now) => Duration::ZERO,
+            Method::Stable => self.account.poll_every,
+            Method::Classic | Method::Wecom => {
+                let left = now.at.until(expires);
+                left.mul_f64(self.account.refresh_at).max(AGAIN_SHORTEST)
+            }
+        };
+        self.watchful(now, expires, every)
+    }
+
+    /// When a value that the platform replaces by itself is looked at next: every now and then (or not, if that is zero),
+    /// and often near its end.
     pub(super) fn watchful(&mut self, now: &Now, expires: Moment, every: Duration) -> Moment {
         let window = expires - WINDOW;
         if now.at >= window {
             let wait = (now.at.until(expires) / 8).clamp(WINDOW_SHORTEST, WINDOW_LONGEST);
             return now.at + wait;
         }
-        if every.is_zero() || self.half_spent(now) {
+        if every.is_zero() {
             return window;
         }
+        let every = every.clamp(CLOSEST, LONGEST_LIFE);
         (now.at + every.mul_f64(1.0 - 0.1 * self.rng.f64())).min(window)
     }
 }

@@ -16,6 +16,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A token so young may be refused by a part of the platform that has not heard of it.
 const YOUNG: Duration = Duration::from_secs(10);
 const YOUNG_PATIENCE: Duration = Duration::from_secs(2);
+/// What the platform says of a token that another call replaced.
+const REPLACED: i64 = 40001;
+/// How often a token that is handed out although it is dead is looked at.
+const STAYS_DEAD_EVERY: Duration = Duration::from_secs(300);
 /// The platform allows 20 forced refreshes a day, 30 s apart; some are left for people.
 const FORCED_A_DAY: u32 = 10;
 const FORCED_EVERY: Duration = Duration::from_secs(30);
@@ -26,11 +30,7 @@ pub(super) enum Doubt {
     /// There is none.
     None,
     /// The platform is to be asked whether the token lives.
-    Ask {
-        at: Moment,
-        admin: bool,
-        again: bool,
-    },
+    Ask { at: Moment, admin: bool },
     /// It is dead, or there is none: a new one is to be fetched.
     Fetch { admin: bool },
     /// The platform hands out the dead one again: a new one is to be forced.
@@ -59,6 +59,16 @@ impl Doubt {
             *self = Self::None;
         }
         answered
+    }
+
+    /// What becomes of it when the account is another app: whoever waits gets that one's token.
+    pub(super) fn about_another(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            doubt => Self::Fetch {
+                admin: doubt.admin(),
+            },
+        }
     }
 
     fn admin(self) -> bool {
@@ -131,7 +141,12 @@ impl Schedule {
         if !stands {
             return self.suspect_nothing(now, admin);
         }
-        let earliest = self.looked.map_or(now.at, |looked| looked + LOOK_EVERY);
+        let every = if admin {
+            LOOK_EVERY
+        } else {
+            self.sparing(now, LOOK_EVERY)
+        };
+        let earliest = self.looked.map_or(now.at, |looked| looked + every);
         if earliest > now.at {
             return Some(Verdict::TooSoon { retry_at: earliest });
         }
@@ -142,12 +157,11 @@ impl Schedule {
                 error: None,
             });
         }
+        if admin {
+            self.hurry(now);
+        }
         self.looked = Some(now.at);
-        self.doubt = Doubt::Ask {
-            at: now.at,
-            admin,
-            again: false,
-        };
+        self.doubt = Doubt::Ask { at: now.at, admin };
         None
     }
 
@@ -157,7 +171,7 @@ impl Schedule {
             .looked
             .map_or(now.at, |looked| looked + LOOK_EVERY)
             .max(self.affordable(now));
-        if admin && earliest <= now.at && !self.token.blocked(now) {
+        if admin && earliest <= now.at && !self.token.is_banned(now) {
             self.looked = Some(now.at);
             self.token.due = now.at;
         }
@@ -188,6 +202,9 @@ impl Schedule {
                 if revived {
                     self.token.trouble = None;
                     self.last_success = Some(now.at);
+                    if let Some(grant) = &self.token.grant {
+                        self.token.due = self.due_again(now, grant.expires);
+                    }
                 }
                 (
                     Outcome::Alive,
@@ -198,7 +215,9 @@ impl Schedule {
                     }),
                 )
             }
-            Err(refusal) if refusal.class == Class::DeadToken => self.called_dead(now, admin),
+            Err(refusal) if refusal.class == Class::DeadToken => {
+                self.called_dead(now, admin, refusal.errcode)
+            }
             Err(refusal) => {
                 self.doubt = Doubt::None;
                 let verdict = doubted.then(|| self.unavailable_at(now.at + LOOK_EVERY));
@@ -207,7 +226,12 @@ impl Schedule {
         }
     }
 
-    fn called_dead(&mut self, now: &Now, admin: bool) -> (Outcome, Option<Verdict>) {
+    fn called_dead(
+        &mut self,
+        now: &Now,
+        admin: bool,
+        errcode: Option<i64>,
+    ) -> (Outcome, Option<Verdict>) {
         let Some(grant) = self.token.grant.clone() else {
             self.doubt = Doubt::None;
             return (Outcome::Alive, None);
@@ -215,30 +239,30 @@ impl Schedule {
         if self.is_dead_again() {
             return self.stays_dead(now, admin);
         }
-        let again = matches!(self.doubt, Doubt::Ask { again: true, .. });
-        if now.at < grant.obtained + YOUNG && !again {
-            self.doubt = Doubt::Ask {
-                at: now.at + YOUNG_PATIENCE,
-                admin,
-                again: true,
-            };
+        if now.at < grant.obtained + YOUNG {
+            let at = now.at + YOUNG_PATIENCE;
+            self.doubt = Doubt::Ask { at, admin };
             return (Outcome::AskAgain, None);
         }
         let life = grant.obtained.until(grant.expires);
-        let foreign = self.account.method == Method::Classic && now.at + life / 10 < grant.expires;
+        let foreign = self.account.method == Method::Classic
+            && errcode == Some(REPLACED)
+            && now.at + life / 10 < grant.expires;
         self.dead = Some(Dead {
             value: grant.value,
             withdrawn: false,
         });
-        if self.token.blocked(now) || self.affordable(now) > now.at {
+        let doubted = self.doubt != Doubt::None;
+        let verdict = if self.token.is_blocked(now) {
             self.withdraw_dead();
-            let verdict = (self.doubt != Doubt::None).then(|| self.unavailable());
             self.doubt = Doubt::None;
-            return (Outcome::FoundDead { foreign }, verdict);
-        }
-        self.token.due = now.at;
-        self.doubt = Doubt::Fetch { admin };
-        (Outcome::FoundDead { foreign }, None)
+            doubted.then(|| self.unavailable())
+        } else {
+            self.token.due = now.at;
+            self.doubt = Doubt::Fetch { admin };
+            None
+        };
+        (Outcome::FoundDead { foreign }, verdict)
     }
 
     /// The call for a new token brought the one that was called dead.
@@ -247,17 +271,18 @@ impl Schedule {
         now: &Now,
         call: Call,
     ) -> (Outcome, Option<Verdict>) {
-        let waits = matches!(self.doubt, Doubt::Fetch { .. });
-        if call == Call::Token && !waits {
-            // Tried on schedule after a while: the platform may have changed its mind.
-            self.doubt = Doubt::Ask {
-                at: now.at,
-                admin: false,
-                again: true,
-            };
-            return (Outcome::AskAgain, None);
+        match (call, self.doubt) {
+            // Its turn comes.
+            (Call::Token, Doubt::Force { .. }) => (Outcome::AskAgain, None),
+            (Call::Token, Doubt::None | Doubt::Ask { .. }) if self.affordable(now) <= now.at => {
+                // Tried on schedule after a while: the platform may have changed its mind.
+                let admin = self.doubt.admin();
+                self.doubt = Doubt::Ask { at: now.at, admin };
+                self.token.due = now.at + STAYS_DEAD_EVERY;
+                (Outcome::AskAgain, None)
+            }
+            _ => self.stays_dead(now, self.doubt.admin()),
         }
-        self.stays_dead(now, self.doubt.admin())
     }
 
     fn stays_dead(&mut self, now: &Now, admin: bool) -> (Outcome, Option<Verdict>) {
@@ -266,6 +291,7 @@ impl Schedule {
         let forcing = matches!(self.doubt, Doubt::Force { .. });
         if may_force
             && !forcing
+            && self.affordable(now) <= now.at
             && let Some(at) = self.forced.earliest(now)
         {
             self.forced.spend(&Now { at, ..*now });
@@ -278,15 +304,37 @@ impl Schedule {
         let doubted = self.doubt != Doubt::None;
         self.doubt = Doubt::None;
         self.withdraw_dead();
-        let refusal = Refusal::operator(
-            "the platform says that the token is dead, and hands out the same one again",
-            format!(
+        let hint = match self.account.method {
+            Method::Stable => format!(
                 "run `wxtokend refresh {}` as an administrator, which forces a new one, or set `force_on_dead = true` for the account",
                 self.account.name
             ),
+            Method::Classic | Method::Wecom => {
+                "the platform contradicts itself and is asked again every 5 minutes; if it lasts, reset the secret in its console".into()
+            }
+        };
+        let refusal = Refusal::operator(
+            "the platform says that the token is dead, and hands out the same one again",
+            hint,
         );
-        let outcome = self.token.fail(now, refusal, Duration::ZERO, &mut self.rng);
+        let outcome = self.fail(now, refusal);
         (outcome, doubted.then(|| self.unavailable()))
+    }
+
+    /// Ends a doubt whose next call the budget does not allow: nobody is kept waiting for hours.
+    pub(super) fn unaffordable(&mut self, now: &Now) -> Option<Verdict> {
+        let affordable = self.affordable(now);
+        if self.doubt == Doubt::None || affordable <= now.at {
+            return None;
+        }
+        self.doubt = Doubt::None;
+        self.withdraw_dead();
+        Some(self.unavailable_at(self.affordable(now)))
+    }
+
+    /// Whether a new token is about to be fetched because the one that stands is dead.
+    pub(super) fn is_fetching(&self) -> bool {
+        matches!(self.doubt, Doubt::Fetch { .. })
     }
 
     pub(super) fn is_dead_again(&self) -> bool {

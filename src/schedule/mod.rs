@@ -5,6 +5,8 @@ mod doubt;
 mod record;
 mod renew;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 pub use record::{Record, StoredBlock, StoredGrant};
 
@@ -21,6 +23,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const TICKET_EVERY: Duration = Duration::from_secs(1800);
+/// How often whatever may wait is asked once half of the day's budget is spent.
+const SPARING: Duration = Duration::from_secs(600);
+/// No configured time makes calls that are closer.
+const CLOSEST: Duration = Duration::from_secs(1);
+/// A clock that was set by more than this was wrong before.
+const STEP_MILLIS: u64 = 15_000;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +69,27 @@ pub enum Outcome {
     },
     /// It could not be learnt whether the token lives.
     Unsure(Refusal),
-    /// A token seconds old was called dead: asked again in a moment before that is believed.
+    /// The answer is not believed yet, as when a token seconds old is called dead: asked again in a moment.
     AskAgain,
+}
+
+/// Whether a call is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flight {
+    None,
+    /// One for this app.
+    Ours,
+    /// One for the app that the account was before a reload: its answer is of no use.
+    AnotherApps,
+}
+
+impl Flight {
+    fn for_another_app(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Ours | Self::AnotherApps => Self::AnotherApps,
+        }
+    }
 }
 
 /// The refresh policy of one account and all that it remembers.
@@ -72,6 +99,8 @@ pub struct Schedule {
     token: Slot,
     tickets: Box<[Slot]>,
     budget: Budget,
+    /// The budget before the last call.
+    unspent: Budget,
     doubt: Doubt,
     dead: Option<Dead>,
     forced: Forced,
@@ -83,6 +112,9 @@ pub struct Schedule {
     last_renewal: Option<Moment>,
     /// 41002 to a correct body happens: once more before it is believed.
     asked_twice: bool,
+    flight: Flight,
+    /// Unix time of the moment zero, milliseconds, by which restored values were read.
+    epoch: i64,
     rng: fastrand::Rng,
 }
 
@@ -97,6 +129,7 @@ impl Schedule {
                 .map(|ticket| Slot::new(*ticket, now.at))
                 .collect(),
             budget: Budget::default(),
+            unspent: Budget::default(),
             doubt: Doubt::None,
             dead: None,
             forced: Forced::default(),
@@ -105,6 +138,8 @@ impl Schedule {
             last_success: None,
             last_renewal: None,
             asked_twice: false,
+            flight: Flight::None,
+            epoch: now.unix_millis_of(Moment::from_millis(0)),
             account,
             rng,
         }
@@ -118,7 +153,11 @@ impl Schedule {
     /// Goes on with a changed configuration. What stands stays, unless it is another app now.
     pub fn reconfigure(&mut self, account: Arc<Account>, now: &Now) {
         if (&account.id, account.agentid) != (&self.account.id, self.account.agentid) {
-            *self = Self::new(account, now, self.rng.fork());
+            *self = Self {
+                flight: self.flight.for_another_app(),
+                doubt: self.doubt.about_another(),
+                ..Self::new(account, now, self.rng.fork())
+            };
             return;
         }
         let mut old = std::mem::take(&mut self.tickets).into_vec();
@@ -132,14 +171,23 @@ impl Schedule {
             .collect();
         let other_method = account.method != self.account.method;
         self.account = account;
-        let blocked = self.token.blocked(now);
-        if other_method || (self.token.trouble.is_some() && !blocked) {
-            // Whoever edits an account in trouble expects it to be tried with what it says now.
-            self.token.due = now.at;
-        } else if self.token.trouble.is_none()
-            && let Some(grant) = self.token.grant.clone()
-        {
-            self.token.due = self.due_after(now, &grant);
+        self.hurry(now);
+        match self.standing(now.at).cloned() {
+            _ if self.token.is_banned(now) => {}
+            Some(grant) if self.token.trouble.is_none() && !other_method && !self.is_fetching() => {
+                self.token.due = self.due_of(now, &grant);
+            }
+            _ => self.token.due = now.at,
+        }
+    }
+
+    /// Tries again at once whatever failed: somebody may have mended it just now. Not what the platform refuses for a
+    /// fixed time.
+    fn hurry(&mut self, now: &Now) {
+        for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
+            if slot.trouble.is_some() && !slot.is_banned(now) {
+                slot.due = now.at;
+            }
         }
     }
 
@@ -157,13 +205,14 @@ impl Schedule {
         if let Some((due, call)) = self.doubt.wants() {
             offer(due, call);
         }
-        offer(self.token.due, Call::Token);
+        offer(self.due(&self.token, now), Call::Token);
         if standing {
             if !self.account.verify_every.is_zero() && !self.half_spent(now) {
-                offer(self.verified + self.account.verify_every, Call::Verify);
+                let every = self.account.verify_every.max(CLOSEST);
+                offer(self.verified + every, Call::Verify);
             }
             for ticket in &self.tickets {
-                offer(ticket.due, Call::Ticket(ticket.name));
+                offer(self.due(ticket, now), Call::Ticket(ticket.name));
             }
         }
         match next {
@@ -173,19 +222,49 @@ impl Schedule {
         }
     }
 
+    /// When a value is due. What was stored has an expiry that only the clock of the day vouches for: if that was wrong,
+    /// it is due now.
+    fn due(&self, slot: &Slot, now: &Now) -> Moment {
+        let epoch = now.unix_millis_of(Moment::from_millis(0));
+        let was_wrong = slot.restored && epoch.abs_diff(self.epoch) > STEP_MILLIS;
+        if was_wrong && !slot.is_blocked(now) {
+            slot.due.min(now.at)
+        } else {
+            slot.due
+        }
+    }
+
     /// Counts a call that is about to be made.
     pub fn sent(&mut self, now: &Now) {
+        self.unspent = self.budget;
         self.budget.spend(now);
+        if self.flight == Flight::None {
+            self.flight = Flight::Ours;
+        }
     }
 
     /// Takes the count back: the call never reached the platform.
     pub fn not_sent(&mut self) {
-        self.budget.refund();
+        self.budget = self.unspent;
     }
 
     /// Half of the budget is kept for what must be done.
     fn half_spent(&self, now: &Now) -> bool {
         self.budget.calls_today(now) >= self.account.daily_budget / 2
+    }
+
+    /// Whether a failure has to be sparing with calls. One that never reached the platform cost none.
+    fn is_sparing(&self, now: &Now) -> bool {
+        self.half_spent(now) && self.budget != self.unspent
+    }
+
+    /// How often to ask for what usually may be asked `every` so often.
+    fn sparing(&self, now: &Now, every: Duration) -> Duration {
+        if self.half_spent(now) {
+            every.max(SPARING)
+        } else {
+            every
+        }
     }
 
     fn affordable(&self, now: &Now) -> Moment {

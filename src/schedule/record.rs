@@ -1,7 +1,7 @@
 //! What of an account's state outlives a restart.
 
-use super::Schedule;
 use super::slot::Trouble;
+use super::{Schedule, TICKET_EVERY};
 use crate::account::Account;
 use crate::budget::Budget;
 use crate::handle::LastError;
@@ -48,8 +48,11 @@ pub struct Record {
     pub last_success: Option<Moment>,
 }
 
+/// When a value is asked for that was due while the daemon did not run.
+const SOON: Duration = Duration::from_secs(20);
+
 /// No value lives longer, whatever a clock that was wrong made of it.
-const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
+pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
 
 impl Schedule {
     /// What to keep.
@@ -83,26 +86,18 @@ impl Schedule {
         if record.id != schedule.account.id || record.agentid != schedule.account.agentid {
             return schedule;
         }
-        schedule.budget = record.budget;
-        (
-            schedule.forced.day,
-            schedule.forced.count,
-            schedule.forced.last,
-        ) = record.forced;
-        schedule.last_success = record.last_success;
-        for StoredGrant { name, mut grant } in record.grants {
-            grant.expires = grant.expires.min(now.at + LONGEST_LIFE);
-            if !grant.is_valid(now.at) {
-                continue;
-            }
-            if name == ValueName::AccessToken {
-                schedule.token.due = schedule.due_after(now, &grant);
-                schedule.token.grant = Some(grant);
-            } else if let Some(at) = schedule.tickets.iter().position(|slot| slot.name == name) {
-                schedule.tickets[at].due =
-                    schedule.watchful(now, grant.expires, super::TICKET_EVERY);
-                schedule.tickets[at].grant = Some(grant);
-            }
+        // What a clock that was ahead put into the future happened now.
+        let past = |moment: Option<Moment>| moment.map(|moment| moment.min(now.at));
+        schedule.budget = Budget {
+            last_call: past(record.budget.last_call),
+            ..record.budget
+        };
+        let (day, count, last) = record.forced;
+        (schedule.forced.day, schedule.forced.count) = (day, count);
+        schedule.forced.last = past(last);
+        schedule.last_success = past(record.last_success);
+        for StoredGrant { name, grant } in record.grants {
+            schedule.restore_grant(now, name, grant);
         }
         if let Some(StoredBlock { until, error }) =
             record.block.filter(|block| block.until > now.at)
@@ -115,5 +110,28 @@ impl Schedule {
             }));
         }
         schedule
+    }
+
+    fn restore_grant(&mut self, now: &Now, name: ValueName, mut grant: Grant) {
+        let life = grant.obtained.until(grant.expires).min(LONGEST_LIFE);
+        let clock_was_ahead = grant.obtained > now.at;
+        grant.obtained = grant.obtained.min(now.at);
+        grant.expires = grant.expires.min(now.at + life);
+        if !grant.is_valid(now.at) {
+            return;
+        }
+        // What is due, and what is worth who knows how much: soon, but a daemon that starts all the time calls no more often.
+        let soon = now.at + SOON.min(now.at.until(grant.expires) / 8);
+        let due = match name {
+            ValueName::AccessToken => self.due_of(now, &grant),
+            _ => self.watchful(now, grant.expires, TICKET_EVERY),
+        };
+        let due = if clock_was_ahead { soon } else { due.max(soon) };
+        let slots = std::iter::once(&mut self.token).chain(&mut self.tickets);
+        for slot in slots.filter(|slot| slot.name == name) {
+            slot.due = due;
+            slot.restored = true;
+            slot.grant = Some(grant.clone());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One value of an account on its way round: granted, due, granted again or in trouble.
 
-use super::Outcome;
+use super::{Outcome, SPARING};
 use crate::backoff;
 use crate::handle::LastError;
 use crate::platform::errcode::Class;
@@ -13,12 +13,17 @@ use std::time::Duration;
 /// A value's expiry that moves later by no more than this has not moved: the platform rounds to seconds.
 const ROUNDING: Duration = Duration::from_secs(2);
 
+/// So many failures in a row are a hiccup, for which the budget has room.
+const HICCUP: u32 = 10;
+
 /// One value on its way round: granted, due, granted again.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) name: ValueName,
     pub(super) grant: Option<Grant>,
     pub(super) due: Moment,
+    /// Whether it is from before a restart, and nothing was heard of it since.
+    pub(super) restored: bool,
     pub(super) trouble: Option<Box<Trouble>>,
 }
 
@@ -37,8 +42,15 @@ impl Slot {
             name,
             grant: None,
             due,
+            restored: false,
             trouble: None,
         }
+    }
+
+    /// Ends its trouble, and says which it was.
+    pub(super) fn recover(&mut self) -> Option<Arc<LastError>> {
+        self.restored = false;
+        self.trouble.take().map(|trouble| trouble.error)
     }
 
     pub(super) fn fail(
@@ -46,6 +58,7 @@ impl Slot {
         now: &Now,
         refusal: Refusal,
         left: Duration,
+        sparing: bool,
         rng: &mut fastrand::Rng,
     ) -> Outcome {
         let (failures, mut times) = self
@@ -61,6 +74,10 @@ impl Slot {
         }
         let error = Arc::new(LastError::new(now.at, refusal));
         self.due = backoff::retry_at(error.class, failures + 1, left, now, rng);
+        if sparing && failures >= HICCUP {
+            self.due = self.due.max(now.at + SPARING);
+        }
+        self.restored = false;
         self.trouble = Some(Box::new(Trouble {
             error: error.clone(),
             failures: failures + 1,
@@ -80,13 +97,18 @@ impl Slot {
     }
 
     /// Whether the platform itself said to wait.
-    pub(super) fn blocked(&self, now: &Now) -> bool {
-        let waits = |class| matches!(class, Class::TimedBlock(_) | Class::DailyQuota);
-        self.due > now.at
-            && self
-                .trouble
-                .as_ref()
-                .is_some_and(|trouble| waits(trouble.error.class))
+    pub(super) fn is_blocked(&self, now: &Now) -> bool {
+        self.is_banned(now) || self.waits_for(now, |class| class == Class::DailyQuota)
+    }
+
+    /// Whether the platform refuses for a fixed time, whoever asks and for whatever reason.
+    pub(super) fn is_banned(&self, now: &Now) -> bool {
+        self.waits_for(now, |class| matches!(class, Class::TimedBlock(_)))
+    }
+
+    fn waits_for(&self, now: &Now, what: impl Fn(Class) -> bool) -> bool {
+        let trouble = self.trouble.as_ref();
+        self.due > now.at && trouble.is_some_and(|trouble| what(trouble.error.class))
     }
 }
 

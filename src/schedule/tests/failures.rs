@@ -1,0 +1,306 @@
+//! What a failure changes: when it is tried again, and that nothing else does.
+
+use super::*;
+use crate::handle::State;
+use crate::platform::errcode::Class;
+
+/// Errcodes of a token call, and the shortest and longest wait in seconds after the first failure.
+const REFUSALS: &[(i64, f64, f64)] = &[
+    (-1, 0.1, 1.0),
+    (-1000, 0.1, 1.0),
+    (45033, 0.1, 1.0),
+    (45011, 50.0, 52.0),
+    (45009, 1800.0, 1800.0),
+    (40001, 300.0, 300.0),
+    (40002, 300.0, 300.0),
+    (43002, 300.0, 300.0),
+    (41004, 300.0, 300.0),
+    (40013, 300.0, 300.0),
+    (40125, 300.0, 300.0),
+    (40164, 300.0, 300.0),
+    (61004, 300.0, 300.0),
+    (60020, 300.0, 300.0),
+    (40243, 300.0, 300.0),
+    (48006, 300.0, 300.0),
+    (50004, 300.0, 300.0),
+    (50007, 300.0, 300.0),
+    (61024, 300.0, 300.0),
+    (89501, 300.0, 300.0),
+    (89503, 300.0, 300.0),
+    (89507, 3600.0, 3600.0),
+    (89506, 86_400.0, 86_400.0),
+    (42001, 300.0, 300.0),
+    (40014, 300.0, 300.0),
+    (98765, 300.0, 300.0),
+];
+
+#[test]
+fn each_errcode_is_tried_again_when_its_class_says() {
+    for &(errcode, least, most) in REFUSALS {
+        let mut bench = Bench::new(account(Method::Classic));
+        let (outcome, _) = bench.call(Call::Token, refused(Call::Token, errcode));
+        assert_eq!(named(&outcome), "failed");
+        let wait = bench.wait().as_secs_f64();
+        assert!((least..=most).contains(&wait), "{errcode}: {wait} s");
+        assert_eq!(bench.sleep(), Call::Token);
+        assert_eq!(bench.schedule.state(bench.now.at), State::Expired);
+        let error = bench.schedule.last_error().unwrap();
+        assert_eq!(error.errcode, Some(errcode));
+        assert_eq!(error.rid.as_deref(), Some("6aac005a-01bfdbee-79769285"));
+    }
+}
+
+#[test]
+fn no_failure_ends_a_token_that_is_valid() {
+    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+        for &(errcode, ..) in REFUSALS {
+            let mut bench = Bench::granted(account(method));
+            let expires = bench.schedule.standing(bench.now.at).unwrap().expires;
+            let begin = bench.sleep();
+            assert_eq!(begin, Call::Token);
+            while bench.now.at + secs(60) < expires {
+                bench.run(secs(60), |_, call| refused(call, errcode));
+                assert_eq!(bench.token().as_deref(), Some("T1"), "{errcode}");
+                let standing = bench.schedule.standing(bench.now.at).unwrap();
+                assert_eq!(standing.expires, expires);
+                assert_eq!(bench.schedule.state(bench.now.at), State::Degraded);
+            }
+            bench.pass_until(expires);
+            assert_eq!(bench.token(), None, "and none outlives its true expiry");
+            assert_eq!(bench.schedule.state(bench.now.at), State::Expired);
+        }
+    }
+}
+
+#[test]
+fn a_transient_failure_is_tried_again_sooner_when_little_is_left() {
+    for (left, longest) in [(3600, 60.0), (301, 60.0), (299, 10.0), (0, 10.0)] {
+        let mut most = 0.0_f64;
+        for seed in 0..40 {
+            let mut bench = Bench::seeded(account(Method::Classic), seed);
+            bench.call(Call::Token, granted("T1", 7200));
+            bench.pass(secs(7200 - left));
+            // Eight failures at once: from now on it doubles no more.
+            for _ in 0..8 {
+                let sent = bench.now.at;
+                bench
+                    .schedule
+                    .answered(&bench.now, sent, Call::Token, unreachable());
+            }
+            let wait = bench.wait().as_secs_f64();
+            assert!(wait <= longest, "{left} s left: {wait} s");
+            most = most.max(wait);
+        }
+        assert!(most > longest * 0.8, "{left} s left: {most} s at most");
+    }
+}
+
+#[test]
+fn a_success_ends_the_trouble_and_says_so() {
+    let mut bench = Bench::granted(account(Method::Stable));
+    for times in 1..=3 {
+        let (outcome, _) = bench.later(Call::Token, refused(Call::Token, -1));
+        assert!(matches!(outcome, Outcome::Failed { times: t, .. } if t == times));
+    }
+    let (outcome, _) = bench.later(Call::Token, refused(Call::Token, 40164));
+    assert!(matches!(outcome, Outcome::Failed { times: 1, .. }));
+    let (outcome, _) = bench.later(Call::Token, granted("T1", 6000));
+    let Outcome::Granted {
+        ended: Some(ended), ..
+    } = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(ended.errcode, Some(40164));
+    assert_eq!(bench.schedule.last_error(), None);
+    assert_eq!(bench.schedule.state(bench.now.at), State::Fresh);
+    let (outcome, _) = bench.later(Call::Token, refused(Call::Token, -1));
+    assert!(matches!(outcome, Outcome::Failed { times: 1, .. }));
+    assert!(bench.wait() <= secs(1), "the back-off starts anew");
+}
+
+#[test]
+fn a_spurious_41002_is_asked_once_more_and_then_believed() {
+    let mut bench = Bench::granted(account(Method::Stable));
+    for _ in 0..3 {
+        let (outcome, _) = bench.later(Call::Token, refused(Call::Token, 41002));
+        assert_eq!(named(&outcome), "unsure");
+        assert_eq!(bench.schedule.state(bench.now.at), State::Fresh);
+        bench.call(Call::Token, granted("T1", 6000));
+    }
+    for _ in 0..3 {
+        let (outcome, _) = bench.later(Call::Token, refused(Call::Token, 41002));
+        assert_eq!(named(&outcome), "unsure");
+        let (outcome, _) = bench.call(Call::Token, refused(Call::Token, 41002));
+        assert_eq!(named(&outcome), "failed");
+        assert_eq!(bench.wait(), secs(300));
+    }
+}
+
+#[test]
+fn the_days_quota_is_probed_each_half_hour_until_midnight() {
+    let mut bench = Bench::new(account(Method::Classic));
+    let midnight = bench.now.next_platform_midnight();
+    let calls = bench.run(secs(12 * 3600 + 60), |now, call| {
+        if now.at < midnight {
+            refused(call, 45009)
+        } else {
+            granted("T1", 7200)
+        }
+    });
+    let (last, _) = calls.last().unwrap();
+    assert_eq!(calls.len(), 25, "each half hour from noon");
+    assert!(midnight <= last.at && last.at < midnight + secs(31));
+    assert_eq!(bench.token().as_deref(), Some("T1"));
+}
+
+#[test]
+fn a_refusal_for_one_ticket_disturbs_nothing_else() {
+    let mut account = account(Method::Stable);
+    account.tickets = Box::new([ValueName::JsapiTicket, ValueName::WxCardTicket]);
+    let mut bench = Bench::granted(account);
+    bench.call(JSAPI, refused(JSAPI, 45009));
+    bench.call(WX_CARD, granted("C1", 7200));
+    assert_eq!(bench.schedule.state(bench.now.at), State::Degraded);
+    let error = bench.schedule.last_error().unwrap();
+    assert_eq!(error.class, Class::DailyQuota);
+    assert!((secs(270)..=secs(300)).contains(&bench.wait()));
+    bench.later(Call::Token, granted("T1", 6900));
+    assert_eq!(bench.schedule.state(bench.now.at), State::Degraded);
+    while bench.sleep() != JSAPI {
+        bench.call(bench.sleep_call(), granted("T1", 6900));
+    }
+    bench.call(JSAPI, granted("J1", 7200));
+    assert_eq!(bench.schedule.state(bench.now.at), State::Fresh);
+}
+
+impl Bench {
+    fn sleep_call(&self) -> Call {
+        match self.next() {
+            Step::Call(call) => call,
+            Step::Sleep(_) => panic!("it sleeps"),
+        }
+    }
+}
+
+#[test]
+fn a_used_up_budget_leaves_a_call_each_ten_minutes_for_an_expired_token() {
+    let mut account = account(Method::Classic);
+    account.daily_budget = 4;
+    let mut bench = Bench::new(account);
+    let mut minted = 0;
+    let calls = bench.run(secs(11 * 3600), |_, call| {
+        minted += 1;
+        match call {
+            // As if somebody had only tokens of a minute.
+            Call::Token => granted(&format!("T{minted}"), 60),
+            _ => panic!("{call:?}"),
+        }
+    });
+    assert!(bench.schedule.is_spent(&bench.now));
+    assert_eq!(
+        bench.schedule.calls(),
+        (u32::try_from(calls.len()).unwrap(), 20_514)
+    );
+    let (within, beyond) = calls.split_at(4);
+    assert!(within[3].0.at < NOON.at + secs(120));
+    for pair in beyond.windows(2) {
+        assert_eq!(pair[0].0.at.until(pair[1].0.at), secs(600));
+    }
+    assert!((65..=66).contains(&beyond.len()), "{}", beyond.len());
+    bench.run(secs(2 * 3600), |_, _| granted("T", 7200));
+    assert!(!bench.schedule.is_spent(&bench.now), "a new day");
+}
+
+#[test]
+fn a_used_up_budget_asks_for_nothing_while_a_token_stands() {
+    let mut account = account(Method::Classic);
+    account.daily_budget = 1;
+    account.tickets = Box::new([ValueName::JsapiTicket]);
+    let mut bench = Bench::granted(account);
+    assert_eq!(bench.wait(), secs(7200));
+    assert_eq!(bench.sleep(), Call::Token, "at its expiry");
+}
+
+#[test]
+fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_resort() {
+    let mut account = account(Method::Classic);
+    account.daily_budget = 2;
+    let mut bench = Bench::new(account);
+    for _ in 0..20 {
+        assert_eq!(bench.sleep(), Call::Token);
+        bench.schedule.sent(&bench.now);
+        bench.schedule.not_sent();
+        let sent = bench.now.at;
+        bench
+            .schedule
+            .answered(&bench.now, sent, Call::Token, unreachable());
+        assert!(bench.wait() <= secs(10));
+    }
+    assert_eq!(bench.schedule.calls().0, 0);
+    for _ in 0..2 {
+        bench.later(Call::Token, refused(Call::Token, 40164));
+    }
+    assert_eq!(bench.sleep(), Call::Token);
+    for _ in 0..5 {
+        bench.schedule.sent(&bench.now);
+        bench.schedule.not_sent();
+        let sent = bench.now.at;
+        bench
+            .schedule
+            .answered(&bench.now, sent, Call::Token, unreachable());
+        assert!(bench.wait() <= secs(10), "{:?}", bench.wait());
+        assert_eq!(bench.sleep(), Call::Token);
+    }
+}
+
+#[test]
+fn a_long_trouble_leaves_half_of_the_budget_for_what_must_be_done() {
+    for (what, errcode) in [(Call::Token, -1), (JSAPI, -1), (JSAPI, 40001)] {
+        let mut account = account(Method::Classic);
+        account.tickets = Box::new([ValueName::JsapiTicket]);
+        let mut bench = Bench::granted(account);
+        bench.call(JSAPI, granted("J1", 7200));
+        let mut minted = 1;
+        let mut healthy = |call: Call| {
+            minted += 1;
+            match call {
+                Call::Verify => Ok(Answer::Alive),
+                _ => granted(&format!("X{minted}"), 7200),
+            }
+        };
+        // From noon to late in the evening.
+        let calls = bench.run(secs(10 * 3600), |_, call| {
+            if call == what {
+                refused(call, errcode)
+            } else {
+                healthy(call)
+            }
+        });
+        assert!(calls.len() > 450, "{what:?}: {}", calls.len());
+        assert!(calls.len() < 800, "{what:?}: {}", calls.len());
+        bench.run(secs(601), |_, call| healthy(call));
+        assert!(bench.left() > 0, "{what:?}");
+        assert_eq!(
+            bench.schedule.state(bench.now.at),
+            State::Fresh,
+            "{what:?}: back within ten minutes"
+        );
+    }
+}
+
+#[test]
+fn a_hiccup_near_the_end_is_overcome_though_half_of_the_budget_is_spent() {
+    let mut bench = Bench::granted(account(Method::Stable));
+    for _ in 0..6000 {
+        bench.schedule.sent(&bench.now);
+    }
+    bench.later(Call::Token, granted("T1", 6900));
+    assert_eq!(bench.wait(), secs(6600), "no polls are left");
+    for _ in 0..6 {
+        bench.later(Call::Token, refused(Call::Token, -1));
+        assert!(bench.wait() <= secs(10));
+    }
+    bench.later(Call::Token, granted("T2", 7200));
+    assert_eq!(bench.token().as_deref(), Some("T2"));
+}
