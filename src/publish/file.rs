@@ -90,8 +90,7 @@ fn write(place: &Place, directory: Directory, content: &[u8]) -> Result<Identity
 mod tests {
     use super::super::remove_leftovers;
     use super::super::testing::{
-        FILE, Mount, STRANGER, access, again_unprivileged, directory, group, place, run, run_as,
-        user,
+        FILE, Mount, STRANGER, access, directory, group, in_own_process, place, run, run_as, user,
     };
     use super::*;
     use crate::account::Access;
@@ -219,11 +218,14 @@ mod tests {
 
     #[test]
     fn an_unprivileged_owner_lets_any_reader_in() {
-        if again_unprivileged(
-            concat!(module_path!(), "::an_unprivileged_owner_lets_any_reader_in")
-                .strip_prefix("wxtokend::")
-                .unwrap(),
-        ) {
+        const TEST: &str = "publish::file::tests::an_unprivileged_owner_lets_any_reader_in";
+        let unprivileged = [
+            "setpriv",
+            "--reuid=54321",
+            "--regid=54321",
+            "--clear-groups",
+        ];
+        if in_own_process(TEST, &unprivileged) {
             return;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -195,7 +195,7 @@ impl Drop for TokenSocket {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        Mount, STRANGER, access, directory, group, place, rendered, run_as, user,
+        Mount, STRANGER, access, directory, group, in_own_process, place, rendered, run_as, user,
     };
     use super::*;
     use crate::account::{Access, OutputKind};
@@ -325,6 +325,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_sends_is_no_error_to_it_even_after_its_moment() {
+        const TEST: &str =
+            "publish::socket::tests::what_a_client_sends_is_no_error_to_it_even_after_its_moment";
+        if in_own_process(TEST, &[]) {
+            return;
+        }
+        let directory = directory();
+        let path = directory.path().join("s");
+        let server = Server::start().unwrap();
+        let _socket = serve(&socket_place(&path, access(0o600)), "75_token", &server);
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(&[b'x'; 100_000]).unwrap();
+        // So many after it that its connection has been closed.
+        for _ in 0..300 {
+            assert_eq!(read(&path), "75_token");
+        }
+        assert!(client.write_all(b"x").is_err());
+        assert_eq!(read_rest(client), "75_token");
+    }
+
+    #[test]
     fn a_thousand_silent_clients_cost_nobody_anything() {
         let directory = directory();
         let path = directory.path().join("s");
@@ -415,6 +436,23 @@ mod tests {
     }
 
     #[test]
+    fn it_is_born_for_nobody_and_deaf() {
+        let mount = Mount::new("mode=755");
+        let list = [
+            "-d",
+            "-m",
+            "u:99:rwx,g::rwx,o::rwx",
+            mount.path().to_str().unwrap(),
+        ];
+        super::super::testing::run("setfacl", &list);
+        let place = socket_place(&mount.path().join("s"), access(0o666));
+        let (_listener, _temporary) = bound(place.directory().unwrap()).unwrap();
+        let path = hidden(mount.path());
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+        assert!(UnixStream::connect(path).is_err());
+    }
+
+    #[test]
     fn at_no_moment_it_lets_more_in_than_it_should() {
         let directory = Mount::new("mode=755");
         let server = Server::start().unwrap();
@@ -453,10 +491,12 @@ mod tests {
                 }
                 seen
             });
+            let mut socket = None;
             for _ in 0..1000 {
                 let place = socket_place(&path, access.clone());
-                serve(&place, "75_token", &server).retire().unwrap();
+                socket = Some(serve(&place, "75_token", &server));
             }
+            drop(socket);
             is_over.store(true, Ordering::Relaxed);
             let seen = watcher.join().unwrap();
             assert!(seen[0] > 10 && seen[1] > 10, "{seen:?}");
@@ -515,6 +555,10 @@ mod tests {
 
     #[test]
     fn a_retired_socket_goes_and_serves_who_waited() {
+        const TEST: &str = "publish::socket::tests::a_retired_socket_goes_and_serves_who_waited";
+        if in_own_process(TEST, &[]) {
+            return;
+        }
         let directory = directory();
         let path = directory.path().join("s");
         let server = Server::start().unwrap();
@@ -579,17 +623,7 @@ mod tests {
     #[test]
     fn a_shortage_of_descriptors_is_waited_out() {
         const TEST: &str = "publish::socket::tests::a_shortage_of_descriptors_is_waited_out";
-        if std::env::var_os("SHORT").is_none() {
-            // In a process of its own, which the other tests do not share.
-            let finished = Command::new("prlimit")
-                .arg("--nofile=64")
-                .arg(std::env::current_exe().unwrap())
-                .args(["--exact", TEST])
-                .env("SHORT", "")
-                .output()
-                .unwrap();
-            let printed = String::from_utf8_lossy(&finished.stdout);
-            assert!(printed.contains("1 passed"), "{printed}");
+        if in_own_process(TEST, &["prlimit", "--nofile=64"]) {
             return;
         }
         let directory = directory();

@@ -113,18 +113,20 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(finished.stdout).unwrap()
 }
 
-/// Runs the test of that name again, as an unprivileged user. False when we are that user.
-pub(super) fn again_unprivileged(test: &str) -> bool {
-    if !rustix::process::geteuid().is_root() {
+/// Runs the test of that name again, in a process of its own: behind `command`, and away from the other tests, whose
+/// children have copies of every descriptor until they are started. False when this is that process.
+pub(super) fn in_own_process(test: &str, command: &[&str]) -> bool {
+    const OWN: &str = "IN_OWN_PROCESS";
+    if std::env::var_os(OWN).is_some() {
         return false;
     }
-    let binary = std::env::current_exe().unwrap();
-    let finished = run_as(
-        STRANGER,
-        STRANGER,
-        binary.to_str().unwrap(),
-        &["--exact", test],
-    );
+    let finished = Command::new("env")
+        .args(command)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(OWN, "")
+        .output()
+        .unwrap();
     let printed = String::from_utf8_lossy(&finished.stdout);
     assert!(printed.contains("1 passed"), "{printed}");
     true
