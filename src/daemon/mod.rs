@@ -1,6 +1,11 @@
 //! The daemon: everything is put together here.
 
+mod binding;
+mod clocks;
+mod desk;
+mod output;
 mod outputs;
+mod reload;
 mod report;
 mod shared;
 mod status;
@@ -10,7 +15,7 @@ mod worker;
 use crate::api::metrics::Metrics;
 use crate::api::{self, ApiState, listener::Listener};
 use crate::clock;
-use crate::config::{self, Config, Environment};
+use crate::config::{Config, Environment};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::handle::{Directory, Reloaded};
@@ -23,20 +28,17 @@ use crate::publish::{
 };
 use crate::store::{Store, StoreError};
 use crate::systemd::{self, Kept};
-use crate::time::{Now, human};
+use crate::time::human;
+use binding::{at_top, enough_files, listen, listen_tcp, raise_file_limit};
+use clocks::Clocks;
 use futures_core::Stream;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared::Shared;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -49,10 +51,6 @@ const SWEEP: Duration = Duration::from_secs(30);
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// SIGTERM to exit, less what the operating system needs.
 const PATIENCE: Duration = Duration::from_millis(4500);
-/// A clock that moved by less has not been set, milliseconds.
-const STEP_MILLIS: i64 = 2000;
-/// File descriptors besides sockets: the store, connections to the platform, the runtime.
-const SPARE_FILES: usize = 256;
 
 /// Why the daemon does not start.
 #[derive(Debug)]
@@ -287,146 +285,6 @@ impl Daemon {
             Some(name) => Entry::of(name).error("the task of this account hangs: no sign of life is given, so that systemd starts the daemon anew"),
         }
     }
-
-    /// Loads the configuration anew: everything is parsed, checked and bound first, then swapped.
-    async fn reload(&mut self) -> Reloaded {
-        systemd::reloading();
-        let reloaded = self.try_reload().await;
-        self.shared
-            .metrics
-            .config_reloaded(reloaded.is_ok(), &clock::now());
-        match &reloaded {
-            Ok(changes) => {
-                self.said = status::line(&self.supervisor.directory().borrow(), &clock::now());
-                let list = |names: &[String]| {
-                    if names.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        names.join(", ")
-                    }
-                };
-                Entry::new().event(Event::ConfigReloaded).info(format_args!(
-                    "configuration reloaded: added {}; changed {}; removed {}; {} unchanged",
-                    list(&changes.added),
-                    list(&changes.changed),
-                    list(&changes.removed),
-                    changes.unchanged.len()
-                ));
-            }
-            Err(faults) => {
-                for fault in faults {
-                    Entry::new().event(Event::ConfigRejected).warn(fault);
-                }
-                Entry::new().warn("configuration rejected: the old one goes on; correct the faults above and reload");
-                let more = if faults.len() > 1 {
-                    format!(" (and {} more)", faults.len() - 1)
-                } else {
-                    String::new()
-                };
-                let first = faults.first().map(ToString::to_string).unwrap_or_default();
-                self.said = format!("configuration rejected, the old one goes on: {first}{more}");
-            }
-        }
-        systemd::ready(&self.said);
-        reloaded
-    }
-
-    async fn try_reload(&mut self) -> Reloaded {
-        let (path, environment) = (self.config.path.clone(), self.environment.clone());
-        let load = move || config::load(&path, &environment);
-        let new = tokio::task::spawn_blocking(load)
-            .await
-            .unwrap_or_else(|_| Err(Vec::new()))?;
-        let fault = |message: String| vec![at_top(&new.path, message)];
-        if new.daemon.state_dir != self.config.daemon.state_dir {
-            return Err(fault(
-                "daemon.state_dir cannot change while the daemon runs: restart it".to_owned(),
-            ));
-        }
-        enough_files(&new).map_err(fault)?;
-        let client = if new.platform == self.config.platform {
-            None
-        } else {
-            Some(Client::new(&new.platform).map_err(|error| fault(error.to_string()))?)
-        };
-        let listener = if new.api.socket == self.config.api.socket {
-            None
-        } else {
-            Some(listen(&new.api.socket, None).map_err(fault)?)
-        };
-        let tcp = match new.api.metrics {
-            Some(address) if new.api.metrics != self.config.api.metrics => {
-                Some(listen_tcp(address).await.map_err(fault)?)
-            }
-            _ => None,
-        };
-        let prepared = self
-            .supervisor
-            .prepare(&new.accounts, Kept::default())
-            .await;
-        let (prepared, _) = prepared.map_err(|faults| {
-            faults
-                .into_iter()
-                .map(|message| at_top(&new.path, message))
-                .collect::<Vec<_>>()
-        })?;
-        // From here on nothing can fail.
-        if let Some(client) = client {
-            self.client.send_replace(Arc::new(client));
-        }
-        if let Some(listener) = listener {
-            if let Some(name) = stored_name(&self.config.api.socket) {
-                systemd::drop_kept(&name);
-            }
-            self.listener.send_replace(Arc::new(listener)).retire();
-        }
-        if new.api.metrics != self.config.api.metrics {
-            if let Some(server) = self.metrics_server.take() {
-                server.abort();
-            }
-            let serve =
-                |tcp| tokio::spawn(api::serve_metrics(tcp, self.api.clone())).abort_handle();
-            self.metrics_server = tcp.map(serve);
-        }
-        self.admins.send_replace(new.api.admins.clone());
-        self.log.set_level(new.daemon.log_level);
-        let (unready, _) = mpsc::channel(1);
-        let changes = self
-            .supervisor
-            .apply(&new.accounts, prepared, &unready)
-            .await;
-        self.config = new;
-        if let Some(watch) = &mut self.watch {
-            watch.replace(self.supervisor.places());
-        }
-        Ok(changes)
-    }
-}
-
-/// What the clocks said, to tell later whether one was set or stood still.
-#[derive(Debug, Clone, Copy)]
-struct Clocks {
-    now: Now,
-    suspended: Duration,
-}
-
-impl Clocks {
-    fn read() -> Self {
-        Self {
-            now: clock::now(),
-            suspended: clock::suspended(),
-        }
-    }
-
-    /// Whether the host slept, and whether the wall clock was set, since an earlier look.
-    fn since(&self, before: Self) -> (bool, bool) {
-        let slept = self.suspended.saturating_sub(before.suspended) >= Duration::from_secs(1);
-        let offset = |now: &Now| now.unix_millis - now.at.as_millis();
-        (
-            slept,
-            (offset(&self.now) - offset(&before.now)).abs() >= STEP_MILLIS,
-        )
-    }
 }
 
 /// Watches the outputs, so that a foreign change is seen at once. The sweep sees it too, so that it may fail.
@@ -464,64 +322,4 @@ async fn next_signal(signals: &mut Signals) -> i32 {
     let next = std::future::poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
     // The stream ends only when it is closed, which nobody does.
     next.await.unwrap_or(SIGTERM)
-}
-
-/// A fault that belongs to no line.
-fn at_top(path: &Path, message: String) -> Fault {
-    Fault {
-        file: path.to_owned(),
-        line: 1,
-        column: 1,
-        message,
-    }
-}
-
-fn listen(path: &Path, inherited: Option<OwnedFd>) -> Result<Listener, String> {
-    let listener =
-        Listener::open(path, inherited).map_err(|error| format!("api.socket: {error}"))?;
-    if let Some(name) = stored_name(path) {
-        // One that was inherited is kept already; the same once more would be kept twice.
-        systemd::drop_kept(&name);
-        if let Err(error) = systemd::keep(&name, &listener) {
-            Entry::new().warn(format_args!(
-                "`{}` cannot be kept open over a restart: {}",
-                path.display(),
-                crate::fault::reason(&error)
-            ));
-        }
-    }
-    Ok(listener)
-}
-
-async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let reason = crate::fault::reason(&error);
-        format!("api.metrics: cannot listen on {address}: {reason}; choose a free port or stop what uses it")
-    })
-}
-
-/// Raises the soft limit of open files to the hard one: each token socket and each connection needs one.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum || limit.maximum.is_none() {
-        // Where that is not allowed the old limit stays, and is checked against what is needed.
-        let _ = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: limit.maximum,
-                maximum: limit.maximum,
-            },
-        );
-    }
-}
-
-fn enough_files(config: &Config) -> Result<(), String> {
-    let needed = supervisor::sockets(&config.accounts) + SPARE_FILES;
-    match getrlimit(Resource::Nofile).current {
-        Some(limit) if usize::try_from(limit).unwrap_or(usize::MAX) < needed => Err(format!(
-            "{} token sockets need {needed} open files, but the hard limit is {limit}: set LimitNOFILE={needed} or more in the service",
-            needed - SPARE_FILES
-        )),
-        _ => Ok(()),
-    }
 }

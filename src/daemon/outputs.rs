@@ -1,67 +1,34 @@
 //! The outputs of one account: what each shows, and what has to be done so that it shows the right thing.
 
+use super::output::{End, LiveOutput, Sink};
 use super::shared::Shared;
-use crate::account::{Account, OnExpiry, OutputKind};
-use crate::event::Event;
-use crate::format::{self, Rendered};
+use crate::account::{Account, OutputKind};
 use crate::handle::{Counters, OutputState, State};
-use crate::logging::Entry;
-use crate::publish::socket::{Bound, TokenSocket};
-use crate::publish::{Place, file};
+use crate::publish::Place;
+use crate::publish::socket::Bound;
 use crate::systemd;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// A wall clock that moved by less has not been set.
 const STEP_MILLIS: i64 = 2000;
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// All outputs of one account.
 pub(super) struct Outputs {
     shared: Arc<Shared>,
     account: Arc<Account>,
-    list: Vec<Out>,
+    list: Vec<LiveOutput>,
     places: Places,
     /// The valid values that the outputs show, and what the wall clock said of the daemon's clock then.
     shown: Box<[(ValueName, Grant)]>,
     offset: i64,
 }
 
-struct Out {
-    index: usize,
-    place: Arc<Place>,
-    sink: Sink,
-    state: OutputState,
-    /// It shows something else than it should.
-    stale: bool,
-    /// Somebody changed it.
-    tampered: bool,
-    /// Until when what it shows is valid; not known before it was first written.
-    shows_until: Option<Moment>,
-    failures: u32,
-    retry_at: Moment,
-}
-
-enum Sink {
-    File(OnExpiry),
-    Socket {
-        bound: Option<Bound>,
-        serving: Option<TokenSocket>,
-    },
-}
-
 /// The places of an account's outputs, for the watch over them.
 pub(super) type Places = Arc<Mutex<Box<[Arc<Place>]>>>;
-
-impl Sink {
-    fn is_file(&self) -> bool {
-        matches!(self, Self::File(_))
-    }
-}
 
 /// Sockets that are bound and wait to take their places, by index of the output.
 pub(super) type Sockets = Vec<(usize, Bound)>;
@@ -114,10 +81,10 @@ impl Outputs {
     }
 
     /// Makes the list that of the configuration, and returns what is left of the old one.
-    fn lay_out(&mut self, mut sockets: Sockets) -> Vec<Out> {
+    fn lay_out(&mut self, mut sockets: Sockets) -> Vec<LiveOutput> {
         let mut old = std::mem::take(&mut self.list);
         for (index, output) in self.account.outputs.iter().enumerate() {
-            let is_it = |out: &Out| {
+            let is_it = |out: &LiveOutput| {
                 let was = out.place.output();
                 was.path == output.path && out.sink.is_file() == (output.kind != OutputKind::Socket)
             };
@@ -139,7 +106,7 @@ impl Outputs {
                 (
                     OutputKind::Socket,
                     None,
-                    Some(Out {
+                    Some(LiveOutput {
                         sink:
                             Sink::Socket {
                                 serving: Some(socket),
@@ -170,7 +137,7 @@ impl Outputs {
                     )
                 }
             };
-            self.list.push(Out {
+            self.list.push(LiveOutput {
                 index,
                 place,
                 sink,
@@ -270,7 +237,7 @@ impl Outputs {
 
     /// The state of the account, its outputs considered.
     pub(super) fn weaken(&self, state: State) -> State {
-        if state == State::Fresh && self.list.iter().any(Out::is_failed) {
+        if state == State::Fresh && self.list.iter().any(LiveOutput::is_failed) {
             State::Degraded
         } else {
             state
@@ -287,210 +254,5 @@ impl Outputs {
         for out in std::mem::take(&mut self.list) {
             out.end(end).await;
         }
-    }
-}
-
-/// Why an output ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// It is configured no more: its file or socket goes.
-    Removed,
-    /// Another output has its path now.
-    Replaced,
-    /// The daemon stops: a file stays, a socket goes.
-    Stopped,
-    /// The daemon stops and the service manager keeps its sockets.
-    Kept,
-}
-
-impl Out {
-    fn is_failed(&self) -> bool {
-        matches!(self.state, OutputState::Failed(_))
-    }
-
-    async fn attempt(
-        &mut self,
-        shared: &Arc<Shared>,
-        account: &Account,
-        shown: &[(ValueName, Grant)],
-        now: &Now,
-        counters: &Arc<Counters>,
-    ) {
-        let result = match format::render(account, self.place.output(), shown, now) {
-            Ok(rendered) => self.show(rendered, shared, now, counters).await,
-            Err(error) => Err(error.to_string()),
-        };
-        match result {
-            Ok(state) => self.succeeded(state, account, counters),
-            Err(error) => {
-                if self.shows_until.is_none_or(|until| until <= now.at) {
-                    self.clear().await;
-                }
-                self.failed(error, account, now, counters);
-            }
-        }
-    }
-
-    /// Shows a value, or that there is none.
-    async fn show(
-        &mut self,
-        rendered: Option<Rendered>,
-        shared: &Arc<Shared>,
-        now: &Now,
-        counters: &Arc<Counters>,
-    ) -> Result<OutputState, String> {
-        let state = if rendered.is_some() {
-            OutputState::Published
-        } else {
-            OutputState::Empty
-        };
-        let until = rendered.as_ref().map(Rendered::expires);
-        let place = self.place.clone();
-        match &mut self.sink {
-            Sink::File(on_expiry) => {
-                let (keep, at) = (*on_expiry == OnExpiry::Keep, now.at);
-                blocking(
-                    move || match rendered.as_ref().and_then(|rendered| rendered.at(at)) {
-                        Some(bytes) => file::publish(&place, &bytes).map(|_| ()),
-                        None if keep => Ok(()),
-                        None => file::remove(&place).map(|_| ()),
-                    },
-                )
-                .await?;
-            }
-            Sink::Socket {
-                serving: Some(serving),
-                ..
-            } if !self.tampered => serving.set(rendered),
-            Sink::Socket { bound, serving } => {
-                let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
-                let socket = blocking(move || {
-                    let bound = bound.map_or_else(|| Bound::prepare(place, None), Ok)?;
-                    bound.commit(rendered, &shared.server, counters)
-                })
-                .await?;
-                keep_over_restart(&socket);
-                if let Some(replaced) = serving.replace(socket) {
-                    // Its path is the new one's already.
-                    systemd::drop_kept(&replaced.stored_name());
-                }
-            }
-        }
-        self.shows_until = until;
-        Ok(state)
-    }
-
-    fn succeeded(&mut self, state: OutputState, account: &Account, counters: &Counters) {
-        let path = &self.place.output().path;
-        let entry = Entry::of(&account.name).output(path);
-        if self.tampered {
-            counters.count(|rare| *rare.output_repairs.entry(self.index).or_default() += 1);
-            entry.event(Event::OutputRepaired).warn(format_args!(
-                "`{}` was changed or removed by somebody else and is put right; nothing but wxtokend may write it",
-                path.display()
-            ));
-        } else if self.is_failed() {
-            entry.info(format_args!("`{}` is published again", path.display()));
-        }
-        (self.stale, self.tampered, self.failures) = (false, false, 0);
-        self.state = state;
-    }
-
-    fn failed(&mut self, error: String, account: &Account, now: &Now, counters: &Counters) {
-        let path = &self.place.output().path;
-        counters.count(|rare| *rare.output_errors.entry(self.index).or_default() += 1);
-        let known = matches!(&self.state, OutputState::Failed(known) if **known == *error);
-        if !known {
-            Entry::of(&account.name)
-                .event(Event::OutputFailed)
-                .output(path)
-                .warn(&error);
-        }
-        self.state = OutputState::Failed(error.into());
-        self.stale = true;
-        self.failures += 1;
-        self.retry_at =
-            now.at + Duration::from_secs(1 << (self.failures - 1).min(5)).min(LONGEST_RETRY);
-    }
-
-    /// Takes away what is expired while nothing better can be written.
-    async fn clear(&mut self) {
-        let place = self.place.clone();
-        match &mut self.sink {
-            Sink::File(OnExpiry::Remove) => {
-                // Why it cannot be written has been said; that it cannot be removed either is likely the same.
-                let _ = blocking(move || file::remove(&place)).await;
-            }
-            Sink::Socket {
-                serving: Some(serving),
-                ..
-            } => serving.set(None),
-            _ => {}
-        }
-    }
-
-    async fn end(self, end: End) {
-        let place = self.place;
-        let gone = match (self.sink, end) {
-            (Sink::File(_), End::Removed) => {
-                let place = place.clone();
-                blocking(move || file::remove(&place).map(|_| ())).await
-            }
-            (
-                Sink::Socket {
-                    serving: Some(socket),
-                    ..
-                },
-                End::Removed | End::Stopped,
-            ) => {
-                systemd::drop_kept(&socket.stored_name());
-                blocking(move || socket.retire()).await
-            }
-            (
-                Sink::Socket {
-                    serving: Some(socket),
-                    ..
-                },
-                End::Replaced,
-            ) => {
-                systemd::drop_kept(&socket.stored_name());
-                Ok(())
-            }
-            // A file stays when the daemon stops, and so does a socket that the service manager keeps.
-            _ => Ok(()),
-        };
-        if let Err(error) = gone {
-            let path = &place.output().path;
-            Entry::of(place.account())
-                .event(Event::OutputFailed)
-                .output(path)
-                .warn(&error);
-        }
-    }
-}
-
-fn keep_over_restart(socket: &TokenSocket) {
-    let name = socket.stored_name();
-    // One that was inherited is kept already; the same once more would be kept twice.
-    systemd::drop_kept(&name);
-    if let Err(error) = systemd::keep(&name, socket) {
-        let path = &socket.place().output().path;
-        Entry::of(socket.place().account())
-            .output(path)
-            .warn(format_args!(
-                "`{}` cannot be kept open over a restart: {}",
-                path.display(),
-                crate::fault::reason(&error)
-            ));
-    }
-}
-
-/// Does something that blocks beside the runtime; an error becomes text that says what to do.
-async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the daemon is stopping".to_owned()),
     }
 }

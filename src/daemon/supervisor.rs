@@ -1,8 +1,9 @@
 //! Starts, changes and stops the tasks of accounts, and keeps an eye on them.
 
+use super::desk::Desk;
 use super::outputs::{self, Outputs, Sockets};
 use super::shared::Shared;
-use super::worker::{Desk, Worker};
+use super::worker::Worker;
 use crate::account::{Account, AccountName, OutputKind};
 use crate::clock;
 use crate::event::Event;

@@ -1,11 +1,12 @@
 //! The task of one account: decide, call, publish, sleep.
 
-use super::outputs::{Outputs, Places};
+use super::desk::Desk;
+use super::outputs::Outputs;
 use super::report::Reporter;
 use super::shared::Shared;
 use crate::account::Method;
 use crate::clock;
-use crate::handle::{Counters, Inbox, Request, Snapshot, Verdict};
+use crate::handle::{Counters, Request, Snapshot, Verdict};
 use crate::logging::Entry;
 use crate::platform::client::Client;
 use crate::platform::request::{self, Call};
@@ -16,7 +17,6 @@ use crate::value::{Value, ValueName};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -24,30 +24,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 const LOOK_AROUND: Duration = Duration::from_secs(30);
 /// A deadline that is never the next one.
 const FAR: Duration = Duration::from_secs(86_400);
-
-/// The promise of a task to show up again, by which the supervisor tells whether it hangs.
-#[derive(Debug, Default)]
-pub(super) struct Promise(AtomicI64);
-
-impl Promise {
-    fn make(&self, until: Moment) {
-        self.0.store(until.as_millis(), Ordering::Relaxed);
-    }
-
-    /// Whether the task should have shown up long before `now`.
-    pub(super) fn is_broken(&self, now: Moment, grace: Duration) -> bool {
-        Moment::from_millis(self.0.load(Ordering::Relaxed)) + grace < now
-    }
-}
-
-/// What a task and the rest of the daemon share of one account.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Desk {
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) promise: Arc<Promise>,
-    pub(super) places: Places,
-}
 
 /// The task of one account.
 pub(super) struct Worker {

@@ -1,0 +1,77 @@
+//! What the daemon itself listens on, and the file descriptors that takes.
+
+use super::supervisor;
+use crate::api::listener::Listener;
+use crate::config::Config;
+use crate::fault::Fault;
+use crate::logging::Entry;
+use crate::publish::socket::stored_name;
+use crate::systemd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use tokio::net::TcpListener;
+
+/// File descriptors besides sockets: the store, connections to the platform, the runtime.
+const SPARE_FILES: usize = 256;
+
+/// A fault that belongs to no line.
+pub(super) fn at_top(path: &Path, message: String) -> Fault {
+    Fault {
+        file: path.to_owned(),
+        line: 1,
+        column: 1,
+        message,
+    }
+}
+
+pub(super) fn listen(path: &Path, inherited: Option<OwnedFd>) -> Result<Listener, String> {
+    let listener =
+        Listener::open(path, inherited).map_err(|error| format!("api.socket: {error}"))?;
+    if let Some(name) = stored_name(path) {
+        // One that was inherited is kept already; the same once more would be kept twice.
+        systemd::drop_kept(&name);
+        if let Err(error) = systemd::keep(&name, &listener) {
+            Entry::new().warn(format_args!(
+                "`{}` cannot be kept open over a restart: {}",
+                path.display(),
+                crate::fault::reason(&error)
+            ));
+        }
+    }
+    Ok(listener)
+}
+
+pub(super) async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let reason = crate::fault::reason(&error);
+        format!("api.metrics: cannot listen on {address}: {reason}; choose a free port or stop what uses it")
+    })
+}
+
+/// Raises the soft limit of open files to the hard one: each token socket and each connection needs one.
+pub(super) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        // Where that is not allowed the old limit stays, and is checked against what is needed.
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        );
+    }
+}
+
+pub(super) fn enough_files(config: &Config) -> Result<(), String> {
+    let needed = supervisor::sockets(&config.accounts) + SPARE_FILES;
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if usize::try_from(limit).unwrap_or(usize::MAX) < needed => Err(format!(
+            "{} token sockets need {needed} open files, but the hard limit is {limit}: set LimitNOFILE={needed} or more in the service",
+            needed - SPARE_FILES
+        )),
+        _ => Ok(()),
+    }
+}

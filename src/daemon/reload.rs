@@ -1,0 +1,132 @@
+//! A reload: everything is parsed, checked and bound first, then swapped; on any fault the old configuration goes on.
+
+use super::Daemon;
+use super::binding::{at_top, enough_files, listen, listen_tcp};
+use super::status;
+use crate::api;
+use crate::clock;
+use crate::config;
+use crate::event::Event;
+use crate::handle::Reloaded;
+use crate::logging::Entry;
+use crate::platform::client::Client;
+use crate::publish::socket::stored_name;
+use crate::systemd::{self, Kept};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+impl Daemon {
+    /// Loads the configuration anew: everything is parsed, checked and bound first, then swapped.
+    pub(super) async fn reload(&mut self) -> Reloaded {
+        systemd::reloading();
+        let reloaded = self.try_reload().await;
+        self.shared
+            .metrics
+            .config_reloaded(reloaded.is_ok(), &clock::now());
+        match &reloaded {
+            Ok(changes) => {
+                self.said = status::line(&self.supervisor.directory().borrow(), &clock::now());
+                let list = |names: &[String]| {
+                    if names.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        names.join(", ")
+                    }
+                };
+                Entry::new().event(Event::ConfigReloaded).info(format_args!(
+                    "configuration reloaded: added {}; changed {}; removed {}; {} unchanged",
+                    list(&changes.added),
+                    list(&changes.changed),
+                    list(&changes.removed),
+                    changes.unchanged.len()
+                ));
+            }
+            Err(faults) => {
+                for fault in faults {
+                    Entry::new().event(Event::ConfigRejected).warn(fault);
+                }
+                Entry::new().warn("configuration rejected: the old one goes on; correct the faults above and reload");
+                let more = if faults.len() > 1 {
+                    format!(" (and {} more)", faults.len() - 1)
+                } else {
+                    String::new()
+                };
+                let first = faults.first().map(ToString::to_string).unwrap_or_default();
+                self.said = format!("configuration rejected, the old one goes on: {first}{more}");
+            }
+        }
+        systemd::ready(&self.said);
+        reloaded
+    }
+
+    async fn try_reload(&mut self) -> Reloaded {
+        let (path, environment) = (self.config.path.clone(), self.environment.clone());
+        let load = move || config::load(&path, &environment);
+        let new = tokio::task::spawn_blocking(load)
+            .await
+            .unwrap_or_else(|_| Err(Vec::new()))?;
+        let fault = |message: String| vec![at_top(&new.path, message)];
+        if new.daemon.state_dir != self.config.daemon.state_dir {
+            return Err(fault(
+                "daemon.state_dir cannot change while the daemon runs: restart it".to_owned(),
+            ));
+        }
+        enough_files(&new).map_err(fault)?;
+        let client = if new.platform == self.config.platform {
+            None
+        } else {
+            Some(Client::new(&new.platform).map_err(|error| fault(error.to_string()))?)
+        };
+        let listener = if new.api.socket == self.config.api.socket {
+            None
+        } else {
+            Some(listen(&new.api.socket, None).map_err(fault)?)
+        };
+        let tcp = match new.api.metrics {
+            Some(address) if new.api.metrics != self.config.api.metrics => {
+                Some(listen_tcp(address).await.map_err(fault)?)
+            }
+            _ => None,
+        };
+        let prepared = self
+            .supervisor
+            .prepare(&new.accounts, Kept::default())
+            .await;
+        let (prepared, _) = prepared.map_err(|faults| {
+            faults
+                .into_iter()
+                .map(|message| at_top(&new.path, message))
+                .collect::<Vec<_>>()
+        })?;
+        // From here on nothing can fail.
+        if let Some(client) = client {
+            self.client.send_replace(Arc::new(client));
+        }
+        if let Some(listener) = listener {
+            if let Some(name) = stored_name(&self.config.api.socket) {
+                systemd::drop_kept(&name);
+            }
+            self.listener.send_replace(Arc::new(listener)).retire();
+        }
+        if new.api.metrics != self.config.api.metrics {
+            if let Some(server) = self.metrics_server.take() {
+                server.abort();
+            }
+            let serve =
+                |tcp| tokio::spawn(api::serve_metrics(tcp, self.api.clone())).abort_handle();
+            self.metrics_server = tcp.map(serve);
+        }
+        self.admins.send_replace(new.api.admins.clone());
+        self.log.set_level(new.daemon.log_level);
+        let (unready, _) = mpsc::channel(1);
+        let changes = self
+            .supervisor
+            .apply(&new.accounts, prepared, &unready)
+            .await;
+        self.config = new;
+        if let Some(watch) = &mut self.watch {
+            watch.replace(self.supervisor.places());
+        }
+        Ok(changes)
+    }
+}
