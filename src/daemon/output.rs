@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How long a socket that was replaced serves those who were about to connect to it.
+const SUCCESSION: Duration = Duration::from_secs(1);
 
 /// An output that the daemon keeps up to date.
 pub(super) struct LiveOutput {
@@ -44,6 +46,14 @@ pub(super) enum Sink {
 impl Sink {
     pub(super) fn is_file(&self) -> bool {
         matches!(self, Self::File(_))
+    }
+
+    /// The socket that serves, if it is one that does.
+    pub(super) fn into_serving(self) -> Option<TokenSocket> {
+        match self {
+            Self::File(_) => None,
+            Self::Socket { serving, .. } => serving,
+        }
     }
 }
 
@@ -118,7 +128,7 @@ impl LiveOutput {
             Sink::Socket {
                 serving: Some(serving),
                 ..
-            } if !self.tampered => serving.set(rendered),
+            } if !self.tampered && Arc::ptr_eq(serving.place(), &place) => serving.set(rendered),
             Sink::Socket { bound, serving } => {
                 let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
                 let socket = blocking(move || {
@@ -128,8 +138,12 @@ impl LiveOutput {
                 .await?;
                 keep_over_restart(&socket);
                 if let Some(replaced) = serving.replace(socket) {
-                    // Its path is the new one's already.
                     systemd::drop_kept(&replaced.stored_name());
+                    // Its path is the new one's already; but who found it there before is served yet.
+                    tokio::spawn(async move {
+                        tokio::time::sleep(SUCCESSION).await;
+                        drop(replaced);
+                    });
                 }
             }
         }

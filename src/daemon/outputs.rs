@@ -125,16 +125,13 @@ impl Outputs {
                         None,
                     )
                 }
+                // One that is to be replaced serves until the other is in its place.
                 (OutputKind::Socket, bound, before) => {
-                    old.extend(before);
-                    (
-                        new_place(),
-                        Sink::Socket {
-                            bound,
-                            serving: None,
-                        },
-                        None,
-                    )
+                    let place = bound
+                        .as_ref()
+                        .map_or_else(new_place, |bound| bound.place().clone());
+                    let serving = before.and_then(|out| out.sink.into_serving());
+                    (place, Sink::Socket { bound, serving }, None)
                 }
             };
             self.list.push(LiveOutput {

@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use super::binding::{at_top, enough_files, listen, listen_tcp};
+use super::status;
 use crate::api;
 use crate::clock;
 use crate::config;
@@ -24,7 +25,7 @@ impl Daemon {
             .config_reloaded(reloaded.is_ok(), &clock::now());
         match &reloaded {
             Ok(changes) => {
-                self.rejected = None;
+                self.said = status::line(&self.supervisor.directory().borrow(), &clock::now());
                 let list = |names: &[String]| {
                     if names.is_empty() {
                         "none".to_owned()
@@ -51,12 +52,9 @@ impl Daemon {
                     String::new()
                 };
                 let first = faults.first().map(ToString::to_string).unwrap_or_default();
-                self.rejected = Some(format!(
-                    "configuration rejected, the old one goes on: {first}{more}"
-                ));
+                self.said = format!("configuration rejected, the old one goes on: {first}{more}");
             }
         }
-        self.said = self.status_line();
         systemd::ready(&self.said);
         reloaded
     }

@@ -22,8 +22,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// While a call is under way the task looks around at least so often.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
-/// So long a task that is to stop waits for an answer.
-const LAST_WORD: Duration = Duration::from_secs(4);
 /// A deadline that is never the next one.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -136,7 +134,7 @@ impl Worker {
         match self.schedule.next(now) {
             Step::Sleep(until) => wake.min(until),
             Step::Call(call) => {
-                self.schedule.sent(now, call);
+                self.schedule.sent(now);
                 self.save(false, now).await;
                 let client = self.shared.client.borrow().clone();
                 self.under_way = Some(Box::pin(async move {
@@ -182,9 +180,9 @@ impl Worker {
         }
         let account = self.schedule.account().clone();
         match reached {
-            0 => self.schedule.not_sent(call),
+            0 => self.schedule.not_sent(),
             // A host failed and another was asked too.
-            more => (1..more).for_each(|_| self.schedule.sent(&now, call)),
+            more => (1..more).for_each(|_| self.schedule.sent(&now)),
         }
         let endpoint = request::endpoint(call, account.method);
         let (result, errcode) = match &answer {
@@ -277,32 +275,12 @@ impl Worker {
                     let _ = new.done.send(());
                 }
                 Request::Stop { remove_outputs } => {
-                    if !remove_outputs {
-                        // In a box: there are thousands of tasks, and they stop once.
-                        Box::pin(self.hear_out()).await;
-                    }
                     self.outputs.stop(remove_outputs).await;
                     return Flow::Stop;
                 }
             }
         }
         Flow::Continue
-    }
-
-    /// Waits for the answer to a call that is under way: what it grants may have ended the token that is published.
-    async fn hear_out(&mut self) {
-        let Some(under_way) = self.under_way.take() else {
-            return;
-        };
-        match tokio::time::timeout(LAST_WORD, under_way).await {
-            Ok(Arrival::Ended(ended)) => self.ended(ended).await,
-            Ok(Arrival::Turn(_, _, call)) => {
-                self.schedule.not_sent(call);
-                self.save(false, &clock::now()).await;
-            }
-            // That it is unanswered has been stored when it was sent.
-            Err(_) => {}
-        }
     }
 
     fn tell_doubters(&mut self, verdict: &Verdict) {

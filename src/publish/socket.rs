@@ -60,6 +60,11 @@ impl Bound {
         })
     }
 
+    /// Where it will be.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
     /// Puts it in its place, and serves `value` from then on. Blocks.
     pub fn commit(
         self,
