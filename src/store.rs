@@ -202,8 +202,6 @@ struct Stored<'a> {
     last_success: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     block: Option<StoredBlockLine>,
-    #[serde(default)]
-    unanswered: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -275,7 +273,6 @@ impl<'a> Stored<'a> {
             last_forced: record.forced.2.map(Moment::as_millis),
             last_success: record.last_success.map(Moment::as_millis),
             block,
-            unanswered: record.unanswered,
         }
     }
 
@@ -329,7 +326,6 @@ impl<'a> Stored<'a> {
                 },
             }),
             last_success: self.last_success.map(moment),
-            unanswered: self.unanswered,
         })
     }
 }
@@ -379,7 +375,6 @@ mod tests {
                 },
             }),
             last_success: Some(at(-100)),
-            unanswered: 1,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::fault::reason;
 use crate::value::ValueName;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, fmt::strtime};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -85,7 +85,7 @@ impl Template {
         // An error then knows the name of what is undefined.
         engine.set_debug(true);
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
-        engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        engine.set_auto_escape_callback(|_| AutoEscape::None);
         engine.set_fuel(Some(FUEL));
         engine.add_filter("localtime", localtime);
         engine.add_filter("php_string", php_string);
@@ -155,7 +155,8 @@ impl Template {
             context.insert(name.as_str(), Value::from(*value));
         }
         template.render_captured_to(Value::from(context), &mut *output)?;
-        Ok(output)
+        // Without what was reserved and not needed, since sockets keep it.
+        Ok(Zeroizing::new(output.to_vec()))
     }
 
     /// The file it was read from.

@@ -63,7 +63,6 @@ pub struct Common {
         short,
         long,
         global = true,
-        help_heading = "Common options",
         value_name = "PATH",
         env = "WXTOKEND_CONFIG",
         default_value = "/etc/wxtokend/config.toml"
@@ -77,7 +76,6 @@ pub struct Common {
         short,
         long,
         global = true,
-        help_heading = "Common options",
         value_name = "PATH",
         env = "WXTOKEND_SOCKET"
     )]
