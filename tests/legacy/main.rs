@@ -1,0 +1,170 @@
+//! Apps as they are out there, on real PHP, real C# and a real web server, as other Unix users, while tokens rotate and
+//! the daemon is reloaded and restarted. The programs are the examples that are shipped.
+//!
+//! Needs root and the runtimes; without them it says so and tests nothing, or fails where `CI` is set.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test panics and reports"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod fallback;
+mod reader;
+mod rotation;
+mod web;
+
+use common::{Bench, Daemon};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use wxtokend::sim::{Platform, World};
+
+/// The zone of daemon and apps: one that shows whether they mean it.
+const ZONE: (&str, &str) = ("TZ", "Asia/Shanghai");
+
+/// Whether a test can run here. If not, it says so on the terminal, past the capture of tests.
+fn can_run(test: &str) -> bool {
+    let mut missing: Vec<&str> = ["php", "nginx", "mcs", "mono", "curl"]
+        .into_iter()
+        .filter(|program| {
+            let found =
+                ["/usr/bin", "/usr/sbin", "/bin"].map(|dir| Path::new(dir).join(program).exists());
+            !found.contains(&true)
+        })
+        .collect();
+    if web::php_fpm().is_none() {
+        missing.push("php-fpm");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        missing.push("root");
+    }
+    if missing.is_empty() {
+        return true;
+    }
+    let message = format!(
+        "SKIPPED 1 test: legacy::{test} lacks {}\n",
+        missing.join(", ")
+    );
+    assert!(std::env::var_os("CI").is_none(), "{message}");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), message.as_bytes());
+    false
+}
+
+/// A bench with the binary, the examples and the templates where every user can use them, and a platform beside it.
+struct Stage {
+    bench: Bench,
+    platform: Arc<Platform>,
+}
+
+impl Stage {
+    fn new(world: World) -> Self {
+        let platform = Arc::new(Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap());
+        let stage = Self {
+            bench: Bench::new(),
+            platform,
+        };
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        stage.bring(Path::new(env!("CARGO_BIN_EXE_wxtokend")));
+        for source in [
+            "packaging/examples/php",
+            "packaging/examples/shell",
+            "packaging/templates",
+            "tests/legacy",
+        ] {
+            for entry in fs::read_dir(repository.join(source)).unwrap() {
+                stage.bring(&entry.unwrap().path());
+            }
+        }
+        stage
+    }
+
+    fn bring(&self, file: &Path) {
+        let copy = self.path(file.file_name().unwrap().to_str().unwrap());
+        fs::copy(file, &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.bench.path(name)
+    }
+
+    /// The text with the directory of outputs in the place of `OUT`.
+    fn expand(&self, text: &str) -> String {
+        text.replace("OUT", self.path("run").to_str().unwrap())
+    }
+
+    /// Writes the configuration: these accounts, on this platform.
+    fn configure(&self, accounts: &str) {
+        self.bench.configure(&self.platform, &self.expand(accounts));
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    fn start(&self) -> Daemon<'_> {
+        let daemon = self.bench.spawn_with(|command| {
+            command.env(ZONE.0, ZONE.1);
+        });
+        daemon.wait_until("READY=1", || daemon.said("READY=1"));
+        daemon
+    }
+
+    /// A program that runs where the outputs are.
+    fn program(&self, name: &str) -> Command {
+        let path = format!("{}:/usr/bin:/bin", self.path("").display());
+        let mut command = Command::new(name);
+        command
+            .env_clear()
+            .env("PATH", path)
+            .env(ZONE.0, ZONE.1)
+            .current_dir(self.path("run"));
+        command
+    }
+
+    /// An example in PHP, in a loop.
+    fn php(&self, example: &str, expression: &str) -> Command {
+        let mut command = self.program("php");
+        command
+            .arg(self.path("loop.php"))
+            .arg(self.path(example))
+            .arg(self.expand(expression));
+        command
+    }
+
+    /// A line of shell, in a loop.
+    fn shell(&self, line: &str) -> Command {
+        let line = self.expand(line);
+        let mut command = self.program("sh");
+        command.args([
+            "-c",
+            &format!("while :; do {line} || echo \"! failed\"; sleep 0.1; done"),
+        ]);
+        command
+    }
+
+    /// The C# examples in a loop: the class, the method and its arguments.
+    fn csharp(&self, arguments: &[&str]) -> Command {
+        let program = self.path("loop.exe");
+        if !program.exists() {
+            let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples/csharp");
+            let sources = fs::read_dir(examples)
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            let compiled = Command::new("mcs")
+                .arg(format!("-out:{}", program.display()))
+                .args(["-r:Mono.Posix.dll", "-r:System.Core.dll"])
+                .args(sources)
+                .arg(self.path("Loop.cs"))
+                .status();
+            assert!(compiled.unwrap().success());
+        }
+        let mut command = self.program("mono");
+        command
+            .arg(program)
+            .args(arguments.iter().map(|argument| self.expand(argument)));
+        command
+    }
+}
