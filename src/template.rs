@@ -385,7 +385,7 @@ mod tests {
             let error = Template::load(&path).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
-        for (path, message) in [("none", "No such file"), (".", "not a regular file")] {
+        for (path, message) in [("none", "no such file"), (".", "not a regular file")] {
             let error = Template::load(&dir.path().join(path)).unwrap_err();
             assert!(error.to_string().contains(message), "{error}");
         }
