@@ -92,7 +92,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .map_err(|error| StartError::Other(format!("cannot handle signals: {error}")))?;
-        let mut kept = Kept::from_process();
+        let kept = Kept::from_process();
         raise_file_limit();
         let store = Store::open(&config.daemon.state_dir).map_err(|error| match error {
             StoreError::Locked(_) => StartError::Locked(error),
@@ -115,14 +115,8 @@ impl Daemon {
         let accounts = config.accounts.clone();
         publish::remove_leftovers(accounts.values().flat_map(|account| account.outputs.iter()));
         enough_files(&config).map_err(&fault)?;
-        let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
-        let listener = listen(&config.api.socket, inherited).map_err(&fault)?;
-        let tcp = match config.api.metrics {
-            Some(address) => Some(listen_tcp(address).await.map_err(&fault)?),
-            None => None,
-        };
         let mut supervisor = Supervisor::new(shared.clone());
-        let (prepared, kept) = supervisor
+        let (prepared, mut kept) = supervisor
             .prepare(&accounts, kept)
             .await
             .map_err(|faults| {
@@ -133,6 +127,13 @@ impl Daemon {
                         .collect(),
                 )
             })?;
+        let tcp = match config.api.metrics {
+            Some(address) => Some(listen_tcp(address).await.map_err(&fault)?),
+            None => None,
+        };
+        // Last, since it takes its place at once.
+        let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
+        let listener = listen(&config.api.socket, inherited).map_err(&fault)?;
         kept.drop_rest();
         let (unready_sender, unready) = mpsc::channel(1);
         supervisor.apply(&accounts, prepared, &unready_sender).await;

@@ -77,11 +77,6 @@ impl Daemon {
         } else {
             Some(Client::new(&new.platform).map_err(|error| fault(error.to_string()))?)
         };
-        let listener = if new.api.socket == self.config.api.socket {
-            None
-        } else {
-            Some(listen(&new.api.socket, None).map_err(fault)?)
-        };
         let tcp = match new.api.metrics {
             Some(address) if new.api.metrics != self.config.api.metrics => {
                 Some(listen_tcp(address).await.map_err(fault)?)
@@ -98,6 +93,12 @@ impl Daemon {
                 .map(|message| at_top(&new.path, message))
                 .collect::<Vec<_>>()
         })?;
+        // Last, since it takes its place at once.
+        let listener = if new.api.socket == self.config.api.socket {
+            None
+        } else {
+            Some(listen(&new.api.socket, None).map_err(fault)?)
+        };
         // From here on nothing can fail.
         if let Some(client) = client {
             self.client.send_replace(Arc::new(client));

@@ -263,12 +263,12 @@ impl Supervisor {
             .for_each(|running| running.desk.inbox.wake());
     }
 
-    /// Has every account looked at, as on suspicion.
+    /// Has every account looked at, as when an administrator suspects it: nobody else may send the signal for it.
     pub(super) fn suspect_all(&self) {
         for running in self.running.values() {
             running.desk.inbox.send(Request::Suspect {
                 bad: None,
-                admin: false,
+                admin: true,
                 reply: None,
             });
         }

@@ -36,7 +36,7 @@ pub(super) struct Worker {
     under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
     doubters: Vec<oneshot::Sender<Verdict>>,
     renewals: Vec<Renewal>,
-    /// Dropped when values are published or the first attempt has ended.
+    /// Dropped when the token is published, or there is nothing to do about it now.
     unready: Option<mpsc::Sender<()>>,
 }
 
@@ -132,7 +132,14 @@ impl Worker {
             return wake.min(now.at + LOOK_AROUND);
         }
         match self.schedule.next(now) {
-            Step::Sleep(until) => wake.min(until),
+            Step::Sleep(until) => {
+                self.unready = None;
+                if self.schedule.is_spent(now) {
+                    let (_, day) = self.schedule.calls();
+                    self.reporter.spent(self.schedule.account(), day);
+                }
+                wake.min(until)
+            }
             Step::Call(call) => {
                 self.schedule.sent(now);
                 self.save(false, now).await;
@@ -208,14 +215,10 @@ impl Worker {
                 took.as_millis()
             ));
         }
-        let was_spent = self.schedule.is_spent(&now);
         let before = self.schedule.token().map(Value::fingerprint);
         let (outcome, verdict) = self.schedule.answered(&now, sent, call, answer);
         self.reporter
             .outcome(&self.schedule, &outcome, before, &now);
-        if reached > 0 && was_spent {
-            self.reporter.spent(&account, self.schedule.calls().1);
-        }
         if let Outcome::FoundDead { foreign: true } = outcome {
             Counters::add(&self.desk.counters.superseded);
         }
@@ -225,9 +228,6 @@ impl Worker {
         self.outputs
             .publish(&self.schedule.grants(), &now, &self.desk.counters)
             .await;
-        if !matches!(outcome, Outcome::AskAgain) && call.is_token() {
-            self.unready = None;
-        }
         self.report(&now);
         if let Some(verdict) = verdict {
             self.tell_doubters(&verdict);

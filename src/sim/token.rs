@@ -89,6 +89,10 @@ impl Tokens {
         self.known.get(value)
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(|value| &**value)
+    }
+
     /// How many are known, dead ones included.
     pub(super) fn len(&self) -> usize {
         self.known.len()

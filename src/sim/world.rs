@@ -152,6 +152,11 @@ impl World {
         }
     }
 
+    /// Every token and ticket that it knows, whoever's, alive or dead: for those who look whether one leaked.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.tokens.values()
+    }
+
     /// Ends values of one kind (`access_token`, `jsapi_ticket`, …) of an account early. Says how many accounts it found.
     pub fn kill(&mut self, now: i64, account: &str, kind: &str, how: Kill) -> usize {
         let found = self.find(account);

@@ -29,12 +29,9 @@ impl<'a> Daemon<'a> {
         };
         let said_before = bench.manager.count();
         let mut command = bench.wxtokend(&["run"]);
-        command
-            .env("NOTIFY_SOCKET", bench.manager.path())
-            .stdin(Stdio::null())
-            .stdout(open())
-            .stderr(open());
+        command.env("NOTIFY_SOCKET", bench.manager.path());
         change(&mut command);
+        command.stdin(Stdio::null()).stdout(open()).stderr(open());
         let child = command.spawn().unwrap();
         Self {
             bench,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -230,7 +230,8 @@ fn hash(value: &str) -> u64 {
     hasher.finish()
 }
 
-fn read_socket(path: &PathBuf) -> std::io::Result<String> {
+/// Reads a socket to its end, as whoever the thread is.
+pub fn read_socket(path: &Path) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut text = String::new();

@@ -12,7 +12,7 @@ mod manager;
 
 pub use api::{Answer, call};
 pub use daemon::{Daemon, PATIENCE};
-pub use freshness::{Findings, Freshness, Held, Source, json, raw};
+pub use freshness::{Findings, Freshness, Held, Source, json, raw, read_socket};
 pub use manager::{Manager, Message};
 
 use rustix::process::{Gid, Uid};

@@ -1,0 +1,16 @@
+//! The daemon as a process, tried from outside: on a simulated platform over TCP, below a service manager that listens,
+//! with readers that are other Unix users. Needs root, openssl and socat.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod fixture;
+mod kept;
+mod life;
+mod limits;
+mod manager;
+mod reload;
+mod rotation;
+mod trouble;

@@ -1,0 +1,169 @@
+//! What a service manager is told, and signals.
+
+use crate::common::{Daemon, PATIENCE, wait_until};
+use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, shop, state};
+use rustix::process::Signal;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+use wxtokend::sim::{Effect, Endpoint, Fault, Kill};
+
+/// What the last `STATUS=` said.
+fn waits_for_status(daemon: &Daemon<'_>, bench: &crate::common::Bench, what: &str) {
+    daemon.wait_until(what, || {
+        bench
+            .manager
+            .status()
+            .is_some_and(|status| status.contains(what))
+    });
+}
+
+#[test]
+fn it_says_when_it_is_ready_reloading_and_stopping() {
+    let (bench, platform) = (bench(), platform(|_| ()));
+    bench.configure(&platform, &shop(""));
+    let daemon = bench.start();
+    bench.manager.with(|messages| {
+        let ready = messages
+            .iter()
+            .position(|message| message.has("READY=1"))
+            .unwrap();
+        let status = "STATUS=1/1 accounts fresh; next refresh shop in ";
+        assert!(
+            messages[ready]
+                .text
+                .lines()
+                .any(|line| line.starts_with(status))
+        );
+    });
+    let before = bench.manager.count();
+    let monotonic = || rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = |time: rustix::time::Timespec| time.tv_sec * 1_000_000 + time.tv_nsec / 1000;
+    let began = micros(monotonic());
+    daemon.reload();
+    bench.manager.with(|messages| {
+        let reloading = &messages[before];
+        assert!(reloading.has("RELOADING=1"), "{}", reloading.text);
+        let at = reloading
+            .text
+            .lines()
+            .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        let at: i64 = at.unwrap().parse().unwrap();
+        assert!((began..=micros(monotonic())).contains(&at));
+        assert!(
+            messages[before + 1].has("READY=1"),
+            "{}",
+            messages[before + 1].text
+        );
+    });
+    let before = bench.manager.count();
+    daemon.terminate();
+    assert!(bench.manager.said_since(before, "STOPPING=1"));
+}
+
+#[test]
+fn the_status_line_tells_what_is_wrong_and_when_it_is_over() {
+    let bench = bench();
+    let ip: IpAddr = "203.0.113.7".parse().unwrap();
+    let platform = platform(|world| {
+        let blog = world.account(&appid(1), SECRET);
+        (blog.whitelist, blog.seen_as) = (Some(Vec::new()), Some(ip));
+    });
+    bench.configure(&platform, &(shop("") + &account("blog", &appid(1), "")));
+    let daemon = bench.start();
+    let status = bench.manager.status().unwrap();
+    let expected =
+        "1/2 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh ";
+    assert!(status.starts_with(expected), "{status}");
+    platform.with(|world, _| world.account(&appid(1), SECRET).whitelist = None);
+    // An administrator who has mended something needs not wait.
+    daemon.signal(Signal::USR1);
+    waits_for_status(&daemon, &bench, "2/2 accounts fresh; next refresh ");
+    assert_eq!(state(&bench, "blog"), "fresh");
+    let log = daemon.log();
+    assert!(log.contains("blog: fresh again"), "{log}");
+    daemon.terminate();
+}
+
+#[test]
+fn sigusr1_has_every_token_looked_at() {
+    let bench = bench();
+    let platform = platform(|world| {
+        world.account(&appid(1), SECRET);
+    });
+    bench.configure(
+        &platform,
+        &(shop("") + &account("blog", &appid(1), "method = \"classic\"")),
+    );
+    let daemon = bench.start();
+    let (one, other) = (
+        in_file(&bench, "shop").unwrap(),
+        in_file(&bench, "blog").unwrap(),
+    );
+    platform.with(|world, now| world.kill(now, &appid(1), "access_token", Kill::End));
+    daemon.signal(Signal::USR1);
+    daemon.wait_until("another token", || {
+        in_file(&bench, "blog").is_some_and(|token| token != other)
+    });
+    let looked = |n| platform.with(|world, _| world.calls(&appid(n), Endpoint::ApiDomainIp));
+    daemon.wait_until("a look at both", || looked(0) > 0 && looked(1) > 0);
+    assert_eq!(
+        in_file(&bench, "shop"),
+        Some(one),
+        "a token that lives is kept"
+    );
+    daemon.terminate();
+}
+
+#[test]
+fn signs_of_life_come_at_half_the_interval_while_it_lives() {
+    let (bench, platform) = (bench(), platform(|_| ()));
+    bench.configure(&platform, &shop(""));
+    let daemon = bench.spawn_with(|command| {
+        command.env("WATCHDOG_USEC", "1000000");
+    });
+    let beats = || -> Vec<Instant> {
+        bench.manager.with(|messages| {
+            let beats = messages.iter().filter(|message| message.has("WATCHDOG=1"));
+            beats.map(|message| message.at).collect()
+        })
+    };
+    daemon.wait_until("signs of life", || beats().len() >= 4);
+    for pair in beats().windows(2) {
+        let gap = pair[1].duration_since(pair[0]).as_millis();
+        assert!((300..1000).contains(&gap), "{gap} ms");
+    }
+    daemon.signal(Signal::STOP);
+    // A beat may be on its way; after that there is none for as long as the manager waits.
+    let mut seen = (beats().len(), Instant::now());
+    wait_until("silence", PATIENCE, String::new, || {
+        if beats().len() > seen.0 {
+            seen = (beats().len(), Instant::now());
+        }
+        seen.1.elapsed() > Duration::from_millis(1100)
+    });
+    daemon.signal(Signal::CONT);
+    daemon.wait_until("signs of life again", || beats().len() > seen.0);
+    daemon.terminate();
+}
+
+#[test]
+fn signs_of_life_go_on_while_the_platform_hangs() {
+    let (bench, platform) = (bench(), platform(|_| ()));
+    bench.configure(&platform, &shop(""));
+    platform.with(|world, _| world.set_fault(Fault::from(Effect::Hang)));
+    let daemon = bench.spawn_with(|command| {
+        command.env("WATCHDOG_USEC", "400000");
+    });
+    daemon.wait_until("signs of life", || {
+        bench.manager.with(|messages| {
+            messages
+                .iter()
+                .filter(|message| message.has("WATCHDOG=1"))
+                .count()
+                >= 5
+        })
+    });
+    platform.with(|world, _| world.heal_all());
+    assert_eq!(platform.with(|world, _| world.peak_in_flight(SHOP)), 1);
+    daemon.terminate();
+}

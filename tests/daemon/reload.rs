@@ -1,0 +1,307 @@
+//! Reloads, good and bad.
+
+use crate::common::{Freshness, Source, as_user, json, output_of, raw, read_socket};
+use crate::fixture::{
+    SECRET, SHOP, account, appid, bench, get, in_file, in_socket, names, platform, probe, shop,
+    state, token_calls,
+};
+use rustix::fs::chown;
+use rustix::process::{Gid, Signal, Uid};
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
+use wxtokend::sim::{Fault, Platform};
+
+fn three() -> std::sync::Arc<Platform> {
+    platform(|world| {
+        for n in 1..4 {
+            world.account(&appid(n), SECRET);
+        }
+    })
+}
+
+fn calls(platform: &Platform) -> [u64; 4] {
+    [0, 1, 2, 3].map(|n| token_calls(platform, &appid(n)))
+}
+
+#[test]
+fn accounts_and_outputs_come_change_and_go() {
+    let (bench, platform) = (bench(), three());
+    let raw_file = "[[accounts.one.file]]\npath = \"{dir}/run/one.raw\"\nformat = \"raw\"\n";
+    let api_file = raw_file.replace("\"raw\"", "\"api\"");
+    let before = [
+        shop(""),
+        account("one", &appid(1), ""),
+        raw_file.to_owned(),
+        account("two", &appid(2), ""),
+    ];
+    bench.configure(&platform, &before.concat());
+    let daemon = bench.start();
+    let run = bench.path("run");
+    let readers = Freshness::watch(
+        &platform,
+        &[
+            Source::File(run.join("shop.json"), json),
+            Source::Socket(run.join("shop.sock"), raw),
+            Source::File(run.join("one.json"), json),
+            Source::Socket(run.join("one.sock"), raw),
+        ],
+    );
+    let token = in_file(&bench, "one").unwrap();
+    let more = "[[accounts.one.socket]]\npath = \"{dir}/run/more.sock\"\n";
+    let after = [
+        shop(""),
+        account("one", &appid(1), "poll_every = \"4m\""),
+        api_file,
+        more.to_owned(),
+        account("three", &appid(3), ""),
+    ];
+    bench.configure(&platform, &after.concat());
+    let said = output_of(&mut bench.wxtokend(&["reload"]));
+    assert_eq!(said, "reloaded\nadded: three\nchanged: one\nremoved: two\n");
+    // What is configured is there when a reload is over; what a new account needs is fetched then.
+    let answer = fs::read_to_string(run.join("one.raw")).unwrap();
+    assert!(
+        answer.starts_with(&format!("{{\"access_token\":\"{token}\",\"expires_in\":7")),
+        "{answer}"
+    );
+    assert!(
+        read_socket(&run.join("more.sock"))
+            .unwrap()
+            .contains(&token)
+    );
+    daemon.wait_until("the new account", || in_file(&bench, "three").is_some());
+    assert_eq!(
+        names(&run),
+        [
+            "api.sock",
+            "more.sock",
+            "one.json",
+            "one.raw",
+            "one.sock",
+            "shop.json",
+            "shop.sock",
+            "three.json",
+            "three.sock"
+        ]
+    );
+    assert_eq!(
+        calls(&platform),
+        [1, 1, 1, 1],
+        "no value that stood was fetched again"
+    );
+    assert_eq!(get(&bench, "/v1/accounts/two").status, 404);
+    bench.configure(&platform, &before.concat());
+    daemon.reload();
+    daemon.wait_until("the account that is back", || {
+        in_file(&bench, "two").is_some()
+    });
+    assert_eq!(calls(&platform), [1, 1, 1, 1], "its token was kept");
+    let held = fs::read_to_string(run.join("one.raw")).unwrap();
+    assert_eq!(held, token);
+    assert!(!run.join("more.sock").exists() && !run.join("three.json").exists());
+    readers.wait_for_rounds(10);
+    readers.stop().assert_always_fresh(0);
+    daemon.terminate();
+}
+
+#[test]
+fn a_faulty_configuration_changes_nothing() {
+    let (bench, platform) = (bench(), three());
+    bench.configure(&platform, &shop(""));
+    let daemon = bench.start();
+    let run = bench.path("run");
+    let files = names(&run);
+    let good = shop("");
+    let twice = good
+        .replace("[[accounts.shop.socket]]", "[[accounts.shop.file]]")
+        .replace("shop.sock", "shop.json");
+    let elsewhere = account("one", &appid(1), "").replace("/run/", "/nowhere/");
+    let cases = [
+        (shop("metod = \"classic\""), "did you mean `method`?"),
+        (twice, "is taken already"),
+        (good.clone() + &elsewhere, "nowhere"),
+        (
+            good.clone() + "\n[accounts.one]\nappid = \"x\"\n",
+            "the secret is missing",
+        ),
+        (format!("{good}\n["), "config.toml:"),
+    ];
+    for (text, reason) in cases {
+        bench.configure(&platform, &text);
+        let before = bench.manager.count();
+        let mut reload = bench.wxtokend(&["reload"]);
+        let output = reload.output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{reason}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(reason), "{reason}: {said}");
+        daemon.wait_until("READY=1", || bench.manager.said_since(before, "READY=1"));
+        let status = bench.manager.status().unwrap();
+        assert!(
+            status.starts_with("configuration rejected, the old one goes on: "),
+            "{status}"
+        );
+        assert!(status.contains(reason), "{reason}: {status}");
+        let log = daemon.log();
+        assert!(
+            log.lines()
+                .any(|line| line.contains("WARN") && line.contains(reason)),
+            "{log}"
+        );
+        assert_eq!(names(&run), files, "{reason}");
+        assert_eq!(state(&bench, "shop"), "fresh");
+    }
+    bench.configure(&platform, &good);
+    daemon.reload();
+    let status = bench.manager.status().unwrap();
+    assert!(
+        status.starts_with("1/1 accounts fresh; next refresh shop in "),
+        "{status}"
+    );
+    assert_eq!(calls(&platform), [1, 0, 0, 0]);
+    daemon.terminate();
+}
+
+#[test]
+fn what_is_bound_for_a_reload_that_fails_goes_again() {
+    let (bench, platform) = (bench(), three());
+    bench.configure(&platform, &shop(""));
+    let daemon = bench.start();
+    let run = bench.path("run");
+    let files = names(&run);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = shop("") + &account("one", &appid(1), "");
+    bench.configure(&platform, &more);
+    let text = fs::read_to_string(bench.path("config.toml")).unwrap();
+    let moved = text.replace("run/api.sock", "run/other.sock");
+    let port = taken.local_addr().unwrap();
+    bench.write_config(&moved.replace("[api]\n", &format!("[api]\nmetrics = \"{port}\"\n")));
+    let mut reload = bench.wxtokend(&["reload"]);
+    let output = reload.output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("choose a free port or stop what uses it"),
+        "{said}"
+    );
+    assert_eq!(names(&run), files, "the port is taken");
+    fs::write(run.join("other.sock"), "no socket").unwrap();
+    bench.write_config(&moved);
+    let output = reload.output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("something that is no socket is there"),
+        "{said}"
+    );
+    fs::remove_file(run.join("other.sock")).unwrap();
+    assert_eq!(names(&run), files, "the path is taken");
+    daemon.reload();
+    assert!(!run.join("api.sock").exists() && run.join("other.sock").exists());
+    daemon.wait_until("the new account", || in_file(&bench, "one").is_some());
+    assert_eq!(calls(&platform), [1, 1, 0, 0]);
+    daemon.terminate();
+}
+
+/// A user whose name every host knows, and its uid.
+const WWW: (&str, u32) = ("www-data", 33);
+const GAMES: (&str, u32) = ("games", 5);
+/// Whom the daemon runs as.
+const DAEMON: u32 = 1;
+
+#[test]
+fn readers_that_are_added_may_read_within_a_second_and_those_removed_may_not() {
+    let (bench, platform) = (bench(), three());
+    let configure = |readers: &str| {
+        bench.configure(&platform, &shop(&format!("readers = [{readers}]")));
+        for name in ["secret", "config.toml", "run", "state"] {
+            chown(
+                bench.path(name),
+                Some(Uid::from_raw(DAEMON)),
+                Some(Gid::from_raw(DAEMON)),
+            )
+            .unwrap();
+        }
+    };
+    configure("\"www-data\"");
+    // Without any privilege, as the daemon runs.
+    let daemon = bench.spawn_with(|command| {
+        command.uid(DAEMON).gid(DAEMON);
+    });
+    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    let token = in_file(&bench, "shop").unwrap();
+    let may_read = |(_, uid): (&str, u32)| {
+        let (file, socket) = (bench.path("run/shop.json"), bench.path("run/shop.sock"));
+        as_user(uid, 60_000, &[], || {
+            let file = fs::read_to_string(file).is_ok_and(|text| text.contains(&token));
+            let socket = read_socket(&socket).is_ok_and(|text| text == token);
+            (file, socket)
+        })
+    };
+    let api = |(_, uid): (&str, u32)| {
+        as_user(uid, 60_000, &[], || {
+            get(&bench, "/v1/accounts/shop/token").status
+        })
+    };
+    for (reader, other, next) in [(WWW, GAMES, "\"games\""), (GAMES, WWW, "\"www-data\"")] {
+        assert_eq!(may_read(reader), (true, true), "{reader:?}");
+        assert_eq!(may_read(other), (false, false), "{other:?}");
+        assert_eq!((api(reader), api(other)), (200, 404));
+        configure(next);
+        let began = Instant::now();
+        daemon.signal(Signal::HUP);
+        daemon.wait_until("the new reader reads", || may_read(other) == (true, true));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        daemon.wait_until("the old one does not", || {
+            may_read(reader) == (false, false)
+        });
+    }
+    assert_eq!(in_file(&bench, "shop"), Some(token.clone()));
+    assert_eq!(calls(&platform), [1, 0, 0, 0]);
+    assert_eq!(daemon.terminate().code(), Some(0));
+}
+
+#[test]
+fn the_answer_for_another_app_is_nobodys() {
+    let (bench, platform) = (bench(), three());
+    bench.configure(&platform, &shop(""));
+    let delay = Fault::delay(Duration::from_secs(2)).of(SHOP);
+    platform.with(|world, _| world.set_fault(delay));
+    let daemon = bench.spawn();
+    daemon.wait_until("a call", || calls(&platform) == [1, 0, 0, 0]);
+    bench.configure(&platform, &account("shop", &appid(1), ""));
+    daemon.signal(Signal::HUP);
+    daemon.wait_until("a token", || !in_socket(&bench, "shop").is_empty());
+    let token = in_file(&bench, "shop").unwrap();
+    assert_eq!(probe(&platform, &token).account.unwrap(), appid(1));
+    assert_eq!(in_socket(&bench, "shop"), token);
+    // Another one takes away what was of the one before.
+    platform.stop();
+    bench.configure(&platform, &account("shop", &appid(2), ""));
+    daemon.reload();
+    assert_eq!(
+        (in_file(&bench, "shop"), in_socket(&bench, "shop")),
+        (None, String::new())
+    );
+    daemon.terminate();
+}
+
+#[test]
+fn a_reload_changes_how_the_platform_is_asked_and_what_is_logged() {
+    let (bench, first, second) = (bench(), three(), three());
+    bench.configure(&first, &shop("poll_every = \"1s\""));
+    let daemon = bench.start();
+    bench.configure(&second, &shop("poll_every = \"1s\""));
+    let text = fs::read_to_string(bench.path("config.toml")).unwrap();
+    bench.write_config(&text.replace("\"debug\"", "\"warn\""));
+    daemon.reload();
+    daemon.wait_until("calls to the second", || token_calls(&second, SHOP) >= 2);
+    let (asked, log) = (token_calls(&first, SHOP), daemon.log().len());
+    let asked_second = token_calls(&second, SHOP);
+    daemon.wait_until("one more", || token_calls(&second, SHOP) > asked_second);
+    assert_eq!(token_calls(&first, SHOP), asked);
+    assert_eq!(daemon.log().len(), log, "{}", daemon.log());
+    daemon.terminate();
+}
