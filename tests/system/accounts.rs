@@ -159,7 +159,7 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
         machine
             .try_sh("runuser -u nobody -- wxtokend get shop")
             .code,
-        Some(66)
+        Some(77)
     );
     assert_eq!(
         machine.try_sh("runuser -u nobody -- wxtokend reload").code,

@@ -29,10 +29,7 @@ pub(crate) fn install(machine: &mut Machine, packages: &Packages) {
         ""
     );
     assert_eq!(machine.property("NRestarts"), "0");
-    assert_eq!(
-        machine.sh("wxtokend check && wxtokend status >&2; echo $?"),
-        "0"
-    );
+    machine.sh("wxtokend check; wxtokend status");
 
     let owners = machine.sh(
         "stat -c '%n %U:%G %a' /etc/wxtokend /etc/wxtokend/config.toml /etc/wxtokend/accounts.d \
@@ -64,7 +61,10 @@ pub(crate) fn install(machine: &mut Machine, packages: &Packages) {
 
 /// The unit is sound and exposes little.
 pub(crate) fn unit(machine: &mut Machine, _packages: &Packages) {
-    assert_eq!(machine.sh("systemd-analyze verify wxtokend.service"), "");
+    assert_eq!(
+        machine.sh("systemd-analyze --man=no verify wxtokend.service"),
+        ""
+    );
     machine.sh("systemd-analyze security --threshold=13 wxtokend.service");
     let text = machine.sh("systemd-analyze security wxtokend.service");
     let exposure = text.rsplit("wxtokend.service: ").next().expect("a verdict");
@@ -83,14 +83,11 @@ pub(crate) fn unit(machine: &mut Machine, _packages: &Packages) {
         journal.contains("Documentation: man:wxtokend(8)"),
         "{journal}"
     );
-    let chinese =
-        machine.sh("LC_ALL= LANG=zh_CN.UTF-8 LC_MESSAGES=zh_CN.UTF-8 journalctl -u wxtokend -x");
-    assert!(chinese.contains("wxtokend 已就绪"), "{chinese}");
-    assert!(
-        machine
-            .property("StatusText")
-            .contains("0/0 accounts fresh")
+    let chinese = machine.sh(
+        "localedef -i zh_CN -f UTF-8 zh_CN.UTF-8; LC_ALL=zh_CN.UTF-8 journalctl -u wxtokend -x",
     );
+    assert!(chinese.contains("wxtokend 已就绪"), "{chinese}");
+    assert!(machine.property("StatusText").starts_with("no accounts: "));
     // Compiled, so that a syntax error in the catalog would show.
     machine.sh("journalctl --update-catalog && journalctl --list-catalog | grep -q wxtokend");
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// What the trees hold besides a minimal Debian: what wxtokend depends on, and what administrators and apps use.
 const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,libcap2-bin,php-cli,procps";
+    "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,locales,php-cli,procps";
 
 /// A release of Debian.
 #[derive(Clone, Copy)]
@@ -279,9 +279,9 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        self.cgroup.kill();
         if let Some(nspawn) = &mut self.nspawn {
-            // Its init takes everything else with it. Errors mean that it is gone already.
-            let _ = nspawn.kill();
+            // An error means that it is gone already.
             let _ = nspawn.wait();
         }
         let root = self.scratch.path().join("root");
@@ -332,19 +332,28 @@ impl Cgroup {
             .map(|line| line.split(' ').collect::<Vec<_>>())
             .find(|fields| fields[2] == "cgroup2")
             .expect("cgroup2 is mounted");
-        let path = Path::new(unified[1]).join(name);
-        fs::create_dir_all(&path).expect("a control group");
-        Self(path)
+        let cgroup = Self(Path::new(unified[1]).join(name));
+        // What a killed run left behind.
+        cgroup.kill();
+        fs::create_dir_all(&cgroup.0).expect("a control group");
+        cgroup
     }
-}
 
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // The innermost first. Some may still hold a process that is about to end: they are used again by the next run.
-        let _ = Command::new("find")
-            .arg(&self.0)
-            .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
-            .output();
+    /// Ends every process in it, and removes it.
+    fn kill(&self) {
+        if fs::write(self.0.join("cgroup.kill"), "1").is_err() {
+            return;
+        }
+        eventually("the machine's processes are gone", || {
+            let events = fs::read_to_string(self.0.join("cgroup.events")).ok()?;
+            events.contains("populated 0").then_some(())
+        });
+        // The innermost first.
+        must(
+            Command::new("find")
+                .arg(&self.0)
+                .args(["-depth", "-type", "d", "-delete"]),
+        );
     }
 }
 

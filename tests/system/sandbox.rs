@@ -29,13 +29,8 @@ pub(crate) fn sandbox(machine: &mut Machine, _packages: &Packages) {
     }
 
     // Then as another unit that is the daemon's to the letter, but for the program and its directories.
-    machine.sh("sed -e 's/^Type=.*/Type=oneshot/' \
-             -e 's|^ExecStart=.*|ExecStart=/usr/bin/perl /usr/local/lib/probe.pl /run/probe|' \
-             -e 's/^\\(State\\|Runtime\\)Directory=.*/\\1Directory=probe/' \
-             -e '/^\\(ExecReload\\|WatchdogSec\\|Restart\\|FileDescriptorStoreMax\\)/d' \
-             -e '$aStandardOutput=file:/run/probe.out' \
-             /usr/lib/systemd/system/wxtokend.service >/run/systemd/system/probe.service; \
-         systemctl daemon-reload; rm -r /run/probe /var/lib/probe; systemctl start probe");
+    machine.write("/run/systemd/system/probe.service", probe_unit(), 0o644);
+    machine.sh("systemctl daemon-reload; rm -r /run/probe /var/lib/probe; systemctl start probe");
     let confined = machine.sh("cat /run/probe.out");
     assert_eq!(confined.lines().count(), free.lines().count(), "{confined}");
     for line in confined.lines() {
@@ -65,4 +60,26 @@ pub(crate) fn sandbox(machine: &mut Machine, _packages: &Packages) {
         "{limits}"
     );
     machine.sh("chmod 700 /root; rm -rf /srv/app /home/somebody /tmp/file /var/tmp/file");
+}
+
+fn probe_unit() -> String {
+    let others = [
+        "Type=",
+        "ExecReload=",
+        "WatchdogSec=",
+        "Restart",
+        "FileDescriptorStoreMax=",
+    ];
+    let unit = include_str!("../../packaging/systemd/wxtokend.service");
+    let kept = unit
+        .lines()
+        .filter(|line| !others.iter().any(|other| line.starts_with(other)))
+        .map(|line| match line.split_once('=') {
+            Some(("ExecStart", _)) => "ExecStart=/usr/bin/perl /usr/local/lib/probe.pl /run/probe",
+            Some(("StateDirectory", _)) => "StateDirectory=probe",
+            Some(("RuntimeDirectory", _)) => "RuntimeDirectory=probe",
+            Some(("User", _)) => "User=wxtokend\nType=oneshot\nStandardOutput=file:/run/probe.out",
+            _ => line,
+        });
+    kept.collect::<Vec<_>>().join("\n")
 }
