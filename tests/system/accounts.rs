@@ -174,13 +174,15 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
         "/etc/systemd/system/app.service",
         example.replace(
             command,
-            "StateDirectory=app\nExecStart=/bin/sh -c 'id -un >%S/app/user; cp %d/shop-token %S/app/token'\n",
+            "StateDirectory=app\nExecStart=/bin/sh -c 'id -u >%S/app/user; cp %d/shop-token %S/app/token'\n",
         ),
         0o644,
     );
     machine.sh("systemctl daemon-reload; systemctl start app");
     assert_eq!(machine.sh("cat /var/lib/private/app/token"), current);
-    assert_eq!(machine.sh("cat /var/lib/private/app/user"), "app");
+    let user = machine.sh("cat /var/lib/private/app/user");
+    let is_dynamic = |uid: u32| (61_184..=65_519).contains(&uid);
+    assert!(user.parse().is_ok_and(is_dynamic), "{user}");
 
     // A service with a /tmp of its own reads what the daemon, with one of its own too, has published.
     let text = machine.sh(
