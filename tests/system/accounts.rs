@@ -41,7 +41,7 @@ pub(crate) fn reload(machine: &mut Machine, _packages: &Packages) {
     machine.write("/etc/wxtokend/secrets/shop", SECRET, 0o640);
     machine.sh("chown root:wxtokend /etc/wxtokend/secrets/shop");
     machine.write("/etc/wxtokend/accounts.d/shop.toml", SHOP, 0o644);
-    let (pid, cursor) = (machine.property("MainPID"), machine.cursor());
+    let (pid, since) = (machine.property("MainPID"), machine.now());
     machine.sh("systemctl reload wxtokend");
     machine.until("wxtokend status shop");
     assert_eq!(machine.property("MainPID"), pid);
@@ -51,20 +51,12 @@ pub(crate) fn reload(machine: &mut Machine, _packages: &Packages) {
             .starts_with("1/1 accounts fresh")
     );
     assert!(is_alive(machine, &token(machine)));
-    let journal = machine.sh(&format!(
-        "journalctl -u wxtokend --after-cursor='{cursor}' WXTOKEND_EVENT=config_reloaded -o cat"
-    ));
-    assert_eq!(journal.lines().count(), 1, "{journal}");
-    assert!(journal.contains("shop"), "{journal}");
+    assert_eq!(machine.events(&since), ["config_reloaded"]);
 }
 
 /// A bad file is rejected, and the old one runs on.
 pub(crate) fn bad_reload(machine: &mut Machine, _packages: &Packages) {
-    let (pid, cursor, before) = (
-        machine.property("MainPID"),
-        machine.cursor(),
-        token(machine),
-    );
+    let (pid, since, before) = (machine.property("MainPID"), machine.now(), token(machine));
     machine.write(
         "/etc/wxtokend/accounts.d/typo.toml",
         "[accounts.typo]\nappid = \"wx0123456789abcdee\"\nsecret_fil = \"/etc/wxtokend/secrets/typo\"\n",
@@ -74,12 +66,10 @@ pub(crate) fn bad_reload(machine: &mut Machine, _packages: &Packages) {
     assert_eq!(failed.code, Some(1), "{}", failed.text);
     let fault = "/etc/wxtokend/accounts.d/typo.toml:3:1: ";
     // Said by the daemon, by the reload that failed, and in the status.
-    let journal = machine.journal(Some(&cursor));
+    let journal = machine.journal(&since, "-o cat");
     assert!(journal.contains(fault), "{journal}");
     assert!(journal.contains("secret_file"), "{journal}");
-    let explained = machine.sh(&format!(
-        "journalctl -x -u wxtokend --after-cursor='{cursor}'"
-    ));
+    let explained = machine.journal(&since, "-x");
     assert!(
         explained.contains("wxtokend rejected its new configuration"),
         "{explained}"
@@ -174,7 +164,7 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
         "/etc/systemd/system/app.service",
         example.replace(
             command,
-            "StateDirectory=app\nExecStart=/bin/sh -c 'id -u >%S/app/user; cp %d/shop-token %S/app/token'\n",
+            "StateDirectory=app\nExecStart=/bin/sh -c 'id -u >%S/app/user; cat %d/shop-token >%S/app/token'\n",
         ),
         0o644,
     );

@@ -25,6 +25,7 @@ pub(crate) fn platform_away(machine: &mut Machine, _packages: &Packages) {
     order(machine, "PUT", "fault", r#"{"effect":{"status":503}}"#);
     // A token that was stored is published all the same.
     let before = token(machine);
+    machine.sh("rm /var/lib/private/app/token");
     machine.reboot();
     assert_eq!(machine.sh("cat /var/lib/private/app/token"), before);
 

@@ -77,7 +77,7 @@ pub(crate) fn unit(machine: &mut Machine, _packages: &Packages) {
     assert!(exposure <= 1.3, "{text}");
 
     // What the administrator is told, here and in Chinese.
-    let journal = machine.sh("journalctl -u wxtokend -x");
+    let journal = machine.sh("journalctl --sync; journalctl -u wxtokend -x");
     assert!(journal.contains("Subject: wxtokend is ready"), "{journal}");
     assert!(
         journal.contains("Documentation: man:wxtokend(8)"),

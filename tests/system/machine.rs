@@ -12,6 +12,9 @@ use tempfile::TempDir;
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,locales,php-cli,procps";
 
+/// How long anything may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A release of Debian.
 #[derive(Clone, Copy)]
 pub(crate) enum Release {
@@ -157,13 +160,18 @@ impl Machine {
         self.leader = eventually("systemd-nspawn starts an init", || {
             fs::read_to_string(&children).ok()?.trim().parse().ok()
         });
-        eventually("the machine is up", || {
-            matches!(
-                self.try_sh("systemctl is-system-running").text.trim(),
-                "running" | "degraded"
-            )
-            .then_some(())
-        });
+        let up = |state: &str| matches!(state, "running" | "degraded");
+        let began = Instant::now();
+        while !up(self.try_sh("systemctl is-system-running").text.trim()) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "it is not up after a minute: {}{}",
+                fs::read_to_string(self.scratch.path().join("console")).unwrap_or_default(),
+                self.try_sh("systemctl is-system-running; systemctl list-jobs; journalctl -n 50")
+                    .text,
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Shuts it down in good order and boots it again.
@@ -240,20 +248,29 @@ impl Machine {
         ))
     }
 
-    /// The journal of the service since a cursor (none: from the beginning), a message a line.
-    pub(crate) fn journal(&self, cursor: Option<&str>) -> String {
-        let since = cursor.map_or(String::new(), |cursor| format!("--after-cursor='{cursor}'"));
-        self.sh(&format!("journalctl -u wxtokend -o cat {since}"))
+    /// The journal of the service since some time, as journalctl shows it with these options.
+    pub(crate) fn journal(&self, since: &str, options: &str) -> String {
+        self.sh(&format!(
+            "journalctl --sync; journalctl -u wxtokend --since={since} {options}"
+        ))
     }
 
-    /// Where the journal is now.
-    pub(crate) fn cursor(&self) -> String {
-        let text = self.sh("journalctl -n 0 --show-cursor");
-        text.rsplit("cursor: ")
-            .next()
-            .expect("a cursor")
-            .trim()
-            .to_owned()
+    /// The events since some time that administrators may alert on.
+    pub(crate) fn events(&self, since: &str) -> Vec<String> {
+        let entries = self.journal(since, "-o json --output-fields=WXTOKEND_EVENT,MESSAGE_ID");
+        let entries = entries
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"));
+        entries
+            .filter(|entry: &serde_json::Value| entry["MESSAGE_ID"].is_string())
+            .filter_map(|entry| entry["WXTOKEND_EVENT"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// The time, for a look at the journal from here on. (A cursor would be the natural thing, but journalctl of systemd
+    /// 252 leaves out the first match after one.)
+    pub(crate) fn now(&self) -> String {
+        self.sh("date +@%s.%6N")
     }
 
     /// Writes a file on the machine, owner root.
@@ -360,7 +377,7 @@ impl Cgroup {
 /// Polls until there is an answer; a minute without one is a failure.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = answer() {
             return answer;

@@ -8,16 +8,10 @@ use crate::readers::notice_nothing;
 
 /// A daemon that hangs is killed and replaced.
 pub(crate) fn watchdog(machine: &mut Machine, _packages: &Packages) {
-    let (pid, cursor, before) = (
-        machine.property("MainPID"),
-        machine.cursor(),
-        token(machine),
-    );
+    let (pid, since, before) = (machine.property("MainPID"), machine.now(), token(machine));
     machine.sh(&format!("kill -STOP {pid}"));
     replaced(machine, &pid);
-    let journal = machine.sh(&format!(
-        "journalctl --after-cursor='{cursor}' -o cat UNIT=wxtokend.service"
-    ));
+    let journal = machine.journal(&since, "-o cat");
     assert!(journal.contains("Watchdog timeout"), "{journal}");
     assert_eq!(token(machine), before);
     assert!(is_alive(machine, &before));

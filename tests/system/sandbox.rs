@@ -59,7 +59,9 @@ pub(crate) fn sandbox(machine: &mut Machine, _packages: &Packages) {
         limits.contains("Max core file size        0                    0"),
         "{limits}"
     );
-    machine.sh("chmod 700 /root; rm -rf /srv/app /home/somebody /tmp/file /var/tmp/file");
+    machine.sh(
+        "chmod 700 /root; rm -rf /srv/app /home/somebody /tmp/file /var/tmp/file /var/lib/probe",
+    );
 }
 
 fn probe_unit() -> String {

@@ -7,7 +7,7 @@ use crate::platform::order;
 
 /// A day with a whitelist failure reads like a story.
 pub(crate) fn story(machine: &mut Machine, _packages: &Packages) {
-    let (cursor, before) = (machine.cursor(), token(machine));
+    let (since, before) = (machine.now(), token(machine));
     order(
         machine,
         "PUT",
@@ -24,15 +24,7 @@ pub(crate) fn story(machine: &mut Machine, _packages: &Packages) {
     machine.until("wxtokend get shop --min-valid 119m59s >/dev/null; wxtokend status shop");
     machine.sh("systemctl reload wxtokend; systemctl restart wxtokend");
 
-    let events = machine.sh(&format!(
-        "journalctl -u wxtokend --after-cursor='{cursor}' -o json --output-fields=WXTOKEND_EVENT,MESSAGE_ID"
-    ));
-    let events: Vec<_> = events
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
-        .filter(|entry| entry["MESSAGE_ID"].is_string())
-        .filter_map(|entry| entry["WXTOKEND_EVENT"].as_str().map(str::to_owned))
-        .collect();
+    let events = machine.events(&since);
     let story = [
         "operator_action_needed",
         "account_recovered",
@@ -42,16 +34,14 @@ pub(crate) fn story(machine: &mut Machine, _packages: &Packages) {
     ];
     assert_eq!(events, story);
 
-    let text = machine.journal(Some(&cursor));
+    let text = machine.journal(&since, "-o cat");
     for said in ["40164", "203.0.113.7", "IP白名单"] {
         assert!(text.contains(said), "{said} in:\n{text}");
     }
     for secret in [before.as_str(), crate::accounts::SECRET] {
         assert!(!text.contains(secret), "a secret in:\n{text}");
     }
-    let explained = machine.sh(&format!(
-        "journalctl -x -u wxtokend --after-cursor='{cursor}'"
-    ));
+    let explained = machine.journal(&since, "-x");
     assert!(
         explained.contains("Account shop needs somebody to act"),
         "{explained}"

@@ -48,7 +48,8 @@ pub(crate) fn bad_configuration(machine: &mut Machine, packages: &Packages) {
 
 /// Purge leaves nothing.
 pub(crate) fn purge(machine: &mut Machine, _packages: &Packages) {
-    machine.sh("systemctl disable --now app; rm /etc/systemd/system/app.service");
+    machine
+        .sh("systemctl disable --now app; rm -r /etc/systemd/system/app.service /var/lib/app /var/lib/private/app");
     machine.sh("apt-get remove -y wxtokend");
     assert_eq!(
         machine.sh("ls /etc/wxtokend"),
