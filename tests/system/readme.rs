@@ -69,6 +69,7 @@ impl Https {
                     "ec_paramgen_curve:P-256",
                 ])
                 .args(["-nodes", "-days", "2", "-subj", "/CN=simulated platform"])
+                .args(["-addext", "basicConstraints=critical,CA:FALSE"])
                 .args([
                     "-addext",
                     "subjectAltName=DNS:api.weixin.qq.com,DNS:api2.weixin.qq.com",

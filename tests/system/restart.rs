@@ -4,7 +4,7 @@ use crate::accounts::token;
 use crate::machine::Machine;
 use crate::packages::Packages;
 use crate::platform::is_alive;
-use crate::readers::notice_nothing;
+use crate::readers::{notice_at_most, notice_nothing};
 
 /// A daemon that hangs is killed and replaced.
 pub(crate) fn watchdog(machine: &mut Machine, _packages: &Packages) {
@@ -25,9 +25,10 @@ pub(crate) fn watchdog(machine: &mut Machine, _packages: &Packages) {
 /// A daemon that is killed comes back.
 pub(crate) fn kill(machine: &mut Machine, _packages: &Packages) {
     let before = token(machine);
-    // A temporary file as one that is killed while it writes would leave it.
-    notice_nothing(machine, || {
-        for _ in 0..3 {
+    // A connection that had been accepted is cut off; those that wait are served by the next daemon.
+    let times = 3;
+    notice_at_most(machine, times, || {
+        for _ in 0..times {
             let pid = machine.property("MainPID");
             machine.sh(&format!("kill -KILL {pid}"));
             replaced(machine, &pid);
