@@ -33,7 +33,14 @@ impl Schedule {
             return (Outcome::AskAgain, None);
         }
         let (outcome, verdict) = self.taken(now, sent, call, answer);
-        (outcome, verdict.or_else(|| self.unaffordable(now)))
+        let verdict = match verdict.or_else(|| self.unaffordable(now)) {
+            // It came too late.
+            Some(Verdict::StillValid | Verdict::Refreshed) if self.standing(now.at).is_none() => {
+                Some(self.unavailable(now))
+            }
+            verdict => verdict,
+        };
+        (outcome, verdict)
     }
 
     fn taken(
@@ -112,7 +119,7 @@ impl Schedule {
         self.asked_twice = false;
         self.withdraw_dead();
         let outcome = self.fail(now, refusal);
-        let verdict = self.doubt.end(false).then(|| self.unavailable());
+        let verdict = self.doubt.end(false).then(|| self.unavailable(now));
         (outcome, verdict)
     }
 
@@ -135,10 +142,13 @@ impl Schedule {
         let Some(at) = self.tickets.iter().position(|slot| slot.name == name) else {
             return Outcome::Alive;
         };
+        let misread = self.is_misread(&self.tickets[at], now);
         let before = self.tickets[at].grant.take();
         let changed = before.as_ref().is_none_or(|grant| grant.value != value);
         let mut grant = renewed(before.clone(), value, sent, life);
-        if let Some(before) = before.filter(|before| !changed && before.is_valid(now.at)) {
+        if let Some(before) =
+            before.filter(|before| !changed && !misread && before.is_valid(now.at))
+        {
             // The platform may answer a full life for a ticket in mid-life: the first answer is the one to believe.
             grant.expires = grant.expires.min(before.expires);
         }

@@ -245,8 +245,10 @@ impl Schedule {
             return (Outcome::AskAgain, None);
         }
         let life = grant.obtained.until(grant.expires);
+        // A call of ours whose answer was of no use may have replaced it as well.
         let foreign = self.account.method == Method::Classic
             && errcode == Some(REPLACED)
+            && self.token.trouble.is_none()
             && now.at + life / 10 < grant.expires;
         self.dead = Some(Dead {
             value: grant.value,
@@ -256,7 +258,7 @@ impl Schedule {
         let verdict = if self.token.is_blocked(now) {
             self.withdraw_dead();
             self.doubt = Doubt::None;
-            doubted.then(|| self.unavailable())
+            doubted.then(|| self.unavailable(now))
         } else {
             self.token.due = now.at;
             self.doubt = Doubt::Fetch { admin };
@@ -318,7 +320,7 @@ impl Schedule {
             hint,
         );
         let outcome = self.fail(now, refusal);
-        (outcome, doubted.then(|| self.unavailable()))
+        (outcome, doubted.then(|| self.unavailable(now)))
     }
 
     /// Ends a doubt whose next call the budget does not allow: nobody is kept waiting for hours.
@@ -356,8 +358,8 @@ impl Schedule {
         }
     }
 
-    pub(super) fn unavailable(&self) -> Verdict {
-        self.unavailable_at(self.token.due)
+    pub(super) fn unavailable(&self, now: &Now) -> Verdict {
+        self.unavailable_at(self.token.due.max(now.at))
     }
 
     fn unavailable_at(&self, retry_at: Moment) -> Verdict {

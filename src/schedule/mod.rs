@@ -222,12 +222,15 @@ impl Schedule {
         }
     }
 
-    /// When a value is due. What was stored has an expiry that only the clock of the day vouches for: if that was wrong,
-    /// it is due now.
-    fn due(&self, slot: &Slot, now: &Now) -> Moment {
+    /// Whether the expiry of a value is not known: it was stored, and the clock that it was read by was wrong.
+    fn is_misread(&self, slot: &Slot, now: &Now) -> bool {
         let epoch = now.unix_millis_of(Moment::from_millis(0));
-        let was_wrong = slot.restored && epoch.abs_diff(self.epoch) > STEP_MILLIS;
-        if was_wrong && !slot.is_blocked(now) {
+        slot.restored && epoch.abs_diff(self.epoch) > STEP_MILLIS
+    }
+
+    /// When a value is due.
+    fn due(&self, slot: &Slot, now: &Now) -> Moment {
+        if self.is_misread(slot, now) && !slot.is_blocked(now) {
             slot.due.min(now.at)
         } else {
             slot.due

@@ -13,8 +13,11 @@ use std::time::Duration;
 /// A value's expiry that moves later by no more than this has not moved: the platform rounds to seconds.
 const ROUNDING: Duration = Duration::from_secs(2);
 
-/// So many failures in a row are a hiccup, for which the budget has room.
+/// So many failures in a row are a hiccup, for which there is room in any quota.
 const HICCUP: u32 = 10;
+/// The quota of tickets is small: after a hiccup one is tried the less often the longer its trouble lasts, by so much for
+/// each failure, up to 5 minutes.
+const TICKET_PAUSE: Duration = Duration::from_secs(6);
 
 /// One value on its way round: granted, due, granted again.
 #[derive(Debug)]
@@ -74,8 +77,13 @@ impl Slot {
         }
         let error = Arc::new(LastError::new(now.at, refusal));
         self.due = backoff::retry_at(error.class, failures + 1, left, now, rng);
-        if sparing && failures >= HICCUP {
-            self.due = self.due.max(now.at + SPARING);
+        if failures >= HICCUP {
+            let pause = match self.name {
+                _ if sparing => SPARING,
+                ValueName::AccessToken => Duration::ZERO,
+                _ => TICKET_PAUSE * failures.min(50),
+            };
+            self.due = self.due.max(now.at + pause);
         }
         self.restored = false;
         self.trouble = Some(Box::new(Trouble {

@@ -81,6 +81,15 @@ fn a_classic_token_dead_near_its_end_is_nobody_elses_doing() {
 }
 
 #[test]
+fn a_classic_token_that_a_lost_answer_may_have_replaced_is_nobody_elses_doing() {
+    let mut bench = settled(Method::Classic, as_configured);
+    bench.later(Call::Token, unreachable());
+    bench.suspect("T1", false);
+    let (outcome, _) = bench.call(Call::Verify, dead());
+    assert_eq!(named(&outcome), "dead");
+}
+
+#[test]
 fn all_who_ask_together_cost_one_question() {
     let mut bench = settled(Method::Classic, as_configured);
     for _ in 0..20 {
