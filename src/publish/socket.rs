@@ -341,7 +341,7 @@ mod tests {
         let server = Server::start().unwrap();
         let _socket = serve(&socket_place(&path, access(0o600)), "75_token", &server);
         let mut client = UnixStream::connect(&path).unwrap();
-        client.write_all(&[b'x'; 100_000]).unwrap();
+        client.write_all(&vec![b'x'; 100_000]).unwrap();
         // So many after it that its connection has been closed.
         for _ in 0..300 {
             assert_eq!(read(&path), "75_token");
