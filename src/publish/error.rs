@@ -91,8 +91,7 @@ impl fmt::Display for PublishError {
             Step::Remove => write!(f, "cannot remove `{path}`"),
             Step::Listen => write!(f, "cannot listen on `{path}`"),
         }?;
-        let cause = nix::errno::Errno::from_raw(self.errno.raw_os_error()).desc();
-        write!(f, ": {}", cause.to_ascii_lowercase())?;
+        write!(f, ": {}", cause(self.errno))?;
         if let Some(hint) = self.hint() {
             write!(f, "; {hint}")?;
         }
@@ -101,6 +100,13 @@ impl fmt::Display for PublishError {
 }
 
 impl std::error::Error for PublishError {}
+
+/// What the system says, as part of a sentence.
+pub(super) fn cause(errno: Errno) -> String {
+    let mut text = errno.to_string().to_lowercase();
+    text.truncate(text.find(" (os error").unwrap_or(text.len()));
+    text
+}
 
 #[cfg(test)]
 mod tests {
@@ -122,12 +128,12 @@ mod tests {
             (
                 Step::Readers,
                 Errno::OPNOTSUPP,
-                "cannot set the readers of `/var/w/a.json`: operation not supported on transport endpoint; its file system has no access control lists: use owner, group and mode instead of readers",
+                "cannot set the readers of `/var/w/a.json`: operation not supported; its file system has no access control lists: use owner, group and mode instead of readers",
             ),
             (
                 Step::Write,
                 Errno::IO,
-                "cannot write `/var/w/a.json`: i/o error",
+                "cannot write `/var/w/a.json`: input/output error",
             ),
         ] {
             let error = PublishError::new(Path::new("/var/w/a.json"), step, errno);

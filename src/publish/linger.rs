@@ -1,6 +1,7 @@
 //! Connections that have been served, kept for a moment: to close one while something that its client sent is unread
 //! would make the client see an error instead of the end.
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
@@ -14,25 +15,42 @@ const CAPACITY: usize = 256;
 /// How much is drained of one connection, in reads of 16 KiB: more than the kernel queues for it.
 const READS: usize = 32;
 
-/// A connection that is drained before it is closed.
+/// A connection that will not be written to any more. It is drained before it is closed.
 #[derive(Debug)]
-pub(super) struct Served(OwnedFd);
+pub(super) struct Served {
+    connection: OwnedFd,
+    is_over: bool,
+}
 
 impl Served {
-    /// Takes over a connection that will not be written to any more.
     pub(super) fn new(connection: OwnedFd) -> Self {
-        Self(connection)
+        Self {
+            connection,
+            is_over: false,
+        }
+    }
+
+    /// Takes what the client has sent. True if no more can come, since the client has closed its end.
+    fn drain(&mut self) -> bool {
+        let mut ignored = [MaybeUninit::<u8>::uninit(); 16384];
+        for _ in 0..READS {
+            match recv(&self.connection, &mut ignored, RecvFlags::DONTWAIT) {
+                Ok((_, 1..)) => {}
+                Err(Errno::AGAIN) => break,
+                _ => {
+                    self.is_over = true;
+                    break;
+                }
+            }
+        }
+        self.is_over
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let mut ignored = [MaybeUninit::<u8>::uninit(); 16384];
-        for _ in 0..READS {
-            match recv(&self.0, &mut ignored, RecvFlags::DONTWAIT) {
-                Ok((_, 1..)) => {}
-                _ => break,
-            }
+        if !self.is_over {
+            self.drain();
         }
     }
 }
@@ -44,6 +62,14 @@ pub(super) struct Linger(VecDeque<(Served, Instant)>);
 impl Linger {
     /// Keeps a connection for a moment, or for less when many come after it.
     pub(super) fn keep(&mut self, connection: Served) {
+        // Two may leave as one comes: where clients end as they should, hardly any lingers.
+        for _ in 0..2 {
+            let oldest = self.0.front_mut();
+            if !oldest.is_some_and(|(connection, _)| connection.drain()) {
+                break;
+            }
+            self.0.pop_front();
+        }
         if self.0.len() == CAPACITY {
             self.0.pop_front();
         }

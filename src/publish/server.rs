@@ -1,5 +1,6 @@
 //! Serves all token sockets from one thread of its own: a read waits for nothing else that the daemon does.
 
+use super::error::cause;
 use super::linger::{Linger, Served};
 use super::place::Place;
 use crate::clock;
@@ -19,8 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Connections of one socket that are served before the others have their turn.
-const BATCH: usize = 64;
 /// How long to wait when there are no file descriptors left.
 const SHORTAGE: Duration = Duration::from_millis(100);
 /// The key of the descriptor that tells the thread to end.
@@ -28,15 +27,13 @@ const STOP: u64 = 0;
 
 /// The thread that serves token sockets. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Server {
-    shared: Arc<Shared>,
-    stop: OwnedFd,
-}
+pub struct Server(Arc<Shared>);
 
 /// What the thread and the sockets share.
 #[derive(Debug)]
 pub(super) struct Shared {
     epoll: OwnedFd,
+    stop: OwnedFd,
     sockets: Mutex<HashMap<u64, Arc<Serving>>>,
     next_key: AtomicU64,
     denied: AtomicU64,
@@ -47,38 +44,33 @@ impl Server {
     pub fn start() -> io::Result<Self> {
         let shared = Arc::new(Shared {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            stop: eventfd(0, EventfdFlags::CLOEXEC)?,
             sockets: Mutex::default(),
             next_key: AtomicU64::new(STOP + 1),
             denied: AtomicU64::new(0),
         });
-        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
-        epoll::add(
-            &shared.epoll,
-            &stop,
-            EventData::new_u64(STOP),
-            EventFlags::IN,
-        )?;
+        let data = EventData::new_u64(STOP);
+        epoll::add(&shared.epoll, &shared.stop, data, EventFlags::IN)?;
         let thread = Arc::clone(&shared);
         thread::Builder::new()
             .name("sockets".into())
-            .stack_size(256 * 1024)
             .spawn(move || thread.run())?;
-        Ok(Self { shared, stop })
+        Ok(Self(shared))
     }
 
     /// How many connections got nothing because their user is no reader.
     pub fn denied(&self) -> u64 {
-        self.shared.denied.load(Ordering::Relaxed)
+        self.0.denied.load(Ordering::Relaxed)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.0
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = write(&self.stop, &1_u64.to_ne_bytes());
+        let _ = write(&self.0.stop, &1_u64.to_ne_bytes());
     }
 }
 
@@ -131,16 +123,16 @@ impl Shared {
                 }
                 let serving = self.sockets().get(&key).cloned();
                 if let Some(serving) = serving {
-                    let served = self.serve_batch(&serving, &mut linger);
+                    let served = self.serve_next(&serving, &mut linger);
                     shortage = shortage.or(served.err());
                 }
             }
             linger.close_ended();
             if let Some(errno) = shortage {
                 if !was_short {
-                    let error = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
+                    let cause = cause(errno);
                     tracing::warn!(
-                        "token sockets cannot accept connections: {error}; raise LimitNOFILE= of the service"
+                        "token sockets cannot accept connections: {cause}; raise LimitNOFILE= of the service"
                     );
                 }
                 thread::sleep(SHORTAGE);
@@ -149,16 +141,14 @@ impl Shared {
         }
     }
 
-    /// Serves those who wait, up to a bound. Fails when the system is short of something.
-    fn serve_batch(&self, serving: &Serving, linger: &mut Linger) -> Result<(), Errno> {
-        for _ in 0..BATCH {
-            match accept(serving) {
-                Ok(connection) => linger.keep(self.serve(serving, connection)),
-                Err(Errno::AGAIN) => break,
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
-                Err(Errno::MFILE | Errno::NFILE) if linger.clear() => {}
-                Err(errno) => return Err(errno),
-            }
+    /// Serves the one who has waited longest: the others come up again, in turn with those on other sockets. Fails
+    /// when the system is short of something.
+    fn serve_next(&self, serving: &Serving, linger: &mut Linger) -> Result<(), Errno> {
+        match accept(serving) {
+            Ok(connection) => linger.keep(self.serve(serving, connection)),
+            Err(Errno::MFILE | Errno::NFILE) if linger.clear() => {}
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {}
+            Err(errno) => return Err(errno),
         }
         Ok(())
     }
