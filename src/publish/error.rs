@@ -1,5 +1,6 @@
 //! Why an output cannot be published, and what an administrator does about it.
 
+use crate::fault::reason;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::fmt;
@@ -91,7 +92,7 @@ impl fmt::Display for PublishError {
             Step::Remove => write!(f, "cannot remove `{path}`"),
             Step::Listen => write!(f, "cannot listen on `{path}`"),
         }?;
-        write!(f, ": {}", cause(self.errno))?;
+        write!(f, ": {}", reason(&self.errno.into()))?;
         if let Some(hint) = self.hint() {
             write!(f, "; {hint}")?;
         }
@@ -100,13 +101,6 @@ impl fmt::Display for PublishError {
 }
 
 impl std::error::Error for PublishError {}
-
-/// What the system says, as part of a sentence.
-pub(super) fn cause(errno: Errno) -> String {
-    let mut text = errno.to_string().to_lowercase();
-    text.truncate(text.find(" (os error").unwrap_or(text.len()));
-    text
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! Serves all token sockets from one thread of its own: a read waits for nothing else that the daemon does.
 
-use super::error::cause;
 use super::linger::{Linger, Served};
 use super::place::Place;
 use crate::clock;
+use crate::fault::reason;
 use crate::format::Rendered;
 use crate::handle::Counters;
 use crate::peer::Peer;
@@ -130,7 +130,7 @@ impl Shared {
             linger.close_ended();
             if let Some(errno) = shortage {
                 if !was_short {
-                    let cause = cause(errno);
+                    let cause = reason(&errno.into());
                     tracing::warn!(
                         "token sockets cannot accept connections: {cause}; raise LimitNOFILE= of the service"
                     );
