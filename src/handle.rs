@@ -8,7 +8,7 @@ use crate::time::{Moment, Now};
 use crate::value::{Grant, Value, ValueName};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
 /// How an account is.
@@ -141,36 +141,45 @@ pub struct Counters {
     pub api_reads: AtomicU64,
     /// Tokens that somebody else ended early.
     pub superseded: AtomicU64,
-    rare: Mutex<Rare>,
+    labelled: Mutex<Vec<(Counted, u64)>>,
 }
 
-/// Counts with labels.
-#[derive(Debug, Default, Clone)]
-pub struct Rare {
-    /// Calls by endpoint and result (`ok`, `refused`, `failed`).
-    pub calls: BTreeMap<(&'static str, &'static str), u64>,
-    /// Refusals by errcode.
-    pub errors: BTreeMap<i64, u64>,
-    /// Passive refreshes by outcome.
-    pub passive: BTreeMap<&'static str, u64>,
-    /// Failed writes by index of the output.
-    pub output_errors: BTreeMap<usize, u64>,
-    /// Repairs of foreign changes by index of the output.
-    pub output_repairs: BTreeMap<usize, u64>,
+/// Something that is counted apart from others of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counted {
+    /// A call, by endpoint and result (`ok`, `refused`, `failed`).
+    Call(&'static str, &'static str),
+    /// A refusal, by errcode.
+    Refusal(i64),
+    /// A passive refresh, by outcome.
+    PassiveRefresh(&'static str),
+    /// A failed write, by index of the output.
+    OutputError(usize),
+    /// A repair of a foreign change, by index of the output.
+    OutputRepair(usize),
 }
 
 impl Counters {
-    /// Counts something that has labels.
-    pub fn count(&self, count: impl FnOnce(&mut Rare)) {
-        count(&mut self.rare.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Counts so many more of something.
+    pub fn count(&self, what: Counted, more: u64) {
+        let mut counts = self.labelled();
+        match counts.binary_search_by_key(&what, |(counted, _)| *counted) {
+            Ok(at) => counts[at].1 += more,
+            Err(at) => {
+                // Most accounts count one thing only, and there are thousands of them.
+                counts.reserve_exact(1);
+                counts.insert(at, (what, more));
+            }
+        }
     }
 
-    /// A copy of the counts with labels.
-    pub fn rare(&self) -> Rare {
-        self.rare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// All that was counted apart, in order.
+    pub fn counts(&self) -> Vec<(Counted, u64)> {
+        self.labelled().clone()
+    }
+
+    fn labelled(&self) -> MutexGuard<'_, Vec<(Counted, u64)>> {
+        self.labelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more of `counter`.

@@ -2,7 +2,7 @@
 
 use super::metrics::Via;
 use crate::account::AccountName;
-use crate::handle::{Handle, Rare, Snapshot, State};
+use crate::handle::{Counted, Handle, Snapshot, State};
 use crate::time::Now;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) struct View<'a> {
     socket_reads: u64,
     api_reads: u64,
     superseded: u64,
-    rare: Rare,
+    counts: Vec<(Counted, u64)>,
 }
 
 impl<'a> View<'a> {
@@ -35,8 +35,13 @@ impl<'a> View<'a> {
             socket_reads: read(&handle.counters.socket_reads),
             api_reads: read(&handle.counters.api_reads),
             superseded: read(&handle.counters.superseded),
-            rare: handle.counters.rare(),
+            counts: handle.counters.counts(),
         }
+    }
+
+    fn count(&self, what: Counted) -> u64 {
+        let found = self.counts.iter().find(|(counted, _)| *counted == what);
+        found.map_or(0, |(_, count)| *count)
     }
 }
 
@@ -138,8 +143,10 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Calls to the platform, by what was asked and how it ended.",
         kind: MetricType::COUNTER,
         samples: |view, _, samples| {
-            for ((endpoint, result), count) in &view.rare.calls {
-                samples.add(&[("endpoint", endpoint), ("result", result)], *count);
+            for (counted, count) in &view.counts {
+                if let Counted::Call(endpoint, result) = counted {
+                    samples.add(&[("endpoint", endpoint), ("result", result)], *count);
+                }
             }
         },
     },
@@ -148,8 +155,10 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Refusals of the platform, by errcode.",
         kind: MetricType::COUNTER,
         samples: |view, _, samples| {
-            for (errcode, count) in &view.rare.errors {
-                samples.add(&[("errcode", &errcode.to_string())], *count);
+            for (counted, count) in &view.counts {
+                if let Counted::Refusal(errcode) = counted {
+                    samples.add(&[("errcode", &errcode.to_string())], *count);
+                }
             }
         },
     },
@@ -176,8 +185,10 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Doubts about a token that apps reported, by how they ended.",
         kind: MetricType::COUNTER,
         samples: |view, _, samples| {
-            for (outcome, count) in &view.rare.passive {
-                samples.add(&[("outcome", outcome)], *count);
+            for (counted, count) in &view.counts {
+                if let Counted::PassiveRefresh(outcome) = counted {
+                    samples.add(&[("outcome", outcome)], *count);
+                }
             }
         },
     },
@@ -187,11 +198,8 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::COUNTER,
         samples: |view, _, samples| {
             for (index, output) in view.snapshot.account.outputs.iter().enumerate() {
-                let count = view.rare.output_errors.get(&index);
-                samples.add(
-                    &[("path", &output.path.to_string_lossy())],
-                    count.copied().unwrap_or(0),
-                );
+                let count = view.count(Counted::OutputError(index));
+                samples.add(&[("path", &output.path.to_string_lossy())], count);
             }
         },
     },
@@ -201,11 +209,8 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::COUNTER,
         samples: |view, _, samples| {
             for (index, output) in view.snapshot.account.outputs.iter().enumerate() {
-                let count = view.rare.output_repairs.get(&index);
-                samples.add(
-                    &[("path", &output.path.to_string_lossy())],
-                    count.copied().unwrap_or(0),
-                );
+                let count = view.count(Counted::OutputRepair(index));
+                samples.add(&[("path", &output.path.to_string_lossy())], count);
             }
         },
     },

@@ -39,7 +39,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -51,6 +51,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// SIGTERM to exit, less what the operating system needs.
 const PATIENCE: Duration = Duration::from_millis(4500);
+
+/// So many accounts at most do something at a time. What they do takes files, and memory: thousands want to at the start.
+const TURNS: usize = 64;
 
 /// Why the daemon does not start.
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl Daemon {
             metrics: metrics.clone(),
             server,
             runtime_dir: config.daemon.runtime_dir.as_path().into(),
+            turns: Semaphore::new(TURNS),
             changed: Arc::new(Notify::new()),
         });
         let accounts = config.accounts.clone();

@@ -4,7 +4,7 @@ use super::shared::Shared;
 use crate::account::{Account, OnExpiry};
 use crate::event::Event;
 use crate::format::{self, Rendered};
-use crate::handle::{Counters, OutputState};
+use crate::handle::{Counted, Counters, OutputState};
 use crate::logging::Entry;
 use crate::publish::socket::{Bound, TokenSocket};
 use crate::publish::{Place, file};
@@ -38,8 +38,8 @@ pub(super) struct LiveOutput {
 pub(super) enum Sink {
     File(OnExpiry),
     Socket {
-        bound: Option<Bound>,
-        serving: Option<TokenSocket>,
+        bound: Option<Box<Bound>>,
+        serving: Option<Box<TokenSocket>>,
     },
 }
 
@@ -49,7 +49,7 @@ impl Sink {
     }
 
     /// The socket that serves, if it is one that does.
-    pub(super) fn into_serving(self) -> Option<TokenSocket> {
+    pub(super) fn into_serving(self) -> Option<Box<TokenSocket>> {
         match self {
             Self::File(_) => None,
             Self::Socket { serving, .. } => serving,
@@ -132,12 +132,13 @@ impl LiveOutput {
             Sink::Socket { bound, serving } => {
                 let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
                 let socket = blocking(move || {
-                    let bound = bound.map_or_else(|| Bound::prepare(place, None), Ok)?;
+                    let bound =
+                        bound.map_or_else(|| Bound::prepare(place, None), |bound| Ok(*bound))?;
                     bound.commit(rendered, &shared.server, counters)
                 })
                 .await?;
                 keep_over_restart(&socket);
-                if let Some(replaced) = serving.replace(socket) {
+                if let Some(replaced) = serving.replace(Box::new(socket)) {
                     systemd::drop_kept(&replaced.stored_name());
                     // Its path is the new one's already; but who found it there before is served yet.
                     tokio::spawn(async move {
@@ -155,7 +156,7 @@ impl LiveOutput {
         let path = &self.place.output().path;
         let entry = Entry::of(&account.name).output(path);
         if self.tampered {
-            counters.count(|rare| *rare.output_repairs.entry(self.index).or_default() += 1);
+            counters.count(Counted::OutputRepair(self.index), 1);
             entry.event(Event::OutputRepaired).warn(format_args!(
                 "`{}` was changed or removed by somebody else and is put right; nothing but wxtokend may write it",
                 path.display()
@@ -169,7 +170,7 @@ impl LiveOutput {
 
     fn failed(&mut self, error: String, account: &Account, now: &Now, counters: &Counters) {
         let path = &self.place.output().path;
-        counters.count(|rare| *rare.output_errors.entry(self.index).or_default() += 1);
+        counters.count(Counted::OutputError(self.index), 1);
         let known = matches!(&self.state, OutputState::Failed(known) if **known == *error);
         if !known {
             Entry::of(&account.name)

@@ -92,7 +92,7 @@ impl Outputs {
             let bound = sockets
                 .iter()
                 .position(|(at, _)| *at == index)
-                .map(|at| sockets.swap_remove(at).1);
+                .map(|at| Box::new(sockets.swap_remove(at).1));
             let new_place = || {
                 let runtime_dir = self.shared.runtime_dir.clone();
                 Arc::new(Place::new(self.account.clone(), index, runtime_dir))

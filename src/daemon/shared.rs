@@ -6,7 +6,7 @@ use crate::publish::Server;
 use crate::store::Store;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// What the tasks of all accounts have in common.
 pub(super) struct Shared {
@@ -15,6 +15,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) server: Server,
     pub(super) runtime_dir: Arc<Path>,
+    /// Held by a task while it does something.
+    pub(super) turns: Semaphore,
     /// Told when an account's state changes, for the status line.
     pub(super) changed: Arc<Notify>,
 }

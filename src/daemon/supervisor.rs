@@ -20,12 +20,16 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 
 /// A task that is so late has hung.
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a reload waits for outputs to be as configured.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// So many accounts are read from the store at a time: what was read of all at once would be many megabytes.
+const BATCH: usize = 256;
 
 /// The accounts of a configuration.
 pub(super) type Accounts = BTreeMap<AccountName, Arc<Account>>;
@@ -33,7 +37,6 @@ pub(super) type Accounts = BTreeMap<AccountName, Arc<Account>>;
 /// Owns the tasks of all accounts.
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
-    tasks: JoinSet<()>,
     running: BTreeMap<AccountName, Running>,
     directory: watch::Sender<Arc<Directory>>,
 }
@@ -42,7 +45,7 @@ struct Running {
     account: Arc<Account>,
     desk: Desk,
     handle: Handle,
-    ended: oneshot::Receiver<()>,
+    task: JoinHandle<()>,
 }
 
 /// Sockets bound for accounts that are new or changed.
@@ -53,7 +56,6 @@ impl Supervisor {
         let (directory, _) = watch::channel(Arc::default());
         Self {
             shared,
-            tasks: JoinSet::new(),
             running: BTreeMap::new(),
             directory,
         }
@@ -93,7 +95,9 @@ impl Supervisor {
                 let inherited = |path: &Path| stored_name(path).and_then(|name| kept.take(&name));
                 let (sockets, wrong) =
                     outputs::bind(&account, serving.as_deref(), &shared, inherited);
-                prepared.insert(account.name.clone(), sockets);
+                if !sockets.is_empty() {
+                    prepared.insert(account.name.clone(), sockets);
+                }
                 faults.extend(wrong);
             }
             if faults.is_empty() {
@@ -129,11 +133,11 @@ impl Supervisor {
                 running.desk.inbox.send(Request::Stop {
                     remove_outputs: true,
                 });
-                endings.push(running.ended);
+                endings.push(running.task);
             }
         }
-        // Their paths may be those of others now.
-        settle(endings).await;
+        // Their paths may be those of others now. One that hangs must not hold up the others; the watchdog sees it.
+        let _ = settle(endings, SETTLE).await;
         let mut settling = Vec::new();
         let mut new = Vec::new();
         for (name, account) in accounts {
@@ -164,7 +168,7 @@ impl Supervisor {
             }
         }
         self.start(new, unready).await;
-        settle(settling).await;
+        let _ = settle(settling, SETTLE).await;
         let directory = self
             .running
             .iter()
@@ -176,6 +180,18 @@ impl Supervisor {
 
     /// Starts tasks from what was stored of their accounts.
     async fn start(&mut self, accounts: Vec<(Arc<Account>, Sockets)>, unready: &mpsc::Sender<()>) {
+        let mut accounts = accounts.into_iter();
+        while accounts.len() > 0 {
+            let batch = accounts.by_ref().take(BATCH).collect();
+            self.start_batch(batch, unready).await;
+        }
+    }
+
+    async fn start_batch(
+        &mut self,
+        accounts: Vec<(Arc<Account>, Sockets)>,
+        unready: &mpsc::Sender<()>,
+    ) {
         let store = self.shared.store.clone();
         let names: Vec<_> = accounts
             .iter()
@@ -228,18 +244,14 @@ impl Supervisor {
             sockets,
             desk.places.clone(),
         );
-        let (worker, snapshot) = Worker::new(
+        let (mut worker, snapshot) = Worker::new(
             self.shared.clone(),
             desk.clone(),
             schedule,
             outputs,
             unready.clone(),
         );
-        let (end, ended) = oneshot::channel::<()>();
-        self.tasks.spawn(async move {
-            worker.run().await;
-            drop(end);
-        });
+        let task = tokio::spawn(async move { worker.run().await });
         let handle = Handle {
             snapshot,
             inbox: desk.inbox.clone(),
@@ -251,7 +263,7 @@ impl Supervisor {
                 account,
                 desk,
                 handle,
-                ended,
+                task,
             },
         );
     }
@@ -299,14 +311,14 @@ impl Supervisor {
     }
 
     /// Stops all tasks; files stay. What has not ended when `patience` is over is dropped.
-    pub(super) async fn stop(mut self, patience: Duration) {
+    pub(super) async fn stop(self, patience: Duration) {
         for running in self.running.values() {
             running.desk.inbox.send(Request::Stop {
                 remove_outputs: false,
             });
         }
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(patience, ended).await.is_err() {
+        let tasks = self.running.into_values().map(|running| running.task);
+        if settle(tasks, patience).await.is_err() {
             Entry::new().warn("not all accounts came to an end in time; what they were writing is written anew at the next start");
         }
     }
@@ -320,13 +332,16 @@ pub(super) fn sockets(accounts: &Accounts) -> usize {
         .count()
 }
 
-async fn settle(waits: Vec<oneshot::Receiver<()>>) {
+/// Waits for all of them, so long at most.
+async fn settle<W: IntoFuture>(
+    waits: impl IntoIterator<Item = W>,
+    patience: Duration,
+) -> Result<(), Elapsed> {
     let all = async {
         for wait in waits {
             // A task that ended has settled too.
             let _ = wait.await;
         }
     };
-    // One that hangs must not hold up the others; the watchdog sees it.
-    let _ = tokio::time::timeout(SETTLE, all).await;
+    tokio::time::timeout(patience, all).await
 }

@@ -6,7 +6,7 @@ use super::report::Reporter;
 use super::shared::Shared;
 use crate::account::Method;
 use crate::clock;
-use crate::handle::{Counters, Request, Snapshot, Verdict};
+use crate::handle::{Counted, Counters, Request, Snapshot, Verdict};
 use crate::logging::Entry;
 use crate::platform::client::Client;
 use crate::platform::request::{self, Call};
@@ -15,6 +15,7 @@ use crate::schedule::{Outcome, Schedule, Step};
 use crate::time::{Moment, Now};
 use crate::value::{Value, ValueName};
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,13 +52,7 @@ enum Arrival {
     /// It may call.
     Turn(Arc<Client>, OwnedSemaphorePermit, Call),
     /// The call has ended.
-    Ended(Exchange),
-}
-
-/// Whether a task goes on.
-enum Flow {
-    Continue,
-    Stop,
+    Ended(Box<Exchange>),
 }
 
 impl Worker {
@@ -89,32 +84,51 @@ impl Worker {
     }
 
     /// Runs until it is told to stop.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
+        let shared = self.shared.clone();
+        let mut arrival = None;
         loop {
-            if let Flow::Stop = self.take_requests().await {
+            let turn = shared.turns.acquire().await;
+            // In a box that goes when the turn is over: there are thousands of tasks, and nearly all of them wait.
+            let ControlFlow::Continue(wake) = Box::pin(self.take_turn(arrival)).await else {
                 return;
-            }
-            let now = clock::now();
-            self.outputs
-                .publish(&self.schedule.grants(), &now, &self.desk.counters)
-                .await;
-            self.report(&now);
-            let wake = self.plan(&now).await;
-            self.desk.promise.make(wake);
-            let arrival = async {
-                match &mut self.under_way {
-                    Some(future) => future.await,
-                    None => std::future::pending().await,
-                }
             };
-            tokio::select! {
-                arrival = arrival => {
-                    self.under_way = None;
-                    self.arrived(arrival).await;
-                }
-                () = self.desk.inbox.arrived() => {}
-                () = tokio::time::sleep(clock::now().at.until(wake)) => {}
+            drop(turn);
+            arrival = self.wait(wake).await;
+        }
+    }
+
+    /// Does all that there is to do now. Says until when to wait then, or that it is to stop.
+    async fn take_turn(&mut self, arrival: Option<Arrival>) -> ControlFlow<(), Moment> {
+        if let Some(arrival) = arrival {
+            self.arrived(arrival).await;
+        }
+        self.take_requests().await?;
+        let now = clock::now();
+        self.outputs
+            .publish(&self.schedule.grants(), &now, &self.desk.counters)
+            .await;
+        self.report(&now);
+        let wake = self.plan(&now).await;
+        self.desk.promise.make(wake);
+        ControlFlow::Continue(wake)
+    }
+
+    /// Waits until something arrives, a request or an answer, or until `wake`.
+    async fn wait(&mut self, wake: Moment) -> Option<Arrival> {
+        let arrival = async {
+            match &mut self.under_way {
+                Some(future) => future.await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            arrival = arrival => {
+                self.under_way = None;
+                Some(arrival)
+            }
+            () = self.desk.inbox.arrived() => None,
+            () = tokio::time::sleep(clock::now().at.until(wake)) => None,
         }
     }
 
@@ -161,10 +175,10 @@ impl Worker {
                 self.under_way = Some(Box::pin(async move {
                     let ended = exchange(&client, &account, call, token).await;
                     drop(permit);
-                    Arrival::Ended(ended)
+                    Arrival::Ended(Box::new(ended))
                 }));
             }
-            Arrival::Ended(ended) => self.ended(ended).await,
+            Arrival::Ended(ended) => self.ended(*ended).await,
         }
     }
 
@@ -199,12 +213,11 @@ impl Worker {
         };
         if reached > 0 {
             self.shared.metrics.observe_call(endpoint, took);
-            self.desk.counters.count(|rare| {
-                *rare.calls.entry((endpoint, result)).or_default() += u64::from(reached);
-                if let Some(errcode) = errcode {
-                    *rare.errors.entry(errcode).or_default() += 1;
-                }
-            });
+            let counters = &self.desk.counters;
+            counters.count(Counted::Call(endpoint, result), reached.into());
+            if let Some(errcode) = errcode {
+                counters.count(Counted::Refusal(errcode), 1);
+            }
             let said = answer
                 .as_ref()
                 .err()
@@ -235,7 +248,7 @@ impl Worker {
         self.tell_renewals(&outcome, &now);
     }
 
-    async fn take_requests(&mut self) -> Flow {
+    async fn take_requests(&mut self) -> ControlFlow<()> {
         for request in self.desk.inbox.take() {
             let now = clock::now();
             match request {
@@ -276,11 +289,11 @@ impl Worker {
                 }
                 Request::Stop { remove_outputs } => {
                     self.outputs.stop(remove_outputs).await;
-                    return Flow::Stop;
+                    return ControlFlow::Break(());
                 }
             }
         }
-        Flow::Continue
+        ControlFlow::Continue(())
     }
 
     fn tell_doubters(&mut self, verdict: &Verdict) {
@@ -298,9 +311,8 @@ impl Worker {
             Verdict::TooSoon { .. } => "too_soon",
             Verdict::Unavailable { .. } => "unavailable",
         };
-        self.desk
-            .counters
-            .count(|rare| *rare.passive.entry(outcome).or_default() += 1);
+        let counters = &self.desk.counters;
+        counters.count(Counted::PassiveRefresh(outcome), 1);
     }
 
     fn tell_renewals(&mut self, outcome: &Outcome, now: &Now) {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use wxtokend::api::metrics::Via;
 use wxtokend::clock;
-use wxtokend::handle::{Counters, State};
+use wxtokend::handle::{Counted, Counters, State};
 
 /// Every metric that is promised, with the labels in the order in which they are written.
 const PROMISED: &[&str] = &[
@@ -42,16 +42,18 @@ const PROMISED: &[&str] = &[
 /// A server to which everything has happened that is counted.
 fn daemon() -> Daemon {
     let (shop, blog) = (account("shop", vec![]), account("blog", vec![]));
-    shop.counters.count(|rare| {
-        rare.calls.insert(("stable_token", "ok"), 30);
-        rare.calls.insert(("stable_token", "refused"), 1);
-        rare.errors.insert(40164, 1);
-        rare.passive.insert("superseded", 2);
-        rare.output_errors.insert(0, 3);
-        rare.output_repairs.insert(1, 4);
+    for (what, count) in [
+        (Counted::Call("stable_token", "ok"), 30),
+        (Counted::Call("stable_token", "refused"), 1),
+        (Counted::Refusal(40164), 1),
+        (Counted::PassiveRefresh("superseded"), 2),
+        (Counted::OutputError(0), 3),
+        (Counted::OutputRepair(1), 4),
         // Of an output that a reload has taken away.
-        rare.output_errors.insert(7, 5);
-    });
+        (Counted::OutputError(7), 5),
+    ] {
+        shop.counters.count(what, count);
+    }
     Counters::add(&shop.counters.socket_reads);
     Counters::add(&shop.counters.superseded);
     blog.publish(|snapshot| {
