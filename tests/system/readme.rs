@@ -33,10 +33,12 @@ pub(crate) fn follow(release: Release, packages: &Packages) {
         .map(|(script, _)| script)
         .collect();
     assert!(!scripts.is_empty(), "commands to type");
-    let printed: Vec<_> = scripts
-        .iter()
-        .map(|script| machine.sh(&format!("cd /root\n{script}")))
-        .collect();
+    let mut printed = Vec::new();
+    for script in scripts {
+        printed.push(machine.sh(&format!("cd /root\n{script}")));
+        // A person reads on; the first call of a new account takes less.
+        machine.until("! wxtokend status | grep starting");
+    }
     let last = printed.last().expect("output");
     let token = last
         .lines()
