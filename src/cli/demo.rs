@@ -21,6 +21,10 @@ use tokio::sync::watch;
 
 /// The simulated platform's AppSecret of both accounts.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// A token is asked for each second near its end, which is known to the second: less would leave a gap.
+const WINDOW: Duration = Duration::from_millis(2500);
+/// As the real platform has it.
+const LONGEST_WINDOW: Duration = Duration::from_secs(300);
 /// Shorter lives leave nothing to read.
 const SHORTEST: Duration = Duration::from_secs(4);
 
@@ -84,7 +88,8 @@ fn show(args: &Args) -> Result<(), String> {
     let dir = directory.path();
     let mut world = World::new();
     for (_, appid, _) in ACCOUNTS {
-        world.account(appid, SECRET).lifetime(args.lifetime);
+        let account = world.account(appid, SECRET).lifetime(args.lifetime);
+        account.window = Some((args.lifetime / 4).clamp(WINDOW, LONGEST_WINDOW));
     }
     let platform =
         Platform::start(args.listen, world).map_err(said("start the simulated platform"))?;
@@ -130,8 +135,10 @@ fn show(args: &Args) -> Result<(), String> {
 /// The daemon's own configuration format, as an administrator would write it.
 fn configuration(dir: &Path, platform: &str) -> String {
     let dir = dir.display();
+    // Whoever runs the demo may see all of it.
+    let user = rustix::process::getuid().as_raw();
     let mut text = format!(
-        "[daemon]\nstate_dir = \"{dir}/state\"\n\n[api]\nsocket = \"{dir}/api.sock\"\n\n\
+        "[daemon]\nstate_dir = \"{dir}/state\"\n\n[api]\nsocket = \"{dir}/api.sock\"\nadmins = [\"{user}\"]\n\n\
          [platform]\nhosts = [\"{platform}\"]\nwecom_hosts = [\"{platform}\"]\n"
     );
     for (name, appid, method) in ACCOUNTS {

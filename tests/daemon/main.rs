@@ -6,11 +6,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod check;
+mod demo;
 mod fixture;
 mod kept;
 mod life;
 mod limits;
 mod manager;
+mod network;
 mod reload;
 mod rotation;
+mod secrets;
 mod trouble;

@@ -1,0 +1,203 @@
+//! `wxtokend demo`: it shows what it says, as any user, and leaves nothing behind.
+
+use crate::common::{PATIENCE, call, json, read_socket, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use tempfile::TempDir;
+
+const STRANGER: u32 = 33;
+
+/// A demo that runs as somebody who is nobody in particular. Killed when dropped.
+struct Demo {
+    child: Child,
+    /// Where temporary directories of the demo are made.
+    temporary: TempDir,
+}
+
+impl Demo {
+    fn start(umask: &str, arguments: &str) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let out = fs::File::create(temporary.path().join("said")).unwrap();
+        let program = env!("CARGO_BIN_EXE_wxtokend");
+        let child = Command::new("sh")
+            .args([
+                "-c",
+                &format!("umask {umask}; exec {program} demo {arguments}"),
+            ])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("TMPDIR", temporary.path())
+            .uid(STRANGER)
+            .gid(STRANGER)
+            .stdin(Stdio::null())
+            .stderr(out.try_clone().unwrap())
+            .stdout(out)
+            .spawn()
+            .unwrap();
+        Self { child, temporary }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.temporary.path().join("said")).unwrap()
+    }
+
+    fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        wait_until(what, PATIENCE, || self.said(), condition);
+    }
+
+    /// The directory that it made.
+    fn directory(&self) -> PathBuf {
+        let entries = || {
+            fs::read_dir(self.temporary.path())
+                .unwrap()
+                .map(Result::unwrap)
+        };
+        self.wait_until("its directory", || entries().count() == 2);
+        entries()
+            .map(|entry| entry.path())
+            .find(|path| path.is_dir())
+            .unwrap()
+    }
+
+    fn interrupt(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether the simulated platform says that a token lives.
+fn is_alive(platform: &str, token: &str) -> bool {
+    let mut stream = TcpStream::connect(platform).unwrap();
+    write!(
+        stream,
+        "GET /probe?access_token={token} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.contains("\"alive\":true")
+}
+
+fn token(path: &Path) -> String {
+    json(&fs::read_to_string(path).unwrap()).unwrap().value
+}
+
+#[test]
+fn it_shows_rotations_and_removes_everything() {
+    for umask in ["000", "077"] {
+        let mut demo = Demo::start(umask, "--lifetime 6s");
+        let directory = demo.directory();
+        demo.wait_until("its introduction", || {
+            demo.said().contains("Ctrl-C ends the demo")
+        });
+        let said = demo.said();
+        let platform = said.split("http://").nth(1).unwrap();
+        let platform = &platform[..platform
+            .find(|c: char| c != '.' && c != ':' && !c.is_ascii_digit())
+            .unwrap()];
+        assert_eq!(
+            fs::metadata(&directory).unwrap().mode() & 0o7777,
+            0o700,
+            "umask {umask}"
+        );
+        // Each path that it tells of is there.
+        let shown = said.split(|c: char| c.is_whitespace() || "'\"()".contains(c));
+        let paths: Vec<_> = shown
+            .map(|word| word.trim_start_matches("unix://"))
+            .filter(|word| word.starts_with(directory.to_str().unwrap()))
+            .collect();
+        assert!(paths.len() >= 5, "{said}");
+        for path in paths {
+            demo.wait_until(path, || Path::new(path).exists());
+        }
+        for account in ["shop", "blog"] {
+            let (file, socket) = (
+                directory.join(account).with_extension("json"),
+                directory.join(account).with_extension("sock"),
+            );
+            demo.wait_until("a token", || file.exists());
+            assert_eq!(
+                fs::metadata(&file).unwrap().mode() & 0o7777,
+                0o600,
+                "umask {umask}"
+            );
+            assert!(is_alive(platform, &token(&file)));
+            let first = token(&file);
+            demo.wait_until("the same in the socket", || {
+                read_socket(&socket).is_ok_and(|text| !text.is_empty())
+            });
+            demo.wait_until("another token", || token(&file) != first);
+            assert!(is_alive(platform, &token(&file)));
+            demo.wait_until("that it is told", || {
+                demo.said()
+                    .lines()
+                    .any(|line| line.contains(account) && line.contains("replaces"))
+            });
+            assert!(!demo.said().contains(&first), "by its fingerprint only");
+        }
+        let answer = crate::common::as_user(STRANGER, STRANGER, &[], || {
+            call(
+                &directory.join("api.sock"),
+                "GET",
+                "/v1/accounts/shop/token",
+                "",
+            )
+            .unwrap()
+        });
+        assert_eq!(answer.status, 200, "whoever runs it is its administrator");
+        assert_eq!(demo.interrupt().code(), Some(0));
+        assert!(demo.said().contains("Everything is removed."));
+        assert!(!directory.exists());
+        assert!(TcpStream::connect(platform).is_err());
+    }
+}
+
+#[test]
+fn it_keeps_what_it_made_when_told_to() {
+    let mut demo = Demo::start("022", "--lifetime 6s --keep");
+    let directory = demo.directory();
+    demo.wait_until("a token", || directory.join("shop.json").exists());
+    assert_eq!(demo.interrupt().code(), Some(0));
+    assert!(
+        demo.said()
+            .contains(&format!("{} is kept", directory.display()))
+    );
+    assert!(token(&directory.join("shop.json")).len() > 100);
+}
+
+#[test]
+fn it_says_what_is_wrong_with_how_it_is_called() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    for (arguments, said) in [
+        ("--lifetime 1s", "at least 4s"),
+        (&format!("--listen {taken}"), "address already in use"),
+        ("--listen 192.0.2.1:80", "loopback"),
+    ] {
+        let mut demo = Demo::start("022", arguments);
+        assert_eq!(
+            demo.child.wait().unwrap().code(),
+            Some(1),
+            "{}",
+            demo.said()
+        );
+        assert!(demo.said().contains(said), "{arguments}: {}", demo.said());
+        let left = fs::read_dir(demo.temporary.path()).unwrap().count();
+        assert_eq!(left, 1, "nothing but what it said");
+    }
+}
