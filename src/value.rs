@@ -123,3 +123,55 @@ impl Grant {
         now < self.expires
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_what_no_format_has_to_escape_is_a_value() {
+        let longest = "a".repeat(Value::MAX_LEN);
+        for good in ["a", "61_Ab-9.~+/=:;,!?#%*()[]{}|^@", &longest] {
+            assert_eq!(Value::parse(good).unwrap().expose(), good);
+        }
+        let too_long = "a".repeat(Value::MAX_LEN + 1);
+        for bad in ["", " ", "a b", "a\n", "a\0", "\u{e9}", "\u{7f}", &too_long] {
+            assert!(Value::parse(bad).is_none(), "{bad:?}");
+        }
+        for c in "\"'\\<>&$`".chars() {
+            assert!(Value::parse(&format!("a{c}b")).is_none(), "{c}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_named_without_giving_it_away() {
+        let value = Value::parse("abc").unwrap();
+        // The SHA-256 of "abc" begins so.
+        assert_eq!(value.fingerprint().to_string(), "ba7816bf");
+        assert_eq!(format!("{value:?}"), "Value(ba7816bf)");
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_spelt() {
+        for name in ValueName::ALL {
+            assert_eq!(ValueName::parse(name.as_str()), Some(name));
+            let json = serde_json::to_string(&name).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+        }
+        assert_eq!(ValueName::parse("ticket"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_is_harmless(text in "\\PC{0,40}|[ -~]{0,40}") {
+            if let Some(value) = Value::parse(&text) {
+                prop_assert_eq!(value.expose(), &text);
+                let json = serde_json::to_string(&text).unwrap();
+                prop_assert_eq!(json, format!("\"{}\"", text));
+                let plain = text.bytes().all(|b| b.is_ascii_graphic());
+                prop_assert!(plain && !text.contains(['<', '>', '&', '$', '`', '\'']));
+            }
+        }
+    }
+}

@@ -274,6 +274,16 @@ fn a_stored_value_is_asked_about_when_the_clock_is_set_after_the_start() {
 }
 
 #[test]
+fn a_ticket_read_by_a_clock_that_was_ahead_gets_its_life_back() {
+    let mut bench = with_ticket(Method::Stable).restart_with(secs(1000), 3000, |_| ());
+    assert_eq!(bench.ticket(ValueName::JsapiTicket).1, 3200);
+    bench.set_clock(-3000);
+    bench.call(Call::Token, granted("T1", 6200));
+    bench.call(JSAPI, granted("J1", 6200));
+    assert_eq!(bench.ticket(ValueName::JsapiTicket).1, 6200);
+}
+
+#[test]
 fn small_corrections_of_the_clock_cost_no_call() {
     let mut bench = with_ticket(Method::Classic).restart(secs(60));
     for _ in 0..10 {
