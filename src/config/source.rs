@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::thread;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
@@ -82,7 +83,8 @@ impl Source {
 
     /// The tables of the file. What is not TOML becomes faults, the rest is there all the same.
     pub(super) fn parse(&self) -> DeTable<'_> {
-        let (tree, errors) = DeTable::parse_recoverable(&self.text);
+        let text = self.text.as_str();
+        let (tree, errors) = apart(|| DeTable::parse_recoverable(text));
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             // Only the message: the rest shows the source. A word without quotes is taken for what its first letter
@@ -154,6 +156,13 @@ impl Source {
     fn line(&self, at: usize) -> usize {
         position(&self.text, &self.lines, at).0
     }
+}
+
+/// Does something in a thread of its own. What it makes does not stand among what stays: the memory of a large tree, when
+/// that is dropped, goes back as a whole.
+fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Reads at most one byte more than is allowed; says whether others may read the file too.
