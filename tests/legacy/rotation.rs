@@ -19,6 +19,7 @@ const ACCOUNTS: &str = r#"
 appid = "wx00000000000000a1"
 secret = "0123456789abcdef0123456789abcdef"
 method = "classic"
+refresh_at = 0.3
 readers = READERS
 file = [
     { path = "OUT/shop.json", on_expiry = "keep" },
@@ -47,6 +48,7 @@ file = [
 
 [accounts.corp]
 corpid = "ww00000000000000a3"
+refresh_at = 0.3
 secret = "0123456789abcdef0123456789abcdef"
 readers = READERS
 file = [{ path = "OUT/corp.json" }]
@@ -59,13 +61,14 @@ readers = READERS
 file = [{ path = "OUT/calm.json" }]
 "#;
 
+/// Tokens that rotate every few seconds, and outlive their replacement by a few: this host may be busy.
 fn world() -> World {
     let mut world = World::new();
     for id in [SHOP, BLOG, CORP] {
         world.add(Account {
-            lifetime: Duration::from_secs(12),
-            window: (id != CORP).then_some(Duration::from_secs(4)),
-            overlap: Some(Duration::from_secs(4)),
+            lifetime: Duration::from_secs(20),
+            window: (id != CORP).then_some(Duration::from_secs(10)),
+            overlap: Some(Duration::from_secs(10)),
             gettoken_mints: true,
             ..Account::new(id, "0123456789abcdef0123456789abcdef")
         });
