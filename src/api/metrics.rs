@@ -7,7 +7,8 @@ use crate::time::Now;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use std::time::Duration;
 
@@ -127,9 +128,9 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A process was not given a value because it is none of its readers.
-    pub fn read_denied(&self, via: Via) {
-        self.reads_denied.with_label_values(&[via.as_str()]).inc();
+    /// Counts processes that were not given a value because they are none of its readers.
+    pub fn denied(&self, via: Via) -> IntCounter {
+        self.reads_denied.with_label_values(&[via.as_str()])
     }
 
     /// A configuration came into force.

@@ -97,7 +97,7 @@ fn find(state: &ApiState, asker: &Asker, name: &AccountName) -> Result<Handle, R
         .get(name)
         .ok_or_else(|| no_such_account(name.as_str()))?;
     if !asker.may_read(&handle.snapshot.borrow().account, state) {
-        state.metrics.read_denied(metrics::Via::Api);
+        state.metrics.denied(metrics::Via::Api).inc();
         return Err(no_such_account(name.as_str()));
     }
     Ok(handle.clone())

@@ -12,7 +12,7 @@ mod status;
 mod supervisor;
 mod worker;
 
-use crate::api::metrics::Metrics;
+use crate::api::metrics::{Metrics, Via};
 use crate::api::{self, ApiState, listener::Listener};
 use crate::clock;
 use crate::config::{Config, Environment};
@@ -105,7 +105,7 @@ impl Daemon {
         let client = Client::new(&config.platform).map_err(|error| fault(error.to_string()))?;
         let (client, client_receiver) = watch::channel(Arc::new(client));
         let metrics = Arc::new(Metrics::new());
-        let server = publish::Server::start()
+        let server = publish::Server::start(metrics.denied(Via::Socket))
             .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
         let shared = Arc::new(Shared {
             store: Arc::new(store),

@@ -6,8 +6,9 @@ use crate::event::Event;
 use crate::format::{self, Rendered};
 use crate::handle::{Counted, Counters, OutputState};
 use crate::logging::Entry;
+use crate::publish::Place;
+use crate::publish::file::{self, Published};
 use crate::publish::socket::{Bound, TokenSocket};
-use crate::publish::{Place, file};
 use crate::systemd;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
@@ -26,8 +27,8 @@ pub(super) struct LiveOutput {
     pub(super) state: OutputState,
     /// It shows something else than it should.
     pub(super) stale: bool,
-    /// Somebody changed it.
-    pub(super) tampered: bool,
+    /// Somebody may have changed it.
+    pub(super) doubted: bool,
     /// Until when what it shows is valid; not known before it was first written.
     pub(super) shows_until: Option<Moment>,
     pub(super) failures: u32,
@@ -88,7 +89,7 @@ impl LiveOutput {
             Err(error) => Err(error.to_string()),
         };
         match result {
-            Ok(state) => self.succeeded(state, account, counters),
+            Ok((state, wrote)) => self.succeeded(state, wrote, account, counters),
             Err(error) => {
                 if self.shows_until.is_none_or(|until| until <= now.at) {
                     self.clear().await;
@@ -98,14 +99,14 @@ impl LiveOutput {
         }
     }
 
-    /// Shows a value, or that there is none.
+    /// Shows a value, or that there is none. Says whether something had to be done for it.
     async fn show(
         &mut self,
         rendered: Option<Rendered>,
         shared: &Arc<Shared>,
         now: &Now,
         counters: &Arc<Counters>,
-    ) -> Result<OutputState, String> {
+    ) -> Result<(OutputState, bool), String> {
         let state = if rendered.is_some() {
             OutputState::Published
         } else {
@@ -113,22 +114,29 @@ impl LiveOutput {
         };
         let until = rendered.as_ref().map(Rendered::expires);
         let place = self.place.clone();
-        match &mut self.sink {
+        let wrote = match &mut self.sink {
             Sink::File(on_expiry) => {
                 let (keep, at) = (*on_expiry == OnExpiry::Keep, now.at);
                 blocking(
                     move || match rendered.as_ref().and_then(|rendered| rendered.at(at)) {
-                        Some(bytes) => file::publish(&place, &bytes).map(|_| ()),
-                        None if keep => Ok(()),
-                        None => file::remove(&place).map(|_| ()),
+                        Some(bytes) => {
+                            file::publish(&place, &bytes).map(|done| done == Published::Written)
+                        }
+                        None if keep => Ok(false),
+                        None => file::remove(&place),
                     },
                 )
-                .await?;
+                .await?
             }
             Sink::Socket {
                 serving: Some(serving),
                 ..
-            } if !self.tampered && Arc::ptr_eq(serving.place(), &place) => serving.set(rendered),
+            } if Arc::ptr_eq(serving.place(), &place)
+                && (!self.doubted || is_intact(place.clone()).await) =>
+            {
+                serving.set(rendered);
+                false
+            }
             Sink::Socket { bound, serving } => {
                 let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
                 let socket = blocking(move || {
@@ -146,16 +154,23 @@ impl LiveOutput {
                         drop(replaced);
                     });
                 }
+                true
             }
-        }
+        };
         self.shows_until = until;
-        Ok(state)
+        Ok((state, wrote))
     }
 
-    fn succeeded(&mut self, state: OutputState, account: &Account, counters: &Counters) {
+    fn succeeded(
+        &mut self,
+        state: OutputState,
+        wrote: bool,
+        account: &Account,
+        counters: &Counters,
+    ) {
         let path = &self.place.output().path;
         let entry = Entry::of(&account.name).output(path);
-        if self.tampered {
+        if self.doubted && wrote && !self.stale {
             counters.count(Counted::OutputRepair(self.index), 1);
             entry.event(Event::OutputRepaired).warn(format_args!(
                 "`{}` was changed or removed by somebody else and is put right; nothing but wxtokend may write it",
@@ -164,7 +179,7 @@ impl LiveOutput {
         } else if self.is_failed() {
             entry.info(format_args!("`{}` is published again", path.display()));
         }
-        (self.stale, self.tampered, self.failures) = (false, false, 0);
+        (self.stale, self.doubted, self.failures) = (false, false, 0);
         self.state = state;
     }
 
@@ -255,6 +270,12 @@ fn keep_over_restart(socket: &TokenSocket) {
                 crate::fault::reason(&error)
             ));
     }
+}
+
+async fn is_intact(place: Arc<Place>) -> bool {
+    tokio::task::spawn_blocking(move || place.is_intact())
+        .await
+        .unwrap_or(true)
 }
 
 /// Does something that blocks beside the runtime; an error becomes text that says what to do.

@@ -140,7 +140,7 @@ impl Outputs {
                 sink,
                 state: OutputState::Empty,
                 stale: true,
-                tampered: false,
+                doubted: false,
                 shows_until,
                 failures: 0,
                 retry_at: Moment::from_millis(0),
@@ -191,28 +191,18 @@ impl Outputs {
             }
         }
         for out in &mut self.list {
-            if (out.stale || out.tampered) && out.retry_at <= now.at {
+            if (out.stale || out.doubted) && out.retry_at <= now.at {
                 out.attempt(&self.shared, &self.account, &self.shown, now, counters)
                     .await;
             }
         }
     }
 
-    /// Looks whether somebody changed a file or socket. What was changed is put right by the next [`Self::publish`].
-    pub(super) async fn inspect(&mut self) {
-        let places: Vec<_> = self.list.iter().map(|out| out.place.clone()).collect();
-        let look = move || {
-            places
-                .iter()
-                .map(|place| place.is_intact())
-                .collect::<Vec<_>>()
-        };
-        let Ok(intact) = tokio::task::spawn_blocking(look).await else {
-            return;
-        };
-        for (out, intact) in self.list.iter_mut().zip(intact) {
-            if !intact && !out.is_failed() && !out.stale {
-                out.tampered = true;
+    /// Somebody may have changed a file or socket: the next [`Self::publish`] looks, and puts right what was changed.
+    pub(super) fn inspect(&mut self) {
+        for out in &mut self.list {
+            if !out.is_failed() && !out.stale {
+                out.doubted = true;
                 out.retry_at = Moment::from_millis(0);
             }
         }
@@ -222,7 +212,7 @@ impl Outputs {
     pub(super) fn next_attempt(&self) -> Option<Moment> {
         self.list
             .iter()
-            .filter(|out| out.stale || out.tampered)
+            .filter(|out| out.stale || out.doubted)
             .map(|out| out.retry_at)
             .min()
     }

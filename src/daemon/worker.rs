@@ -276,7 +276,7 @@ impl Worker {
                         reply,
                     }),
                 },
-                Request::Inspect => self.outputs.inspect().await,
+                Request::Inspect => self.outputs.inspect(),
                 Request::Reconfigure(new) => {
                     self.schedule.reconfigure(new.account.clone(), &now);
                     self.outputs.reconfigure(new.account, new.sockets).await;

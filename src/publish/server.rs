@@ -7,6 +7,7 @@ use crate::fault::reason;
 use crate::format::Rendered;
 use crate::handle::Counters;
 use crate::peer::Peer;
+use prometheus::IntCounter;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::{Errno, write};
@@ -36,18 +37,19 @@ pub(super) struct Shared {
     stop: OwnedFd,
     sockets: Mutex<HashMap<u64, Arc<Serving>>>,
     next_key: AtomicU64,
-    denied: AtomicU64,
+    denied: IntCounter,
 }
 
 impl Server {
-    /// Starts the thread. Fails when the system is short of something.
-    pub fn start() -> io::Result<Self> {
+    /// Starts the thread. `denied` counts connections that get nothing because their user is no reader. Fails when the
+    /// system is short of something.
+    pub fn start(denied: IntCounter) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             stop: eventfd(0, EventfdFlags::CLOEXEC)?,
             sockets: Mutex::default(),
             next_key: AtomicU64::new(STOP + 1),
-            denied: AtomicU64::new(0),
+            denied,
         });
         let data = EventData::new_u64(STOP);
         epoll::add(&shared.epoll, &shared.stop, data, EventFlags::IN)?;
@@ -56,11 +58,6 @@ impl Server {
             .name("sockets".into())
             .spawn(move || thread.run())?;
         Ok(Self(shared))
-    }
-
-    /// How many connections got nothing because their user is no reader.
-    pub fn denied(&self) -> u64 {
-        self.0.denied.load(Ordering::Relaxed)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -164,7 +161,7 @@ impl Shared {
                 Counters::add(&serving.counters.socket_reads);
             }
         } else {
-            Counters::add(&self.denied);
+            self.denied.inc();
         }
         let _ = shutdown(&connection, Shutdown::Write);
         Served::new(connection)

@@ -205,6 +205,7 @@ mod tests {
     use super::*;
     use crate::account::{Access, OutputKind};
     use crate::clock;
+    use prometheus::IntCounter;
     use std::fs;
     use std::io::{BufRead, BufReader, Read, Write};
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -221,6 +222,11 @@ mod tests {
 
     fn socket_place(path: &Path, access: Access) -> Arc<Place> {
         place(path, OutputKind::Socket, access)
+    }
+
+    fn server() -> (Server, IntCounter) {
+        let denied = IntCounter::new("denied", "denied").unwrap();
+        (Server::start(denied.clone()).unwrap(), denied)
     }
 
     fn serve(place: &Arc<Place>, value: &str, server: &Server) -> TokenSocket {
@@ -252,7 +258,7 @@ mod tests {
     fn a_client_reads_the_value_of_the_moment_or_nothing() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, denied) = server();
         let counters = Arc::<Counters>::default();
         let bound = Bound::prepare(socket_place(&path, access(0o600)), None).unwrap();
         assert!(!path.exists());
@@ -265,7 +271,7 @@ mod tests {
         socket.set(None);
         assert_eq!(read(&path), "");
         assert_eq!(counters.socket_reads.load(Ordering::Relaxed), 2);
-        assert_eq!(server.denied(), 0);
+        assert_eq!(denied.get(), 0);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
@@ -273,7 +279,7 @@ mod tests {
     fn a_value_is_served_until_it_expires_and_no_longer() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let value = rendered("75_token", Duration::from_millis(100));
         let expires = value.expires();
         let bound = Bound::prepare(socket_place(&path, access(0o600)), None).unwrap();
@@ -295,7 +301,7 @@ mod tests {
     fn a_value_that_expires_while_the_client_waits_is_not_served() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let value = rendered("75_token", Duration::from_millis(50));
         let bound = Bound::prepare(socket_place(&path, access(0o600)), None).unwrap();
         let client = UnixStream::connect(hidden(directory.path())).unwrap();
@@ -310,7 +316,7 @@ mod tests {
     fn what_a_client_sends_does_no_harm() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let _socket = serve(&socket_place(&path, access(0o600)), "75_token", &server);
         for size in [1, 4096, 100_000] {
             let clients: Vec<_> = (0..10)
@@ -338,7 +344,7 @@ mod tests {
         }
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let _socket = serve(&socket_place(&path, access(0o600)), "75_token", &server);
         let mut client = UnixStream::connect(&path).unwrap();
         client.write_all(&vec![b'x'; 100_000]).unwrap();
@@ -354,7 +360,7 @@ mod tests {
     fn a_thousand_silent_clients_cost_nobody_anything() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let _socket = serve(&socket_place(&path, access(0o600)), "75_token", &server);
         let open_files = || fs::read_dir("/proc/self/fd").unwrap().count();
         let before = open_files();
@@ -386,11 +392,11 @@ mod tests {
     fn the_kernel_and_the_readers_decide_who_reads() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, denied) = server();
         let text = path.to_str().unwrap();
         let denied = |socket: Access, uid, gid, supplementary: &str| {
             let _socket = serve(&socket_place(&path, socket), "75_token", &server);
-            let before = server.denied();
+            let before = denied.get();
             let client = if supplementary.is_empty() {
                 run_as(uid, gid, "perl", &["-e", CLIENT, text])
             } else {
@@ -404,7 +410,7 @@ mod tests {
             if !client.status.success() {
                 return "cannot connect";
             }
-            match (client.stdout.as_slice(), server.denied() - before) {
+            match (client.stdout.as_slice(), denied.get() - before) {
                 (b"75_token", 0) => "reads",
                 (b"", 1) => "is denied",
                 other => panic!("{other:?}"),
@@ -460,7 +466,7 @@ mod tests {
     #[test]
     fn at_no_moment_it_lets_more_in_than_it_should() {
         let directory = Mount::new("mode=755");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         super::super::testing::run(
             "setfacl",
             &[
@@ -520,7 +526,7 @@ mod tests {
         let path = directory.path().join("s");
         let place = socket_place(&path, access(0o600));
         let (stored, name, inode) = {
-            let server = Server::start().unwrap();
+            let (server, _) = server();
             let socket = serve(&place, "75_token", &server);
             let stored = socket.as_fd().try_clone_to_owned().unwrap();
             (stored, socket.stored_name(), path.metadata().unwrap().ino())
@@ -528,7 +534,7 @@ mod tests {
         let client = UnixStream::connect(&path).unwrap();
         assert_eq!(stored_name(&path), Some(name));
 
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let place = socket_place(&path, access(0o600));
         let bound = Bound::prepare(Arc::clone(&place), Some(stored)).unwrap();
         let socket = bound
@@ -566,7 +572,7 @@ mod tests {
         }
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let place = socket_place(&path, access(0o600));
         let socket = serve(&place, "75_token", &server);
         socket.shared.remove(socket.key);
@@ -585,7 +591,7 @@ mod tests {
     fn a_socket_that_somebody_removed_is_put_right() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let place = socket_place(&path, access(0o600));
         let old = serve(&place, "75_token", &server);
         assert!(place.is_intact());
@@ -602,7 +608,7 @@ mod tests {
     fn one_that_is_not_committed_leaves_no_trace() {
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let place = socket_place(&path, access(0o600));
         let _old = serve(&place, "75_token", &server);
         let bound = Bound::prepare(Arc::clone(&place), None).unwrap();
@@ -620,7 +626,7 @@ mod tests {
         let path = directory.path().join(long).join("s");
         fs::create_dir(path.parent().unwrap()).unwrap();
         assert_eq!(path.as_os_str().len(), 107);
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let _socket = serve(&socket_place(&path, access(0o600)), "75_token", &server);
         assert_eq!(read(&path), "75_token");
     }
@@ -633,7 +639,7 @@ mod tests {
         }
         let directory = directory();
         let path = directory.path().join("s");
-        let server = Server::start().unwrap();
+        let (server, _) = server();
         let _socket = serve(&socket_place(&path, access(0o600)), "75_token", &server);
         let flags = SocketFlags::CLOEXEC;
         let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();

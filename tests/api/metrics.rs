@@ -68,7 +68,7 @@ fn daemon() -> Daemon {
     daemon
         .metrics
         .observe_call("getticket", Duration::from_secs(60));
-    daemon.metrics.read_denied(Via::Socket);
+    daemon.metrics.denied(Via::Socket).inc();
     daemon.metrics.config_loaded(&clock::now());
     daemon.metrics.config_reloaded(true, &clock::now());
     daemon.metrics.config_reloaded(false, &clock::now());
