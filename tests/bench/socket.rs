@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use wxtokend::account::{
     Access, Account, AccountName, Format, Method, Output, OutputKind, SecretSource,
 };
+use wxtokend::api::metrics::{Metrics, Via};
 use wxtokend::clock;
 use wxtokend::format::render;
 use wxtokend::publish::socket::Bound;
@@ -162,7 +163,7 @@ fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
     };
     let grants = [(ValueName::AccessToken, grant)];
     let rendered = render(&account, &account.outputs[0], &grants, &now)?;
-    let server = Server::start()?;
+    let server = Server::start(Metrics::new().denied(Via::Socket))?;
     let place = Arc::new(Place::new(account, 0, path.into()));
     let _socket = Bound::prepare(place, None)?.commit(rendered, &server, Arc::default())?;
     loop {
