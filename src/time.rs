@@ -119,4 +119,54 @@ mod tests {
             assert_eq!(human(Duration::from_millis(millis)), said);
         }
     }
+
+    /// The moment zero is 2023-11-14 15:59:00.500 UTC, 59.5 s before midnight in UTC+8.
+    const NOW: Now = Now {
+        at: Moment::from_millis(0),
+        unix_millis: 1_699_977_540_500,
+    };
+
+    #[test]
+    fn days_and_minutes_of_the_platform_end_when_they_should() {
+        let day = NOW.platform_day();
+        for (ahead, new_day, midnight, minute) in [
+            (0, 0, 59_500, 59_500),
+            (59_499, 0, 59_500, 59_500),
+            (59_500, 1, 59_500 + DAY_MILLIS, 119_500),
+            (DAY_MILLIS, 1, 59_500 + DAY_MILLIS, 59_500 + DAY_MILLIS),
+        ] {
+            let now = Now {
+                at: Moment::from_millis(ahead),
+                unix_millis: NOW.unix_millis + ahead,
+            };
+            assert_eq!(now.platform_day(), day + new_day, "{ahead}");
+            assert_eq!(now.next_platform_midnight().as_millis(), midnight);
+            assert_eq!(now.next_minute().as_millis(), minute);
+        }
+    }
+
+    #[test]
+    fn an_expiry_never_looks_later_than_it_is() {
+        for (moment, unix) in [
+            (0, 1_699_977_540),
+            (499, 1_699_977_540),
+            (500, 1_699_977_541),
+            (-501, 1_699_977_539),
+        ] {
+            assert_eq!(NOW.unix(Moment::from_millis(moment)), unix, "{moment}");
+        }
+    }
+
+    #[test]
+    fn unix_time_and_moments_are_two_ways_to_say_the_same() {
+        for millis in [-5, 0, 1_000_000] {
+            let moment = Moment::from_millis(millis);
+            assert_eq!(NOW.moment(NOW.unix_millis_of(moment)), moment);
+        }
+        assert_eq!(NOW.moment(i64::MAX).as_millis(), i64::MAX - NOW.unix_millis);
+        let far = Moment::from_millis(i64::MAX);
+        assert_eq!(far + Duration::MAX, far, "nothing overflows");
+        assert_eq!(far.until(NOW.at), Duration::ZERO, "what is past is now");
+        assert!((NOW.at - Duration::MAX).until(far) > Duration::from_secs(1));
+    }
 }
