@@ -156,6 +156,33 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
         Some(77)
     );
 
+    // A group by permission bits, where there are no ACLs: with the drop-in that the package brings as an example.
+    machine.write(
+        "/etc/wxtokend/accounts.d/grouped.toml",
+        SHOP.replace(".shop", ".grouped")
+            .replace("/shop.", "/grouped.")
+            .replace(
+                "shop.json\"",
+                "grouped.json\"\ngroup = \"www-data\"\nmode = \"0640\"\nreaders = []",
+            ),
+        0o644,
+    );
+    machine.write(
+        "/etc/systemd/system/wxtokend.service.d/group.conf",
+        include_str!("../../packaging/systemd/examples/group.conf"),
+        0o644,
+    );
+    machine.sh("systemctl daemon-reload; systemctl restart wxtokend");
+    machine.until("wxtokend status");
+    assert_eq!(
+        machine.sh("stat -c '%U:%G %a' /run/wxtokend/grouped.json"),
+        "wxtokend:www-data 640"
+    );
+    machine.sh(
+        "rm /etc/wxtokend/accounts.d/grouped.toml /etc/systemd/system/wxtokend.service.d/group.conf; \
+         systemctl daemon-reload; systemctl restart wxtokend",
+    );
+
     // A service of a user that exists only while it runs, which systemd hands the token.
     let example = include_str!("../../packaging/systemd/examples/app.service");
     let command = "ExecStart=/usr/local/bin/count-followers --token-file=%d/shop-token\n";

@@ -76,6 +76,19 @@ impl Packages {
                 .arg(&rpm),
         );
         both_hold_the_same(&packages.current, &rpm);
+        // Each scriptlet is there, and a shell can read it.
+        for tag in ["POSTIN", "PREUN", "POSTUN", "POSTTRANS"] {
+            let script =
+                "rpm -qp --qf \"%{$2}\" \"$1\" >\"$3\"; grep -q wxtokend \"$3\"; sh -n \"$3\"";
+            let copy = package.join(tag);
+            must(
+                Command::new("sh")
+                    .args(["-euc", script, "sh"])
+                    .arg(&rpm)
+                    .arg(tag)
+                    .arg(copy),
+            );
+        }
         packages
     }
 }
