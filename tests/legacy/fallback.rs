@@ -35,7 +35,8 @@ file = [{ path = "OUT/dummy.json" }]
 fn set_life(stage: &Stage, life: Duration) {
     stage.platform.with(|world, _| {
         for id in [STABLE, CLASSIC, DUMMY] {
-            world.account(id, SECRET).lifetime(life).window = Some(life / 2);
+            let account = world.account(id, SECRET).lifetime(life);
+            (account.window, account.overlap) = (Some(life / 2), Some(life / 2));
         }
     });
 }
@@ -82,7 +83,7 @@ fn an_app_that_fetches_by_itself_does_not_fight() {
     if !can_run("an_app_that_fetches_by_itself_does_not_fight") {
         return;
     }
-    let life = Duration::from_secs(8);
+    let life = Duration::from_secs(12);
     let stage = Stage::new(World::new());
     set_life(&stage, life);
     stage.configure(ACCOUNTS);
