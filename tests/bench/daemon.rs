@@ -1,0 +1,405 @@
+//! What the daemon takes: memory, wake-ups, processor and start-up, each beside its bound and, where there is one, a
+//! comparison. `cargo bench --bench daemon`; about two minutes. It prints and judges nothing but memory: times depend on the
+//! machine and on what else it does.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark panics, reports and rounds"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use common::{Bench, Daemon, PATIENCE, wait_until};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use wxtokend::sim::{Account, Platform, World};
+
+const MB: f64 = 1e6;
+const ROUNDS: usize = 5;
+/// As many calls at a time as the daemon makes unless configured otherwise.
+const CONCURRENCY: usize = 32;
+/// How long an idle daemon is watched.
+const WINDOW: Duration = Duration::from_secs(40);
+
+fn main() -> ExitCode {
+    if let Some(accounts) = std::env::args().skip_while(|arg| arg != "platform").nth(1) {
+        serve(accounts.parse().unwrap());
+    }
+    row("figure", "measured", "comparison", "bound");
+    let is_small = memory();
+    start_up();
+    polling();
+    idle();
+    if is_small {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn row(figure: &str, measured: impl Display, comparison: impl Display, bound: &str) {
+    println!("{figure:52} {measured:>10}   {comparison:34} {bound}");
+}
+
+/// Says whether the bounds are kept.
+fn memory() -> bool {
+    let three = resident(3, "");
+    row("resident, 3 accounts", megabytes(three), "", "12 MB");
+    let thousand = resident(1000, "");
+    row("resident, 1,000 accounts", megabytes(thousand), "", "");
+    let many = resident(10_000, "");
+    let each = (many - three) / 9997.0;
+    row("resident, 10,000 accounts", megabytes(many), "", "45 MB");
+    row("  for each account", format!("{each:.0} B"), "", "3,000 B");
+    let sockets = resident(1000, "socket");
+    let each = (sockets - thousand) / 1000.0;
+    let besides = "besides the file";
+    row(
+        "  for each token socket (of 1,000)",
+        format!("{each:.0} B"),
+        besides,
+        "",
+    );
+    three <= 12.0 * MB && many <= 45.0 * MB
+}
+
+/// The resident memory of a daemon that has fetched the tokens of its accounts and rests, bytes.
+fn resident(accounts: usize, more: &str) -> f64 {
+    let platform = Process::start(accounts);
+    let bench = configured(&platform, accounts, "5m", more);
+    let daemon = fetched(&bench, accounts);
+    // What was needed to fetch is given back by then.
+    sleep(Duration::from_secs(3));
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    field(&status, "VmRSS") * 1024.0
+}
+
+fn start_up() {
+    let accounts = 1000;
+    let platform = Process::start(accounts);
+    let (mut bare, mut fetch, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(bare_loop(&platform, accounts).0);
+        let bench = configured(&platform, accounts, "5m", "");
+        let began = Instant::now();
+        let daemon = fetched(&bench, accounts);
+        fetch.push(began.elapsed());
+        daemon.terminate();
+        let before = bench.manager.count();
+        let began = Instant::now();
+        let daemon = bench.start();
+        stored.push(bench.manager.with(|messages| {
+            let ready = messages[before..].iter().find(|m| m.has("READY=1"));
+            ready.unwrap().at - began
+        }));
+        daemon.terminate();
+    }
+    let (bare, fetch, stored) = (median(bare), median(fetch), median(stored));
+    let times = fetch.as_secs_f64() / bare.as_secs_f64();
+    row(
+        "1,000 accounts from start to all files",
+        milliseconds(fetch),
+        format!("{times:.1} x bare loop of {}", milliseconds(bare)),
+        "3 x",
+    );
+    row(
+        "1,000 stored tokens from start to READY",
+        milliseconds(stored),
+        "",
+        "200 ms",
+    );
+}
+
+/// Makes the calls that the daemon has to make, with the same client and nothing else. Says how long that took, and how
+/// much of it the processor.
+fn bare_loop(platform: &Process, accounts: usize) -> (Duration, Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (began, processor) = (Instant::now(), processor_time());
+    runtime.block_on(async {
+        let http = reqwest::Client::builder()
+            .http1_only()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
+        let turns = Arc::new(Semaphore::new(CONCURRENCY));
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..accounts {
+            let body = json!({
+                "grant_type": "client_credential",
+                "appid": format!("wx{number:016x}"),
+                "secret": format!("{number:032x}"),
+                "force_refresh": false,
+            });
+            let call = http
+                .post(format!("{}/cgi-bin/stable_token", platform.url))
+                .body(body.to_string());
+            let turns = turns.clone();
+            calls.spawn(async move {
+                let _turn = turns.acquire().await.unwrap();
+                call.send().await.unwrap().bytes().await.unwrap()
+            });
+        }
+        for answer in calls.join_all().await {
+            let answer: Json = serde_json::from_slice(&answer).unwrap();
+            assert!(answer["access_token"].is_string());
+        }
+    });
+    (began.elapsed(), processor_time().saturating_sub(processor))
+}
+
+fn polling() {
+    let accounts = 200;
+    let platform = Process::start(accounts);
+    let bench = configured(&platform, accounts, "1s", "");
+    let daemon = fetched(&bench, accounts);
+    let look = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
+        // Ticks of 10 ms, of the user and of the system.
+        let ticks: f64 = fields[12].parse::<f64>().unwrap() + fields[13].parse::<f64>().unwrap();
+        (ticks * 10_000.0, platform.calls())
+    };
+    let before = look();
+    sleep(Duration::from_secs(10));
+    let after = look();
+    let each = (after.0 - before.0) / (after.1 - before.1);
+    let bare = bare_loop(&platform, accounts).1.as_secs_f64() * 1e6 / accounts as f64;
+    row(
+        "processor for a poll",
+        format!("{each:.0} us"),
+        format!("{bare:.0} us for the bare call"),
+        "",
+    );
+}
+
+fn idle() {
+    let accounts = 100;
+    let platform = Process::start(accounts);
+    let benches = [(); 2].map(|()| configured(&platform, accounts, "5m", ""));
+    let daemons = [
+        benches[0].spawn(),
+        benches[1].spawn_with(|command| {
+            command.env("WATCHDOG_USEC", "30000000");
+        }),
+    ];
+    for (bench, daemon) in benches.iter().zip(&daemons) {
+        wait_for_files(bench, daemon, accounts);
+    }
+    // Until connections and threads that wait for more to do have ended.
+    sleep(Duration::from_secs(25));
+    let mut switches = daemons.each_ref().map(Switches::watch);
+    let began = Instant::now();
+    while began.elapsed() < WINDOW {
+        sleep(Duration::from_millis(50));
+        switches.iter_mut().for_each(Switches::look);
+    }
+    for (what, switches) in ["", ", WatchdogSec=30"].iter().zip(switches) {
+        let rate = switches.count() as f64 / WINDOW.as_secs_f64();
+        row(
+            &format!("wake-ups a second, 100 accounts{what}"),
+            format!("{rate:.2}"),
+            "",
+            "1",
+        );
+    }
+}
+
+/// The context switches of all threads of a daemon, also of those that have ended since.
+struct Switches {
+    pid: String,
+    /// By thread: when the watch began, or 0, and last.
+    threads: BTreeMap<String, (u64, u64)>,
+}
+
+impl Switches {
+    fn watch(daemon: &Daemon<'_>) -> Self {
+        let mut this = Self {
+            pid: daemon.pid().to_string(),
+            threads: BTreeMap::new(),
+        };
+        this.look();
+        this.threads
+            .values_mut()
+            .for_each(|(first, last)| *first = *last);
+        this
+    }
+
+    fn look(&mut self) {
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid))
+            .unwrap()
+            .flatten()
+        {
+            // One that has just ended has nothing to read.
+            if let Ok(status) = fs::read_to_string(task.path().join("status")) {
+                let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+                let counts = lines.filter_map(|line| line.split('\t').nth(1)?.parse::<u64>().ok());
+                let name = task.file_name().into_string().unwrap();
+                self.threads.entry(name).or_default().1 = counts.sum();
+            }
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.threads
+            .values()
+            .map(|(first, last)| last - first)
+            .sum()
+    }
+}
+
+/// A bench for so many accounts of a platform, each with a file and `more`. Some of the default hosts are left in: the system's
+/// root certificates are loaded, as they are by nearly everybody.
+fn configured(platform: &Process, accounts: usize, poll_every: &str, more: &str) -> Bench {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("secrets")).unwrap();
+    let mut text = format!(
+        "[daemon]\nstate_dir = '{{dir}}/state'\n[api]\nsocket = '{{dir}}/run/api.sock'\n\
+         [platform]\nhosts = ['{}', 'https://api.weixin.qq.com']\n",
+        platform.url
+    );
+    for number in 0..accounts {
+        bench.secret(&format!("secrets/{number}"), &format!("{number:032x}"));
+        write!(
+            text,
+            "[accounts.a{number}]\nappid = 'wx{number:016x}'\nsecret_file = '{{dir}}/secrets/{number}'\n\
+             poll_every = '{poll_every}'\nreaders = ['www-data']\n\
+             [[accounts.a{number}.file]]\npath = '{{dir}}/run/out/a{number}.json'\n"
+        )
+        .unwrap();
+        if !more.is_empty() {
+            let output =
+                format!("[[accounts.a{number}.{more}]]\npath = '{{dir}}/run/out/a{number}'\n");
+            text.push_str(&output);
+        }
+    }
+    bench.write_config(&text);
+    bench
+}
+
+/// A daemon that has published all files.
+fn fetched(bench: &Bench, accounts: usize) -> Daemon<'_> {
+    let daemon = bench.start();
+    wait_for_files(bench, &daemon, accounts);
+    daemon
+}
+
+fn wait_for_files(bench: &Bench, daemon: &Daemon<'_>, accounts: usize) {
+    let count = || {
+        let entries = fs::read_dir(bench.path("run/out")).into_iter().flatten();
+        entries
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.as_encoded_bytes().ends_with(b".json")
+            })
+            .count()
+    };
+    wait_until(
+        "all files",
+        PATIENCE * 4,
+        || daemon.log(),
+        || count() == accounts,
+    );
+}
+
+/// The simulated platform in a process of its own, so that it takes neither memory nor time of what is measured.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    fn start(accounts: usize) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["platform", &accounts.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut url).unwrap();
+        let url = url.trim_end().to_owned();
+        Self { child, url }
+    }
+
+    /// How many calls for a stable token it got.
+    fn calls(&self) -> f64 {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let counts = runtime.block_on(async {
+            let http = reqwest::Client::builder()
+                .no_proxy()
+                .tls_certs_only([])
+                .build();
+            let request = http.unwrap().get(format!("{}/sim/counts", self.url));
+            request.send().await.unwrap().bytes().await.unwrap()
+        });
+        let counts: Json = serde_json::from_slice(&counts).unwrap();
+        let accounts = counts["accounts"].as_object().unwrap().values();
+        accounts
+            .filter_map(|account| account["stable_token"].as_f64())
+            .sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve(accounts: u64) -> ! {
+    let mut world = World::new();
+    for number in 0..accounts {
+        world.add(Account::numbered(number));
+    }
+    let platform = Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
+    println!("{}", platform.base_url());
+    std::io::stdout().flush().unwrap();
+    platform.wait();
+    std::process::exit(0)
+}
+
+fn field(status: &str, name: &str) -> f64 {
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap(),
+        time.tv_nsec.try_into().unwrap(),
+    )
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn megabytes(bytes: f64) -> String {
+    format!("{:.1} MB", bytes / MB)
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
