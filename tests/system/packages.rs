@@ -79,7 +79,7 @@ impl Packages {
         // Each scriptlet is there, and a shell can read it.
         for tag in ["POSTIN", "PREUN", "POSTUN", "POSTTRANS"] {
             let script =
-                "rpm -qp --qf \"%{$2}\" \"$1\" >\"$3\"; grep -q wxtokend \"$3\"; sh -n \"$3\"";
+                "rpm -qp --qf \"%{$2}\" \"$1\" >\"$3\"; grep -q systemctl \"$3\"; sh -n \"$3\"";
             let copy = package.join(tag);
             must(
                 Command::new("sh")
