@@ -162,7 +162,7 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
         SHOP.replace(".shop", ".grouped")
             .replace("/shop.", "/grouped.")
             .replace(
-                "shop.json\"",
+                "grouped.json\"",
                 "grouped.json\"\ngroup = \"www-data\"\nmode = \"0640\"\nreaders = []",
             ),
         0o644,
