@@ -202,6 +202,8 @@ struct Stored<'a> {
     last_success: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     block: Option<StoredBlockLine>,
+    #[serde(default)]
+    unanswered: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -273,6 +275,7 @@ impl<'a> Stored<'a> {
             last_forced: record.forced.2.map(Moment::as_millis),
             last_success: record.last_success.map(Moment::as_millis),
             block,
+            unanswered: record.unanswered,
         }
     }
 
@@ -326,6 +329,7 @@ impl<'a> Stored<'a> {
                 },
             }),
             last_success: self.last_success.map(moment),
+            unanswered: self.unanswered,
         })
     }
 }
@@ -375,6 +379,7 @@ mod tests {
                 },
             }),
             last_success: Some(at(-100)),
+            unanswered: 1,
         }
     }
 

@@ -23,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// While a call is under way the task looks around at least so often.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
+/// So long a task that is to stop waits for an answer.
+const LAST_WORD: Duration = Duration::from_secs(4);
 /// A deadline that is never the next one.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -53,6 +55,11 @@ enum Arrival {
     Turn(Arc<Client>, OwnedSemaphorePermit, Call),
     /// The call has ended.
     Ended(Box<Exchange>),
+}
+
+/// A task is to end.
+struct Stop {
+    remove_outputs: bool,
 }
 
 impl Worker {
@@ -90,16 +97,19 @@ impl Worker {
         loop {
             let turn = shared.turns.acquire().await;
             // In a box that goes when the turn is over: there are thousands of tasks, and nearly all of them wait.
-            let ControlFlow::Continue(wake) = Box::pin(self.take_turn(arrival)).await else {
-                return;
-            };
+            let flow = Box::pin(self.take_turn(arrival)).await;
             drop(turn);
-            arrival = self.wait(wake).await;
+            match flow {
+                ControlFlow::Continue(wake) => arrival = self.wait(wake).await,
+                ControlFlow::Break(Stop { remove_outputs }) => {
+                    return Box::pin(self.stop(remove_outputs)).await;
+                }
+            }
         }
     }
 
     /// Does all that there is to do now. Says until when to wait then, or that it is to stop.
-    async fn take_turn(&mut self, arrival: Option<Arrival>) -> ControlFlow<(), Moment> {
+    async fn take_turn(&mut self, arrival: Option<Arrival>) -> ControlFlow<Stop, Moment> {
         if let Some(arrival) = arrival {
             self.arrived(arrival).await;
         }
@@ -155,7 +165,7 @@ impl Worker {
                 wake.min(until)
             }
             Step::Call(call) => {
-                self.schedule.sent(now);
+                self.schedule.sent(now, call);
                 self.save(false, now).await;
                 let client = self.shared.client.borrow().clone();
                 self.under_way = Some(Box::pin(async move {
@@ -201,9 +211,9 @@ impl Worker {
         }
         let account = self.schedule.account().clone();
         match reached {
-            0 => self.schedule.not_sent(),
+            0 => self.schedule.not_sent(call),
             // A host failed and another was asked too.
-            more => (1..more).for_each(|_| self.schedule.sent(&now)),
+            more => (1..more).for_each(|_| self.schedule.sent(&now, call)),
         }
         let endpoint = request::endpoint(call, account.method);
         let (result, errcode) = match &answer {
@@ -248,7 +258,7 @@ impl Worker {
         self.tell_renewals(&outcome, &now);
     }
 
-    async fn take_requests(&mut self) -> ControlFlow<()> {
+    async fn take_requests(&mut self) -> ControlFlow<Stop> {
         for request in self.desk.inbox.take() {
             let now = clock::now();
             match request {
@@ -288,12 +298,33 @@ impl Worker {
                     let _ = new.done.send(());
                 }
                 Request::Stop { remove_outputs } => {
-                    self.outputs.stop(remove_outputs).await;
-                    return ControlFlow::Break(());
+                    return ControlFlow::Break(Stop { remove_outputs });
                 }
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Comes to an end. What a call that is under way grants may have ended the token that is published, so it is heard out.
+    async fn stop(&mut self, remove_outputs: bool) {
+        let last_word = match self.under_way.take() {
+            Some(under_way) if !remove_outputs => {
+                tokio::time::timeout(LAST_WORD, under_way).await.ok()
+            }
+            _ => None,
+        };
+        let shared = self.shared.clone();
+        let _turn = shared.turns.acquire().await;
+        match last_word {
+            Some(Arrival::Ended(ended)) => self.ended(*ended).await,
+            Some(Arrival::Turn(_, _, call)) => {
+                self.schedule.not_sent(call);
+                self.save(false, &clock::now()).await;
+            }
+            // That a call has no answer was stored when it was sent.
+            None => {}
+        }
+        self.outputs.stop(remove_outputs).await;
     }
 
     fn tell_doubters(&mut self, verdict: &Verdict) {

@@ -73,6 +73,7 @@ impl Schedule {
         life: Duration,
     ) -> (Outcome, Option<Verdict>) {
         self.asked_twice = false;
+        self.unanswered = 0;
         let before = self.token.grant.take();
         let changed = before.as_ref().is_none_or(|grant| grant.value != value);
         let grant = renewed(before, value, sent, life);
@@ -111,6 +112,10 @@ impl Schedule {
     }
 
     fn token_failed(&mut self, now: &Now, refusal: Refusal) -> (Outcome, Option<Verdict>) {
+        if refusal.errcode.is_some() {
+            // Of this call it is known that it minted nothing; of one before that failed otherwise it is not.
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
         if refusal.errcode == Some(41002) && !self.asked_twice {
             self.asked_twice = true;
             self.token.due = now.at;

@@ -10,7 +10,7 @@ mod tests;
 
 pub use record::{Record, StoredBlock, StoredGrant};
 
-use crate::account::Account;
+use crate::account::{Account, Method};
 use crate::budget::Budget;
 use crate::handle::{LastError, State};
 use crate::platform::request::Call;
@@ -113,6 +113,8 @@ pub struct Schedule {
     /// 41002 to a correct body happens: once more before it is believed.
     asked_twice: bool,
     flight: Flight,
+    /// Classic calls for a token that have no answer: each may have minted one, which ends ours five minutes later.
+    unanswered: u32,
     /// Unix time of the moment zero, milliseconds, by which restored values were read.
     epoch: i64,
     rng: fastrand::Rng,
@@ -139,6 +141,7 @@ impl Schedule {
             last_renewal: None,
             asked_twice: false,
             flight: Flight::None,
+            unanswered: 0,
             epoch: now.unix_millis_of(Moment::from_millis(0)),
             account,
             rng,
@@ -238,17 +241,28 @@ impl Schedule {
     }
 
     /// Counts a call that is about to be made.
-    pub fn sent(&mut self, now: &Now) {
+    pub fn sent(&mut self, now: &Now, call: Call) {
         self.unspent = self.budget;
         self.budget.spend(now);
+        if self.may_mint(call) {
+            self.unanswered = self.unanswered.saturating_add(1);
+        }
         if self.flight == Flight::None {
             self.flight = Flight::Ours;
         }
     }
 
     /// Takes the count back: the call never reached the platform.
-    pub fn not_sent(&mut self) {
+    pub fn not_sent(&mut self, call: Call) {
         self.budget = self.unspent;
+        if self.may_mint(call) {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
+    }
+
+    /// Whether a call may end the token that stands without a word of it reaching us.
+    fn may_mint(&self, call: Call) -> bool {
+        call.is_token() && self.account.method == Method::Classic
     }
 
     /// Half of the budget is kept for what must be done.

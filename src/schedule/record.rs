@@ -46,6 +46,8 @@ pub struct Record {
     pub block: Option<StoredBlock>,
     /// When a call for the access token last succeeded.
     pub last_success: Option<Moment>,
+    /// Classic calls for a token that have no answer: the stored token may have minutes to live.
+    pub unanswered: u32,
 }
 
 /// When a value is asked for that was due while the daemon did not run.
@@ -77,6 +79,7 @@ impl Schedule {
                 error: (*trouble.error).clone(),
             }),
             last_success: self.last_success,
+            unanswered: self.unanswered,
         }
     }
 
@@ -98,6 +101,10 @@ impl Schedule {
         schedule.last_success = past(record.last_success);
         for StoredGrant { name, grant } in record.grants {
             schedule.restore_grant(now, name, grant);
+        }
+        schedule.unanswered = record.unanswered;
+        if record.unanswered > 0 {
+            schedule.token.due = now.at;
         }
         if let Some(StoredBlock { until, error }) =
             record.block.filter(|block| block.until > now.at)

@@ -148,7 +148,7 @@ impl Year {
     fn send(&mut self, call: Call) {
         let now = self.host.now();
         self.watch.calls(&self.host, &self.schedule, call);
-        self.schedule.sent(&now);
+        self.schedule.sent(&now, call);
         self.host.save(self.schedule.record());
         let token = self.schedule.token();
         let rng = &mut self.rng;
@@ -175,7 +175,7 @@ impl Year {
         } = self.flight.take().expect("one is under way");
         let now = self.host.now();
         if !reply.reached {
-            self.schedule.not_sent();
+            self.schedule.not_sent(call);
             self.watch.never_reached();
         }
         let failed = reply.answer.is_err();

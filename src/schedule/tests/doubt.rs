@@ -434,7 +434,7 @@ fn a_dead_token_is_asked_for_as_soon_as_the_budget_allows() {
     account.daily_budget = 3;
     let mut bench = Bench::granted(account);
     bench.pass(secs(60));
-    bench.schedule.sent(&bench.now);
+    bench.schedule.sent(&bench.now, Call::Token);
     assert_eq!(said(bench.suspect("T1", true)), "later");
     let (outcome, verdict) = bench.call(Call::Verify, dead());
     assert_eq!((named(&outcome), said(verdict)), ("foreign", "unavailable"));

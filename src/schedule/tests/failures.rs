@@ -229,8 +229,8 @@ fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_reso
     let mut bench = Bench::new(account);
     for _ in 0..20 {
         assert_eq!(bench.sleep(), Call::Token);
-        bench.schedule.sent(&bench.now);
-        bench.schedule.not_sent();
+        bench.schedule.sent(&bench.now, Call::Token);
+        bench.schedule.not_sent(Call::Token);
         let sent = bench.now.at;
         bench
             .schedule
@@ -243,8 +243,8 @@ fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_reso
     }
     assert_eq!(bench.sleep(), Call::Token);
     for _ in 0..5 {
-        bench.schedule.sent(&bench.now);
-        bench.schedule.not_sent();
+        bench.schedule.sent(&bench.now, Call::Token);
+        bench.schedule.not_sent(Call::Token);
         let sent = bench.now.at;
         bench
             .schedule
@@ -315,7 +315,7 @@ fn a_ticket_in_trouble_keeps_within_the_quota_of_tickets() {
 fn a_hiccup_near_the_end_is_overcome_though_half_of_the_budget_is_spent() {
     let mut bench = Bench::granted(account(Method::Stable));
     for _ in 0..6000 {
-        bench.schedule.sent(&bench.now);
+        bench.schedule.sent(&bench.now, Call::Token);
     }
     bench.later(Call::Token, granted("T1", 6900));
     assert_eq!(bench.wait(), secs(6600), "no polls are left");

@@ -153,7 +153,7 @@ impl Bench {
     #[track_caller]
     fn call(&mut self, call: Call, answer: Answered) -> (Outcome, Option<Verdict>) {
         assert_eq!(self.next(), Step::Call(call));
-        self.schedule.sent(&self.now);
+        self.schedule.sent(&self.now, call);
         self.schedule.answered(&self.now, self.now.at, call, answer)
     }
 
@@ -179,7 +179,7 @@ impl Bench {
                 Step::Call(call) => {
                     let sent = self.now.at;
                     calls.push((self.now, call));
-                    self.schedule.sent(&self.now);
+                    self.schedule.sent(&self.now, call);
                     let answer = platform(&self.now, call);
                     self.pass(Duration::from_millis(100));
                     self.schedule.answered(&self.now, sent, call, answer);

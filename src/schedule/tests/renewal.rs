@@ -131,7 +131,7 @@ fn the_same_value_again_is_a_success_that_updates_the_expiry() {
 fn life_counts_from_the_moment_before_the_request() {
     let mut bench = Bench::new(account(Method::Stable));
     let sent = bench.now.at;
-    bench.schedule.sent(&bench.now);
+    bench.schedule.sent(&bench.now, Call::Token);
     bench.pass(secs(9));
     bench
         .schedule
@@ -207,7 +207,7 @@ fn half_of_the_budget_is_not_for_polls() {
     let mut bench = Bench::granted(account);
     bench.call(JSAPI, granted("J1", 7200));
     for _ in 0..5000 {
-        bench.schedule.sent(&bench.now);
+        bench.schedule.sent(&bench.now, Call::Token);
     }
     bench.later(Call::Token, granted("T1", 6900));
     assert_eq!(bench.sleep(), JSAPI, "tickets are asked for as ever");

@@ -76,6 +76,58 @@ fn a_restart_costs_no_call() {
 }
 
 #[test]
+fn a_classic_call_without_an_answer_makes_the_token_due_after_a_restart() {
+    let silence: fn(&mut Bench) = |bench| bench.schedule.sent(&bench.now, Call::Token);
+    let failure: fn(&mut Bench) = |bench| drop(bench.call(Call::Token, unreachable()));
+    let refusal: fn(&mut Bench) = |bench| drop(bench.call(Call::Token, refused(Call::Token, -1)));
+    let success: fn(&mut Bench) = |bench| drop(bench.call(Call::Token, granted("T2", 7200)));
+    for (n, (calls, is_due)) in [
+        ([silence].as_slice(), true),
+        (&[failure], true),
+        (&[failure, refusal], true),
+        (&[refusal], false),
+        (&[failure, success], false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for method in [Method::Stable, Method::Classic] {
+            let mut bench = Bench::granted(account(method));
+            bench.pass(secs(7000));
+            for call in calls {
+                assert_eq!(bench.sleep(), Call::Token);
+                call(&mut bench);
+            }
+            let mut bench = bench.restart(secs(1));
+            assert!(
+                bench.token().is_some(),
+                "it is handed out while it may live"
+            );
+            let due = bench.next() == Step::Call(Call::Token);
+            assert_eq!(due, is_due && method == Method::Classic, "{method:?} {n}");
+            if due {
+                bench.call(Call::Token, granted("T3", 7200));
+                assert!(bench.restart(secs(1)).wait() >= secs(1), "settled");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_classic_call_that_was_never_made_needs_no_answer() {
+    let mut bench = Bench::granted(account(Method::Classic));
+    assert_eq!(bench.sleep(), Call::Token);
+    bench.schedule.sent(&bench.now, Call::Token);
+    bench.schedule.not_sent(Call::Token);
+    let sent = bench.now.at;
+    let missing = Err(Refusal::local("no secret", "put one there"));
+    bench
+        .schedule
+        .answered(&bench.now, sent, Call::Token, missing);
+    assert!(bench.restart(secs(1)).wait() >= secs(1));
+}
+
+#[test]
 fn what_expired_meanwhile_is_asked_for() {
     let mut bench = with_ticket(Method::Classic).restart(secs(7200));
     assert_eq!(bench.token(), None);
@@ -184,7 +236,7 @@ fn an_answer_for_the_app_that_an_account_was_before_is_of_no_use() {
         }
         assert_eq!(bench.sleep(), Call::Token);
         let sent = bench.now.at;
-        bench.schedule.sent(&bench.now);
+        bench.schedule.sent(&bench.now, Call::Token);
         let mut other = Account::clone(bench.schedule.account());
         other.id = "wx1111111111111111".into();
         bench.schedule.reconfigure(Arc::new(other), &bench.now);

@@ -104,7 +104,7 @@ impl Trial {
 
     fn send(&mut self) {
         if let (None, Step::Call(call)) = (self.flight, self.bench.next()) {
-            self.bench.schedule.sent(&self.bench.now);
+            self.bench.schedule.sent(&self.bench.now, call);
             self.flight = Some((call, self.bench.now.at));
         }
     }
@@ -130,7 +130,7 @@ impl Trial {
         let failed = answer.is_err();
         let reached = !matches!(&answer, Err(refusal) if refusal.errcode.is_none());
         if !reached {
-            bench.schedule.not_sent();
+            bench.schedule.not_sent(call);
         }
         bench.pass(Duration::from_millis(50));
         let doubtful = bench.schedule.is_dead_again();
