@@ -30,8 +30,17 @@ pub mod value;
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit that this build was made from, as whoever built it said in `WXTOKEND_COMMIT`.
-pub const COMMIT: &str = match option_env!("WXTOKEND_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
+/// The commit that this build was made from: as whoever built it said in `WXTOKEND_COMMIT`, else as git says.
+pub const COMMIT: &str = if let Some(commit) = option_env!("WXTOKEND_COMMIT") {
+    commit
+} else {
+    git_version::git_version!(
+        args = [
+            "--always",
+            "--dirty=-modified",
+            "--abbrev=12",
+            "--exclude=*"
+        ],
+        fallback = "unknown"
+    )
 };

@@ -63,6 +63,7 @@ pub struct Common {
         short,
         long,
         global = true,
+        help_heading = "Common options",
         value_name = "PATH",
         env = "WXTOKEND_CONFIG",
         default_value = "/etc/wxtokend/config.toml"
@@ -76,6 +77,7 @@ pub struct Common {
         short,
         long,
         global = true,
+        help_heading = "Common options",
         value_name = "PATH",
         env = "WXTOKEND_SOCKET"
     )]

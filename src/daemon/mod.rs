@@ -84,6 +84,7 @@ pub struct Daemon {
     unready: mpsc::Receiver<()>,
     clocks: Clocks,
     said: String,
+    rejected: Option<String>,
 }
 
 impl Daemon {
@@ -173,6 +174,7 @@ impl Daemon {
             unready,
             clocks: Clocks::read(),
             said: String::new(),
+            rejected: None,
         })
     }
 
@@ -188,7 +190,8 @@ impl Daemon {
         let mut sweep = every(SWEEP);
         let alive_every = systemd::alive_every();
         let mut alive = every(alive_every.unwrap_or(Duration::from_secs(86_400)));
-        let mut said_at = Instant::now();
+        let mut said_at = Instant::now() - STATUS_PAUSE;
+        let mut say_at = None;
         let changed = self.shared.changed.clone();
         loop {
             tokio::select! {
@@ -205,9 +208,9 @@ impl Daemon {
                 }
                 _ = self.unready.recv(), if !ready => { ready = true; self.ready(); }
                 () = tokio::time::sleep_until(ready_at), if !ready => { ready = true; self.ready(); }
-                () = changed.notified(), if ready => {
-                    tokio::time::sleep_until(said_at + STATUS_PAUSE).await;
-                    said_at = Instant::now();
+                () = changed.notified(), if ready && say_at.is_none() => say_at = Some(said_at + STATUS_PAUSE),
+                () = reached(say_at) => {
+                    (said_at, say_at) = (Instant::now(), None);
                     self.say_status();
                 }
                 places = changes(&mut self.watch) => places.iter().for_each(|place| self.supervisor.inspect(place.account())),
@@ -235,8 +238,17 @@ impl Daemon {
         self.said = line;
     }
 
-    fn say_status(&mut self) {
+    /// A rejected configuration stands in the status line until the next reload.
+    fn status_line(&self) -> String {
         let line = status::line(&self.supervisor.directory().borrow(), &clock::now());
+        match &self.rejected {
+            Some(rejected) => format!("{rejected}; {line}"),
+            None => line,
+        }
+    }
+
+    fn say_status(&mut self) {
+        let line = self.status_line();
         if line != self.said {
             systemd::status(&line);
             self.said = line;
@@ -321,6 +333,13 @@ fn every(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn next_signal(signals: &mut Signals) -> i32 {

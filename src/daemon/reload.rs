@@ -2,7 +2,6 @@
 
 use super::Daemon;
 use super::binding::{at_top, enough_files, listen, listen_tcp};
-use super::status;
 use crate::api;
 use crate::clock;
 use crate::config;
@@ -25,7 +24,7 @@ impl Daemon {
             .config_reloaded(reloaded.is_ok(), &clock::now());
         match &reloaded {
             Ok(changes) => {
-                self.said = status::line(&self.supervisor.directory().borrow(), &clock::now());
+                self.rejected = None;
                 let list = |names: &[String]| {
                     if names.is_empty() {
                         "none".to_owned()
@@ -52,9 +51,12 @@ impl Daemon {
                     String::new()
                 };
                 let first = faults.first().map(ToString::to_string).unwrap_or_default();
-                self.said = format!("configuration rejected, the old one goes on: {first}{more}");
+                self.rejected = Some(format!(
+                    "configuration rejected, the old one goes on: {first}{more}"
+                ));
             }
         }
+        self.said = self.status_line();
         systemd::ready(&self.said);
         reloaded
     }

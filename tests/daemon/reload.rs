@@ -11,7 +11,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Fault, Platform};
+use wxtokend::sim::{Effect, Fault, Platform};
 
 fn three() -> std::sync::Arc<Platform> {
     platform(|world| {
@@ -20,6 +20,8 @@ fn three() -> std::sync::Arc<Platform> {
         }
     })
 }
+
+const OFTEN: &str = "poll_every = \"1s\"";
 
 fn calls(platform: &Platform) -> [u64; 4] {
     [0, 1, 2, 3].map(|n| token_calls(platform, &appid(n)))
@@ -109,11 +111,11 @@ fn accounts_and_outputs_come_change_and_go() {
 #[test]
 fn a_faulty_configuration_changes_nothing() {
     let (bench, platform) = (bench(), three());
-    bench.configure(&platform, &shop(""));
+    bench.configure(&platform, &shop(OFTEN));
     let daemon = bench.start();
     let run = bench.path("run");
     let files = names(&run);
-    let good = shop("");
+    let good = shop(OFTEN);
     let twice = good
         .replace("[[accounts.shop.socket]]", "[[accounts.shop.file]]")
         .replace("shop.sock", "shop.json");
@@ -152,14 +154,28 @@ fn a_faulty_configuration_changes_nothing() {
         assert_eq!(names(&run), files, "{reason}");
         assert_eq!(state(&bench, "shop"), "fresh");
     }
+    // It stands there until the next reload, whatever happens meanwhile.
+    let before = bench.manager.count();
+    platform.with(|world, _| world.set_fault(Effect::errcode(40164).into()));
+    let told = |text: &str| {
+        bench.manager.with(|messages| {
+            let mut after = messages[before..].iter();
+            after.any(|message| message.text.contains(text))
+        })
+    };
+    daemon.wait_until("the trouble in the status line", || told("shop: 40164"));
+    let status = bench.manager.status().unwrap();
+    assert!(status.starts_with("configuration rejected, "), "{status}");
+    platform.with(|world, _| world.heal_all());
     bench.configure(&platform, &good);
     daemon.reload();
-    let status = bench.manager.status().unwrap();
-    assert!(
-        status.starts_with("1/1 accounts fresh; next refresh shop in "),
-        "{status}"
-    );
-    assert_eq!(calls(&platform), [1, 0, 0, 0]);
+    daemon.signal(Signal::USR1);
+    daemon.wait_until("fresh", || state(&bench, "shop") == "fresh");
+    daemon.wait_until("a new status line", || {
+        let status = bench.manager.status().unwrap();
+        status.starts_with("1/1 accounts fresh; next refresh shop in ")
+    });
+    assert_eq!(calls(&platform)[1..], [0, 0, 0]);
     daemon.terminate();
 }
 
