@@ -15,6 +15,7 @@ mod limits;
 mod manager;
 mod network;
 mod reload;
+mod repair;
 mod rotation;
 mod secrets;
 mod trouble;
