@@ -179,7 +179,8 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
         "wxtokend:www-data 640"
     );
     machine.sh(
-        "rm /etc/wxtokend/accounts.d/grouped.toml /etc/systemd/system/wxtokend.service.d/group.conf; \
+        "rm /etc/wxtokend/accounts.d/grouped.toml; systemctl reload wxtokend; \
+         rm /etc/systemd/system/wxtokend.service.d/group.conf; \
          systemctl daemon-reload; systemctl restart wxtokend",
     );
 
