@@ -10,8 +10,10 @@ use crate::value::{Grant, Value, ValueName};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value's expiry that moves later by no more than this has not moved: the platform rounds to seconds.
-const ROUNDING: Duration = Duration::from_secs(2);
+/// A value's expiry that moves by no more than this has not moved: the platform cuts off parts of a second of what is left,
+/// so that each answer tells of a moment a little too early, the first one (of the whole life) of the right one.
+const EARLIER: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(2);
 
 /// So many failures in a row are a hiccup, for which there is room in any quota.
 const HICCUP: u32 = 10;
@@ -145,7 +147,7 @@ pub(super) fn renewed(before: Option<Grant>, value: Value, sent: Moment, life: D
     let expires = sent + life;
     match before {
         Some(before) if before.value == value => {
-            let unmoved = expires > before.expires && expires <= before.expires + ROUNDING;
+            let unmoved = expires + EARLIER > before.expires && expires <= before.expires + LATER;
             Grant {
                 expires: if unmoved { before.expires } else { expires },
                 ..before
