@@ -15,6 +15,8 @@ use crate::value::{Grant, ValueName};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What is shown goes so long before its end: to take it away takes a moment, and so does to use it.
+pub(super) const EARLY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long a socket that was replaced serves those who were about to connect to it.
 const SUCCESSION: Duration = Duration::from_secs(1);
@@ -91,7 +93,7 @@ impl LiveOutput {
         match result {
             Ok((state, wrote)) => self.succeeded(state, wrote, account, counters),
             Err(error) => {
-                if self.shows_until.is_none_or(|until| until <= now.at) {
+                if self.shows_until.is_none_or(|until| until <= now.at + EARLY) {
                     self.clear().await;
                 }
                 self.failed(error, account, now, counters);
@@ -196,8 +198,14 @@ impl LiveOutput {
         self.state = OutputState::Failed(error.into());
         self.stale = true;
         self.failures += 1;
-        self.retry_at =
-            now.at + Duration::from_secs(1 << (self.failures - 1).min(5)).min(LONGEST_RETRY);
+        let wait = Duration::from_secs(1 << (self.failures - 1).min(5)).min(LONGEST_RETRY);
+        self.retry_at = now.at + wait;
+        // What it shows meanwhile has to go in time.
+        if let Some(end) = self.shows_until.map(|until| until - EARLY)
+            && end > now.at
+        {
+            self.retry_at = self.retry_at.min(end);
+        }
     }
 
     /// Takes away what is expired while nothing better can be written.

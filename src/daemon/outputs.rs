@@ -1,6 +1,6 @@
 //! The outputs of one account: what each shows, and what has to be done so that it shows the right thing.
 
-use super::output::{End, LiveOutput, Sink};
+use super::output::{EARLY, End, LiveOutput, Sink};
 use super::shared::Shared;
 use crate::account::{Account, OutputKind};
 use crate::handle::{Counters, OutputState, State};
@@ -178,7 +178,7 @@ impl Outputs {
     ) {
         let valid: Box<[_]> = grants
             .iter()
-            .filter(|(_, grant)| grant.is_valid(now.at))
+            .filter(|(_, grant)| grant.is_valid(now.at + EARLY))
             .cloned()
             .collect();
         let offset = now.unix_millis - now.at.as_millis();
@@ -208,13 +208,11 @@ impl Outputs {
         }
     }
 
-    /// When a failed output is tried again, or what one shows has expired.
+    /// When a failed output is tried again, or what they show has to go.
     pub(super) fn next_attempt(&self) -> Option<Moment> {
-        self.list
-            .iter()
-            .filter(|out| out.stale || out.doubted)
-            .map(|out| out.retry_at)
-            .min()
+        let waiting = self.list.iter().filter(|out| out.stale || out.doubted);
+        let ends = self.shown.iter().map(|(_, grant)| grant.expires - EARLY);
+        waiting.map(|out| out.retry_at).chain(ends).min()
     }
 
     /// How each is, in the order of the configuration.

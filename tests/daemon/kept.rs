@@ -162,6 +162,7 @@ fn a_full_disk_below_the_state_costs_no_reader_anything() {
         let held = in_file(&bench, "shop");
         daemon.wait_until("another token", || in_file(&bench, "shop") != held);
     }
+    readers.wait_for_rounds(2);
     readers.stop().assert_always_fresh(2);
     let said = "no space left on device; until that works, a restart costs a call";
     assert_eq!(daemon.log().matches(said).count(), 1, "{}", daemon.log());
@@ -169,6 +170,8 @@ fn a_full_disk_below_the_state_costs_no_reader_anything() {
     daemon.wait_until("that it is stored again", || {
         daemon.log().contains("its state is stored again")
     });
+    let held = in_file(&bench, "shop");
+    daemon.wait_until("another token", || in_file(&bench, "shop") != held);
     let token = in_file(&bench, "shop").unwrap();
     platform.stop();
     daemon.kill();
@@ -204,6 +207,7 @@ fn a_full_disk_below_an_output_leaves_the_old_value_while_it_is_valid() {
     let path = bench.path("full/shop.json");
     let held = fs::read_to_string(&path).unwrap();
     let filler = disk.fill();
+    let readers = Freshness::watch(&platform, &[Source::File(path.clone(), json)]);
     daemon.wait_until("degraded", || state(&bench, "shop") == "degraded");
     assert_eq!(
         fs::read_to_string(&path).unwrap(),
@@ -229,6 +233,8 @@ fn a_full_disk_below_an_output_leaves_the_old_value_while_it_is_valid() {
         "{outputs}"
     );
     daemon.wait_until("its end", || !path.exists());
+    let found = readers.stop();
+    assert_eq!((found.dead, found.looks_expired), (0, 0), "{found:?}");
     assert!(
         is_alive(&platform, &in_file(&bench, "shop").unwrap()),
         "the others go on"

@@ -16,10 +16,10 @@ fn what_is_removed_edited_or_opened_up_is_put_right() {
     let damages: [(&str, &dyn Fn()); 6] = [
         ("removed", &|| fs::remove_file(&file).unwrap()),
         ("edited", &|| {
-            fs::write(&file, "{\"access_token\":\"mine\"}").unwrap()
+            fs::write(&file, "{\"access_token\":\"mine\"}").unwrap();
         }),
         ("opened", &|| {
-            fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap()
+            fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         }),
         ("a directory", &|| {
             fs::remove_file(&file).unwrap();
@@ -27,7 +27,7 @@ fn what_is_removed_edited_or_opened_up_is_put_right() {
         }),
         ("the socket", &|| fs::remove_file(&socket).unwrap()),
         ("the socket's mode", &|| {
-            fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap()
+            fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
         }),
     ];
     let mode = |path| {

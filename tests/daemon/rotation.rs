@@ -46,6 +46,7 @@ fn readers_of_every_kind_of_account_always_hold_a_living_token() {
             daemon.wait_until("another token", || in_file(&bench, name) != held);
         }
     }
+    readers.wait_for_rounds(2);
     // Four values of each account, and some tickets.
     readers.stop().assert_always_fresh(3 * 4);
     daemon.terminate();
@@ -90,6 +91,7 @@ fn a_token_minted_for_a_daemon_that_was_killed_costs_no_reader_a_dead_one() {
     let daemon = bench.start();
     let replaced = || in_file(&bench, "shop").is_some_and(|token| token != old);
     daemon.wait_until("a token after the one that was lost", replaced);
+    readers.wait_for_rounds(2);
     readers.stop().assert_always_fresh(0);
     assert_eq!(token_calls(&platform, SHOP), 3);
     daemon.terminate();
