@@ -74,7 +74,9 @@ impl Daemon {
             ));
         }
         enough_files(&new).map_err(fault)?;
-        let client = if new.platform == self.config.platform {
+        // What is in a `ca_file` may be new although its name is not.
+        let same_platform = new.platform == self.config.platform && new.platform.ca_file.is_none();
+        let client = if same_platform {
             None
         } else {
             Some(Client::new(&new.platform).map_err(|error| fault(error.to_string()))?)

@@ -1,7 +1,9 @@
 //! What lies between the daemon and the platform: proxies, and TLS that is trusted or not.
 
 use crate::common::{Bench, PATIENCE, output_of, wait_until};
-use crate::fixture::{SHOP, bench, get, in_file, is_alive, platform, shop, state, token_calls};
+use crate::fixture::{
+    self, SHOP, bench, get, in_file, is_alive, platform, shop, state, token_calls,
+};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -227,8 +229,20 @@ fn a_certificate_that_is_not_trusted_is_refused_with_what_to_do() {
         "{error}"
     );
     assert_eq!(token_calls(&platform, SHOP), 0);
-    // As the hint says, and without a restart.
-    edit(&bench, "[platform]\n", "[platform]\nca_file = \"ca.pem\"\n");
+    // As the hint says, and without a restart: first the wrong one, then the right one under the same name.
+    let another = fixture::bench();
+    drop(Tls::start(&another, platform.address()));
+    fs::copy(another.path("ca.pem"), bench.path("trusted.pem")).unwrap();
+    edit(
+        &bench,
+        "[platform]\n",
+        "[platform]\nca_file = \"trusted.pem\"\n",
+    );
+    daemon.reload();
+    let refresh = bench.wxtokend(&["refresh", "shop"]).output().unwrap();
+    assert_ne!(refresh.status.code(), Some(0));
+    assert_eq!(token_calls(&platform, SHOP), 0);
+    fs::copy(bench.path("ca.pem"), bench.path("trusted.pem")).unwrap();
     daemon.reload();
     daemon.wait_until("a token", || in_file(&bench, "shop").is_some());
     daemon.terminate();
