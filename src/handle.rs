@@ -7,9 +7,10 @@ use crate::publish::socket::Bound;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, Value, ValueName};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 /// How an account is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -287,11 +288,68 @@ impl Inbox {
     }
 }
 
+/// What an account published last. Much smaller than a watch channel, of which there would be thousands.
+#[derive(Debug)]
+pub struct Published {
+    latest: Mutex<Arc<Snapshot>>,
+    changed: Notify,
+    ended: AtomicBool,
+}
+
+impl Published {
+    /// Begins with a first snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            latest: Mutex::new(Arc::new(snapshot)),
+            changed: Notify::new(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// The latest snapshot.
+    pub fn latest(&self) -> Arc<Snapshot> {
+        self.lock().clone()
+    }
+
+    /// Replaces the snapshot and wakes whoever waits for another one.
+    pub fn publish(&self, snapshot: Snapshot) {
+        *self.lock() = Arc::new(snapshot);
+        self.changed.notify_waiters();
+    }
+
+    /// There will be no other snapshot: the account is gone.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for a snapshot that is as wanted, which the latest may be already. Nothing when the account ends before.
+    pub async fn when(&self, wanted: impl Fn(&Arc<Snapshot>) -> bool) -> Option<Arc<Snapshot>> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Before the look, so that no change goes unseen between the two.
+            changed.as_mut().enable();
+            let latest = self.latest();
+            if wanted(&latest) {
+                return Some(latest);
+            }
+            if self.ended.load(Ordering::Relaxed) {
+                return None;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Snapshot>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One account, as the API and the metrics see it.
 #[derive(Debug, Clone)]
 pub struct Handle {
     /// What it published last; changes wake whoever waits.
-    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub snapshot: Arc<Published>,
     /// A way to ask it for something.
     pub inbox: Arc<Inbox>,
     /// What it counted.

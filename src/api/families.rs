@@ -31,7 +31,7 @@ impl<'a> View<'a> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Self {
             name: name.as_str(),
-            snapshot: Arc::clone(&handle.snapshot.borrow()),
+            snapshot: handle.snapshot.latest(),
             socket_reads: read(&handle.counters.socket_reads),
             api_reads: read(&handle.counters.api_reads),
             superseded: read(&handle.counters.superseded),

@@ -75,7 +75,7 @@ async fn answer(
         (Route::Accounts, asker) => Ok(accounts(state, asker)),
         (Route::Account(name), asker) => {
             let handle = find(state, asker, &name)?;
-            let account = Account::of(&handle.snapshot.borrow(), &clock::now());
+            let account = Account::of(&handle.snapshot.latest(), &clock::now());
             Ok(json(StatusCode::OK, &account))
         }
         (Route::Token(name, wish), asker) => {
@@ -96,7 +96,7 @@ fn find(state: &ApiState, asker: &Asker, name: &AccountName) -> Result<Handle, R
     let handle = accounts
         .get(name)
         .ok_or_else(|| no_such_account(name.as_str()))?;
-    if !asker.may_read(&handle.snapshot.borrow().account, state) {
+    if !asker.may_read(&handle.snapshot.latest().account, state) {
         state.metrics.denied(metrics::Via::Api).inc();
         return Err(no_such_account(name.as_str()));
     }
@@ -107,7 +107,7 @@ fn accounts(state: &ApiState, asker: &Asker) -> Answer {
     let now = clock::now();
     let accounts = Arc::clone(&state.accounts.borrow());
     let visible = accounts.values().filter_map(|handle| {
-        let snapshot = handle.snapshot.borrow();
+        let snapshot = handle.snapshot.latest();
         asker
             .may_read(&snapshot.account, state)
             .then(|| Account::of(&snapshot, &now))
@@ -182,7 +182,7 @@ fn health(state: &ApiState, asker: &Asker) -> Answer {
     let now = clock::now();
     let mut troubled = String::new();
     for handle in state.accounts.borrow().values() {
-        let snapshot = handle.snapshot.borrow();
+        let snapshot = handle.snapshot.latest();
         let visible = matches!(asker, Asker::Scraper) || asker.may_read(&snapshot.account, state);
         if visible && snapshot.state_at(now.at) != State::Fresh {
             troubled.push_str(&line(&Account::of(&snapshot, &now)));

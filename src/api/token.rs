@@ -34,7 +34,7 @@ pub(super) async fn give(
     let kept = |name| {
         handle
             .snapshot
-            .borrow()
+            .latest()
             .account
             .values()
             .any(|kept| kept == name)
@@ -47,18 +47,18 @@ pub(super) async fn give(
         ));
     }
     renew(&handle, wish).await;
-    let mut snapshot = handle.snapshot.clone();
+    let snapshot = &handle.snapshot;
     let wanted = |snapshot: &Snapshot| {
         snapshot
             .valid(wish.value, clock::now().at)
             .is_some_and(|grant| wish.after != grant.value.fingerprint().to_string())
     };
-    let removed = timeout(wish.wait, snapshot.wait_for(|snapshot| wanted(snapshot)))
+    let removed = timeout(wish.wait, snapshot.when(|snapshot| wanted(snapshot)))
         .await
-        .is_ok_and(|found| found.is_err());
+        .is_ok_and(|found| found.is_none());
     // The readers may have changed meanwhile.
-    if removed || !asker.may_read(&snapshot.borrow().account, state) {
-        return Err(no_such_account(snapshot.borrow().account.name.as_str()));
+    if removed || !asker.may_read(&snapshot.latest().account, state) {
+        return Err(no_such_account(snapshot.latest().account.name.as_str()));
     }
     answer(&handle, wish.value, None)
 }
@@ -71,7 +71,7 @@ async fn renew(handle: &Handle, wish: &Wish) {
     if wish.min_valid.is_zero()
         || handle
             .snapshot
-            .borrow()
+            .latest()
             .valid(wish.value, now)
             .is_some_and(lasts)
     {
@@ -111,7 +111,7 @@ pub(super) async fn refresh(
         }
     };
     tracing::debug!(
-        account = %handle.snapshot.borrow().account.name,
+        account = %handle.snapshot.latest().account.name,
         errcode,
         bad = bad.as_ref().map(|bad| bad.fingerprint().to_string()),
         "somebody doubts the token"
@@ -145,7 +145,7 @@ fn judge(handle: &Handle, verdict: Verdict) -> Result<Answer, Refusal> {
         Verdict::Unavailable { retry_at, error } => {
             let now = clock::now().at;
             let after = now.until(retry_at);
-            let snapshot = handle.snapshot.borrow();
+            let snapshot = handle.snapshot.latest();
             return Err(match snapshot.valid(ValueName::AccessToken, now) {
                 Some(_) => try_later(error.as_deref(), after),
                 None => no_valid_value(ValueName::AccessToken, error.as_deref(), after),
@@ -158,7 +158,7 @@ fn judge(handle: &Handle, verdict: Verdict) -> Result<Answer, Refusal> {
 /// The value that stands now.
 fn answer(handle: &Handle, name: ValueName, outcome: Option<Outcome>) -> Result<Answer, Refusal> {
     let now = clock::now();
-    let snapshot = handle.snapshot.borrow();
+    let snapshot = handle.snapshot.latest();
     let Some(grant) = snapshot.valid(name, now.at) else {
         let after = snapshot.next_refresh.map_or(SOON, |at| now.at.until(at));
         return Err(no_valid_value(name, snapshot.last_error.as_deref(), after));

@@ -5,7 +5,7 @@ use crate::clock;
 use crate::config::{self, Environment, LogLevel};
 use crate::daemon::Daemon;
 use crate::fault::reason;
-use crate::handle::Snapshot;
+use crate::handle::{Published, Snapshot};
 use crate::logging::Log;
 use crate::sim::{Platform, World};
 use crate::time::human;
@@ -17,7 +17,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// The simulated platform's AppSecret of both accounts.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -184,10 +183,15 @@ Each new token, as it comes (Ctrl-C ends the demo and removes everything):
 
 /// Prints each new token of an account, by its fingerprint.
 #[expect(clippy::print_stdout, reason = "the demo talks to whoever started it")]
-async fn rotations(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
+async fn rotations(published: Arc<Published>) {
     let mut last = None;
+    let mut seen: Option<Arc<Snapshot>> = None;
     loop {
-        let current = snapshot.borrow_and_update().clone();
+        let is_new =
+            |latest: &Arc<Snapshot>| seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, latest));
+        let Some(current) = published.when(is_new).await else {
+            return;
+        };
         let now = clock::now();
         if let Some(grant) = current.valid(ValueName::AccessToken, now.at)
             && last != Some(grant.value.fingerprint())
@@ -201,8 +205,6 @@ async fn rotations(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
             }
             last = Some(token);
         }
-        if snapshot.changed().await.is_err() {
-            return;
-        }
+        seen = Some(current);
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn line(directory: &Directory, now: &Now) -> String {
     let mut trouble: Option<(State, &AccountName, String)> = None;
     let mut next: Option<(Moment, &AccountName)> = None;
     for (name, handle) in directory {
-        let snapshot = handle.snapshot.borrow();
+        let snapshot = handle.snapshot.latest();
         match snapshot.state_at(now.at) {
             State::Fresh => fresh += 1,
             // One that has no token comes before one that has trouble.

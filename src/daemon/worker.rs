@@ -6,7 +6,7 @@ use super::report::Reporter;
 use super::shared::Shared;
 use crate::account::Method;
 use crate::clock;
-use crate::handle::{Counted, Counters, Request, Snapshot, Verdict};
+use crate::handle::{Counted, Counters, Published, Request, Snapshot, Verdict};
 use crate::logging::Entry;
 use crate::platform::client::Client;
 use crate::platform::request::{self, Call};
@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// While a call is under way the task looks around at least so often.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub(super) struct Worker {
     schedule: Schedule,
     outputs: Outputs,
     reporter: Reporter,
-    snapshot: watch::Sender<Arc<Snapshot>>,
+    snapshot: Arc<Published>,
     under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
     doubters: Vec<oneshot::Sender<Verdict>>,
     renewals: Vec<Renewal>,
@@ -69,12 +69,12 @@ impl Worker {
         schedule: Schedule,
         outputs: Outputs,
         unready: mpsc::Sender<()>,
-    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    ) -> (Self, Arc<Published>) {
         let now = clock::now();
         desk.promise.make(now.at);
         let reporter = Reporter::new(shared.changed.clone());
-        let (snapshot, receiver) =
-            watch::channel(Arc::new(take_snapshot(&schedule, &outputs, &now)));
+        let snapshot = Arc::new(Published::new(take_snapshot(&schedule, &outputs, &now)));
+        let published = snapshot.clone();
         let worker = Self {
             shared,
             desk,
@@ -87,7 +87,7 @@ impl Worker {
             renewals: Vec::new(),
             unready: Some(unready),
         };
-        (worker, receiver)
+        (worker, published)
     }
 
     /// Runs until it is told to stop.
@@ -102,7 +102,9 @@ impl Worker {
             match flow {
                 ControlFlow::Continue(wake) => arrival = self.wait(wake).await,
                 ControlFlow::Break(Stop { remove_outputs }) => {
-                    return Box::pin(self.stop(remove_outputs)).await;
+                    Box::pin(self.stop(remove_outputs)).await;
+                    self.snapshot.end();
+                    return;
                 }
             }
         }
@@ -352,7 +354,7 @@ impl Worker {
             Outcome::Failed { name, error, .. } => (*name, Some(error)),
             _ => return,
         };
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.latest();
         for renewal in std::mem::take(&mut self.renewals) {
             if renewal.value != name {
                 self.renewals.push(renewal);
@@ -380,13 +382,9 @@ impl Worker {
             self.unready = None;
         }
         self.reporter.state(&snapshot, now);
-        self.snapshot.send_if_modified(|current| {
-            let changed = !snapshot.is_like(current);
-            if changed {
-                *current = Arc::new(snapshot);
-            }
-            changed
-        });
+        if !snapshot.is_like(&self.snapshot.latest()) {
+            self.snapshot.publish(snapshot);
+        }
     }
 
     async fn save(&mut self, durable: bool, now: &Now) {

@@ -361,8 +361,8 @@ fn get_with_enough_life() {
         };
         // The platform has more, but not for ever.
         if clock::now().at.until(*until) < Duration::from_secs(7200) {
-            snapshot.send_modify(|snapshot| {
-                Arc::make_mut(snapshot).grants[0].1 = grant("TOKEN-shop-2", 7200);
+            crate::fixture::modify(snapshot, |snapshot| {
+                snapshot.grants[0].1 = grant("TOKEN-shop-2", 7200);
             });
         }
         Some(Verdict::Refreshed)

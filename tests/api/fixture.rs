@@ -21,18 +21,26 @@ use wxtokend::account::{
 use wxtokend::api::{ApiState, Listener, Metrics, serve, serve_metrics};
 use wxtokend::clock;
 use wxtokend::handle::{
-    Counters, Directory, Handle, Inbox, OutputState, Reloaded, Request, Snapshot, State, Verdict,
+    Counters, Directory, Handle, Inbox, OutputState, Published, Reloaded, Request, Snapshot, State,
+    Verdict,
 };
 use wxtokend::secret::Secret;
 use wxtokend::value::{Grant, Value, ValueName};
 
 /// What the account's task would do with a request; `None` keeps the one who asks waiting.
-type Script = Box<dyn FnMut(&Request, &watch::Sender<Arc<Snapshot>>) -> Option<Verdict> + Send>;
+type Script = Box<dyn FnMut(&Request, &Published) -> Option<Verdict> + Send>;
+
+/// Publishes what was published last, but for what `change` changes.
+pub(crate) fn modify(published: &Published, change: impl FnOnce(&mut Snapshot)) {
+    let mut snapshot = Snapshot::clone(&published.latest());
+    change(&mut snapshot);
+    published.publish(snapshot);
+}
 
 /// A made-up account.
 #[derive(Clone)]
 pub(crate) struct Fake {
-    pub(crate) snapshot: watch::Sender<Arc<Snapshot>>,
+    pub(crate) snapshot: Arc<Published>,
     pub(crate) counters: Arc<Counters>,
     inbox: Arc<Inbox>,
     script: Arc<Mutex<Script>>,
@@ -41,21 +49,20 @@ pub(crate) struct Fake {
 impl Fake {
     /// Publishes what it published last, but for what `change` changes.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
-        self.snapshot
-            .send_modify(|snapshot| change(Arc::make_mut(snapshot)));
+        modify(&self.snapshot, change);
     }
 
     /// Has its task answer requests from now on.
     pub(crate) fn on_request(
         &self,
-        script: impl FnMut(&Request, &watch::Sender<Arc<Snapshot>>) -> Option<Verdict> + Send + 'static,
+        script: impl FnMut(&Request, &Published) -> Option<Verdict> + Send + 'static,
     ) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
     fn handle(&self) -> Handle {
         Handle {
-            snapshot: self.snapshot.subscribe(),
+            snapshot: Arc::clone(&self.snapshot),
             inbox: Arc::clone(&self.inbox),
             counters: Arc::clone(&self.counters),
         }
@@ -173,7 +180,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
         outputs: [OutputState::Published, OutputState::Published].into(),
     };
     Fake {
-        snapshot: watch::Sender::new(Arc::new(snapshot)),
+        snapshot: Arc::new(Published::new(snapshot)),
         counters: Arc::default(),
         inbox: Arc::default(),
         script: Arc::new(Mutex::new(Box::new(|_, _| None))),
@@ -344,7 +351,7 @@ fn shut_down(runtime: Runtime) {
 
 /// The directory of these accounts.
 pub(crate) fn directory(fakes: &[Fake]) -> Arc<Directory> {
-    let entry = |fake: &Fake| (fake.snapshot.borrow().account.name.clone(), fake.handle());
+    let entry = |fake: &Fake| (fake.snapshot.latest().account.name.clone(), fake.handle());
     Arc::new(fakes.iter().map(entry).collect::<BTreeMap<_, _>>())
 }
 

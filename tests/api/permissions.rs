@@ -172,7 +172,7 @@ fn new_readers_and_admins_count_at_once() {
     };
     assert_eq!(status(), 404);
     let with_reader = account("shop", vec![user(READER)]);
-    shop.publish(|snapshot| snapshot.account = Arc::clone(&with_reader.snapshot.borrow().account));
+    shop.publish(|snapshot| snapshot.account = Arc::clone(&with_reader.snapshot.latest().account));
     assert_eq!(status(), 200);
     daemon
         .accounts

@@ -34,6 +34,8 @@ const CONCURRENCY: usize = 32;
 const WINDOW: Duration = Duration::from_secs(40);
 
 fn main() -> ExitCode {
+    // The bare loop's client is made as the daemon's; a second installation is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     if let Some(accounts) = std::env::args().skip_while(|arg| arg != "platform").nth(1) {
         serve(accounts.parse().unwrap());
     }
