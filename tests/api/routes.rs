@@ -277,7 +277,6 @@ fn who_waits_learns_that_the_account_went() {
     let shop = account("shop", vec![]);
     let daemon = Daemon::of(&[account("blog", vec![])]);
     {
-        // The only sender is dropped with the account, as a reload does.
         let going = account("shop", vec![]);
         daemon
             .accounts
@@ -288,7 +287,7 @@ fn who_waits_learns_that_the_account_went() {
             &format!("wait=300&after={}", fingerprint("TOKEN-shop-1")),
         );
         daemon.accounts.send_replace(directory(&[shop]));
-        drop(going);
+        going.snapshot.end();
         let reply = asking.join().unwrap();
         assert_eq!((reply.status, &*reply.error()), (404, "no_such_account"));
     }
