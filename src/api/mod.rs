@@ -5,6 +5,7 @@
 //! answered from the snapshots that the accounts publish; nothing here holds up an account.
 
 pub mod answer;
+mod connection;
 mod families;
 pub mod listener;
 pub mod metrics;

@@ -1,54 +1,42 @@
-//! Connections: who holds how many, how long each may take for what, and how little memory it needs meanwhile.
+//! Accepting connections: who holds how many, and that none is held for nothing.
 
+use super::connection::{Visitor, serve as serve_any, serve_local};
 use super::refusal::{Reason, Refusal};
-use super::service::{Asker, respond};
+use super::service::Asker;
 use super::slots::Slots;
 use super::{ApiState, Listener};
 use crate::peer::Peer;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::SendFlags;
 use rustix::process::{Resource, getrlimit};
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::task::spawn;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 /// Connections at once, where the limit of open files allows that many.
 const MAX_CONNECTIONS: usize = 4096;
 /// Connections at once to the metrics.
 const MAX_SCRAPERS: usize = 64;
-/// How long a client may take for a request's header, and how long it may be silent between two requests.
-const HEADER_TIME: Duration = Duration::from_secs(10);
-/// How large a header may be, bytes.
-const MAX_HEADER: usize = 16 * 1024;
-/// How long a connection may last, so that nobody holds one by reading answers slowly. Longer than any request takes.
-const LIFETIME: Duration = Duration::from_secs(600);
-/// How long a request in progress may go on after that.
-const GRACE: Duration = Duration::from_secs(5);
+/// A connection is closed when for a whole tick, and at most for two, it has not got on: with sending a request, or with
+/// reading an answer.
+const TICK: Duration = Duration::from_secs(10);
 /// How long to wait when the host has no file or memory left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Serves the API on a listener, and on each that replaces it; connections of a replaced one go on. Ends when dropped.
 pub async fn serve(mut listeners: watch::Receiver<Arc<Listener>>, state: ApiState) {
-    let state = Arc::new(state);
-    let slots = Slots::new(max_connections());
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::new(max_connections(), state);
     let mut listener = Arc::clone(&listeners.borrow_and_update());
     let mut replaceable = true;
     loop {
         let accepted = tokio::select! {
             accepted = listener.socket.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
+            never = connections.tend() => match never {},
             changed = listeners.changed(), if replaceable => {
                 replaceable = changed.is_ok();
                 listener = Arc::clone(&listeners.borrow_and_update());
@@ -63,66 +51,74 @@ pub async fn serve(mut listeners: watch::Receiver<Arc<Listener>>, state: ApiStat
             }
         };
         // Without a peer it is gone again.
-        let Ok(peer) = Peer::of(&stream) else {
-            continue;
-        };
-        let Some(slot) = slots.take(peer.uid) else {
-            turn_away(&stream);
-            continue;
-        };
-        let asker = Asker::Peer(peer);
-        let state = Arc::clone(&state);
-        connections.spawn(async move {
-            if timeout(HEADER_TIME, stream.readable()).await.is_ok() {
-                // Boxed: a client that says nothing costs a small task and none of the buffers.
-                Box::pin(converse(stream, asker, state)).await;
+        if let Ok(peer) = Peer::of(&stream) {
+            match connections.admit(peer.uid, Asker::Peer(peer)) {
+                Some(visitor) => drop(spawn(serve_local(stream, visitor))),
+                None => turn_away(&stream),
             }
-            drop(slot);
-        });
+        }
     }
 }
 
 /// Serves metrics and health, and nothing else, to whoever can connect. Ends when dropped.
 pub async fn serve_metrics(listener: TcpListener, state: ApiState) {
-    let state = Arc::new(state);
-    let slots = Slots::new(2 * MAX_SCRAPERS);
-    let mut connections = JoinSet::new();
+    // All of them count as one user.
+    let mut connections = Connections::new(2 * MAX_SCRAPERS, state);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
+            never = connections.tend() => match never {},
         };
         match accepted {
             Ok((stream, _)) => {
-                let Some(slot) = slots.take(0) else { continue };
-                let state = Arc::clone(&state);
-                connections.spawn(async move {
-                    Box::pin(converse(stream, Asker::Scraper, state)).await;
-                    drop(slot);
-                });
+                if let Some(visitor) = connections.admit(0, Asker::Scraper) {
+                    spawn(serve_any(stream, visitor));
+                }
             }
             Err(error) => pause_after(&error).await,
         }
     }
 }
 
-/// One connection, to its end.
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, asker: Asker, state: Arc<ApiState>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (state, asker) = (&state, &asker);
-        async move { Ok::<_, Infallible>(respond(state, asker, request).await) }
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .max_buf_size(MAX_HEADER)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    // How it ends is the client's affair: gone, silent, or not speaking HTTP.
-    if timeout(LIFETIME, connection.as_mut()).await.is_err() {
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(GRACE, connection).await;
+/// The connections that are open. They end with this.
+struct Connections {
+    slots: Arc<Slots>,
+    clock: Interval,
+    ticks: watch::Sender<()>,
+    state: Arc<ApiState>,
+}
+
+impl Connections {
+    fn new(total: usize, state: ApiState) -> Self {
+        let mut clock = interval(TICK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            slots: Slots::new(total),
+            clock,
+            ticks: watch::Sender::new(()),
+            state: Arc::new(state),
+        }
+    }
+
+    /// What goes with one more connection, if there may be one.
+    fn admit(&self, uid: u32, asker: Asker) -> Option<Visitor> {
+        Some(Visitor {
+            _slot: self.slots.take(uid)?,
+            asker,
+            state: Arc::clone(&self.state),
+            ticks: self.ticks.subscribe(),
+        })
+    }
+
+    /// Lets time pass while there are any.
+    async fn tend(&mut self) -> Infallible {
+        loop {
+            if self.slots.are_free() {
+                return pending().await;
+            }
+            self.clock.tick().await;
+            self.ticks.send_replace(());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How many connections there may be, and how many of one user.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The connections that may be open at once. No uid gets more than half of them.
 #[derive(Debug)]
@@ -31,9 +31,14 @@ impl Slots {
         })
     }
 
+    /// Whether nobody holds any.
+    pub(super) fn are_free(&self) -> bool {
+        self.lock().total == 0
+    }
+
     /// A slot for one more connection of this uid, if there may be one.
     pub(super) fn take(self: &Arc<Self>, uid: u32) -> Option<Slot> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.lock();
         if taken.total >= self.total {
             return None;
         }
@@ -48,15 +53,15 @@ impl Slots {
             uid,
         })
     }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self
-            .slots
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.slots.lock();
         taken.total -= 1;
         if let Some(own) = taken.by_uid.get_mut(&self.uid) {
             *own -= 1;
@@ -84,6 +89,6 @@ mod tests {
         assert!(slots.take(3).is_some(), "and dropped at once");
         assert!(slots.take(1).is_some());
         drop((first, second));
-        assert!(slots.taken.lock().unwrap().by_uid.is_empty());
+        assert!(slots.are_free() && slots.lock().by_uid.is_empty());
     }
 }

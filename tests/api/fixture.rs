@@ -250,11 +250,10 @@ impl Daemon {
                         }
                     }
                 });
-                tokio::select! {
-                    () = serve(replacing, state.clone()) => {}
-                    () = serve_metrics(scraped, state) => {}
-                    _ = stopped => {}
-                }
+                tokio::spawn(serve(replacing, state.clone()));
+                tokio::spawn(serve_metrics(scraped, state));
+                // Dropped, or told: the end either way.
+                let _ = stopped.await;
             });
             shut_down(runtime);
         });

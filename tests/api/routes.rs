@@ -479,6 +479,25 @@ fn an_old_client_is_served() {
 }
 
 #[test]
+fn a_client_that_says_no_more_is_answered() {
+    use std::io::{Read, Write};
+    let shop = account("shop", vec![]);
+    let daemon = Daemon::of_one(&shop);
+    shop.on_request(|_, _| Some(Verdict::StillValid));
+    for request in [
+        "GET /v1/accounts/shop/token HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /v1/accounts/shop/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+    ] {
+        let mut stream = std::os::unix::net::UnixStream::connect(&daemon.socket).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("TOKEN-shop-1"), "{request} {answer}");
+    }
+}
+
+#[test]
 fn the_socket_moves_and_what_is_under_way_goes_on() {
     let shop = account("shop", vec![]);
     let daemon = Daemon::of_one(&shop);

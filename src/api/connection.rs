@@ -1,0 +1,88 @@
+//! One connection: HTTP on it, and the patience to have with it.
+
+use super::ApiState;
+use super::service::{Asker, respond};
+use super::slots::Slot;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join};
+use tokio::net::UnixStream;
+use tokio::sync::watch::{self, error::RecvError};
+
+/// How large a header may be, bytes.
+const MAX_HEADER: usize = 16 * 1024;
+/// Enough for the header of a usual request, bytes.
+const FIRST_READ: usize = 512;
+
+/// Who is at the other end, and all that goes with them.
+pub(super) struct Visitor {
+    pub(super) asker: Asker,
+    pub(super) state: Arc<ApiState>,
+    /// Time passes in ticks, the same for all: a timer for each connection would cost more than the connection.
+    pub(super) ticks: watch::Receiver<()>,
+    /// Freed with the visitor.
+    pub(super) _slot: Slot,
+}
+
+/// Serves a local process. One that says nothing costs a small task and none of the buffers.
+pub(super) async fn serve_local(mut stream: UnixStream, mut visitor: Visitor) {
+    let mut first = [0; FIRST_READ];
+    let read = tokio::select! {
+        biased;
+        read = stream.read(&mut first) => read.unwrap_or(0),
+        _ = two_ticks(&mut visitor.ticks) => 0,
+    };
+    if read > 0 {
+        let (reader, writer) = stream.split();
+        let stream = join(first[..read].chain(reader), writer);
+        Box::pin(serve(stream, visitor)).await;
+    }
+}
+
+/// Serves until the client is gone, takes too long for a request or for reading the answer, or speaks no HTTP.
+pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, mut visitor: Visitor) {
+    let (asker, state) = (&visitor.asker, &visitor.state);
+    // Odd while a request is being answered: that takes the time it takes, and has bounds of its own.
+    let progress = AtomicU32::new(0);
+    let service = service_fn(|request: Request<Incoming>| {
+        let progress = &progress;
+        async move {
+            progress.fetch_add(1, Ordering::Relaxed);
+            let answer = respond(state, asker, request).await;
+            progress.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        // Like `socat`: a client may have no more to say and still want the answer.
+        .half_close(true)
+        .max_buf_size(MAX_HEADER)
+        .serve_connection(TokioIo::new(stream), service);
+    // It is closed by being dropped.
+    let mut connection = pin!(connection.without_shutdown());
+    loop {
+        let before = progress.load(Ordering::Relaxed);
+        let passed = tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            passed = two_ticks(&mut visitor.ticks) => passed,
+        };
+        let after = progress.load(Ordering::Relaxed);
+        if passed.is_err() || after == before && after.is_multiple_of(2) {
+            return;
+        }
+    }
+}
+
+/// At least one whole tick; an error when the server is gone.
+async fn two_ticks(ticks: &mut watch::Receiver<()>) -> Result<(), RecvError> {
+    ticks.changed().await?;
+    ticks.changed().await
+}
