@@ -98,7 +98,7 @@ impl Client {
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout)
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(config.concurrency.min(8));
+            .pool_max_idle_per_host(config.concurrency);
         let builder = match proxy(config) {
             Some(proxy) => builder.proxy(proxy?),
             None => builder,
