@@ -99,8 +99,8 @@ impl Daemon {
         let kept = Kept::from_process();
         raise_file_limit();
         let store = Store::open(&config.daemon.state_dir).map_err(|error| match error {
-            StoreError::Locked(_) => StartError::Locked(error),
-            StoreError::Io(..) => StartError::Other(error.to_string()),
+            error @ StoreError::Locked(_) => StartError::Locked(error),
+            error => StartError::Other(error.to_string()),
         })?;
         let fault = |message: String| StartError::Faults(vec![at_top(&config.path, message)]);
         let client = Client::new(&config.platform).map_err(|error| fault(error.to_string()))?;
@@ -109,7 +109,7 @@ impl Daemon {
         let server = publish::Server::start(metrics.denied(Via::Socket))
             .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
         let shared = Arc::new(Shared {
-            store: Arc::new(store),
+            store,
             client: client_receiver,
             metrics: metrics.clone(),
             server,
@@ -142,7 +142,6 @@ impl Daemon {
         kept.drop_rest();
         let (unready_sender, unready) = mpsc::channel(1);
         supervisor.apply(&accounts, prepared, &unready_sender).await;
-        shared.store.forget(|name| accounts.contains_key(name));
         let (admins, admins_receiver) = watch::channel(config.api.admins.clone());
         let (reload, reloads) = mpsc::channel(8);
         let api = ApiState {

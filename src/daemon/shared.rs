@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 /// What the tasks of all accounts have in common.
 pub(super) struct Shared {
-    pub(super) store: Arc<Store>,
+    pub(super) store: Store,
     pub(super) client: watch::Receiver<Arc<Client>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) server: Server,

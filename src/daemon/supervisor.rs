@@ -12,8 +12,8 @@ use crate::logging::Entry;
 use crate::publish::Place;
 use crate::publish::socket::stored_name;
 use crate::schedule::Schedule;
-use crate::store::Loaded;
-use crate::systemd::Kept;
+use crate::store::Kept;
+use crate::systemd;
 use crate::time::Now;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long a reload waits for outputs to be as configured.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// So many accounts are read from the store at a time: what was read of all at once would be many megabytes.
+/// So many accounts are started at a time; then it is the turn of others.
 const BATCH: usize = 256;
 
 /// The accounts of a configuration.
@@ -70,8 +70,8 @@ impl Supervisor {
     pub(super) async fn prepare(
         &self,
         accounts: &Accounts,
-        mut kept: Kept,
-    ) -> Result<(Prepared, Kept), Vec<String>> {
+        mut kept: systemd::Kept,
+    ) -> Result<(Prepared, systemd::Kept), Vec<String>> {
         let shared = self.shared.clone();
         let served: Vec<_> = accounts
             .values()
@@ -178,55 +178,44 @@ impl Supervisor {
         changes
     }
 
-    /// Starts tasks from what was stored of their accounts.
+    /// Starts tasks from what was kept of their accounts.
     async fn start(&mut self, accounts: Vec<(Arc<Account>, Sockets)>, unready: &mpsc::Sender<()>) {
-        let mut accounts = accounts.into_iter();
-        while accounts.len() > 0 {
-            let batch = accounts.by_ref().take(BATCH).collect();
-            self.start_batch(batch, unready).await;
+        if accounts.is_empty() {
+            return;
         }
-    }
-
-    async fn start_batch(
-        &mut self,
-        accounts: Vec<(Arc<Account>, Sockets)>,
-        unready: &mpsc::Sender<()>,
-    ) {
         let store = self.shared.store.clone();
-        let names: Vec<_> = accounts
-            .iter()
-            .map(|(account, _)| account.name.clone())
-            .collect();
-        let load = move || {
-            names
-                .iter()
-                .map(|name| store.load(name, &clock::now()))
-                .collect::<Vec<_>>()
+        let load = move || store.load(&clock::now());
+        let kept = match tokio::task::spawn_blocking(load).await {
+            Ok(Ok(kept)) => Some(kept),
+            Ok(Err(error)) => {
+                Entry::new()
+                    .event(Event::StateDamaged)
+                    .warn(format_args!("{error}; each account fetches a token anew"));
+                None
+            }
+            // The daemon is stopping.
+            Err(_) => None,
         };
-        let stored = tokio::task::spawn_blocking(load).await.unwrap_or_default();
-        let now = clock::now();
-        for ((account, sockets), stored) in accounts.into_iter().zip(stored) {
-            let rng = fastrand::Rng::new();
-            let schedule = match stored {
-                Ok(Loaded::Record(record)) => {
-                    Schedule::restore(account.clone(), *record, &now, rng)
-                }
-                Ok(Loaded::Nothing) => Schedule::new(account.clone(), &now, rng),
-                Ok(Loaded::Damaged(aside)) => {
-                    Entry::of(&account.name).event(Event::StateDamaged).warn(format_args!(
-                        "what was stored cannot be read and is set aside as `{}`; a token is fetched anew, nothing to do here",
-                        aside.display()
-                    ));
-                    Schedule::new(account.clone(), &now, rng)
-                }
-                Err(error) => {
-                    Entry::of(&account.name)
-                        .event(Event::StateDamaged)
-                        .warn(&error);
-                    Schedule::new(account.clone(), &now, rng)
-                }
+        if let Some(aside) = kept.as_ref().and_then(Kept::damaged) {
+            Entry::new().event(Event::StateDamaged).warn(format_args!(
+                "what was stored cannot be read as a whole and is set aside as `{}`; what is missing is fetched anew, nothing to do here",
+                aside.display()
+            ));
+        }
+        for (number, (account, sockets)) in accounts.into_iter().enumerate() {
+            let (now, rng) = (clock::now(), fastrand::Rng::new());
+            let record = kept
+                .as_ref()
+                .and_then(|kept| kept.record(&account.name, &now));
+            let schedule = match record {
+                Some(record) => Schedule::restore(account.clone(), record, &now, rng),
+                None => Schedule::new(account.clone(), &now, rng),
             };
             self.spawn(account, schedule, sockets, unready);
+            // The first ones begin while others are read, and nobody waits for thousands.
+            if number % BATCH == BATCH - 1 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 

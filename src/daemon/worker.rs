@@ -388,16 +388,10 @@ impl Worker {
     }
 
     async fn save(&mut self, durable: bool, now: &Now) {
-        let (store, name) = (
-            self.shared.store.clone(),
-            self.schedule.account().name.clone(),
-        );
-        let (record, now) = (self.schedule.record(), *now);
-        let saved =
-            tokio::task::spawn_blocking(move || store.save(&name, &record, durable, &now)).await;
-        if let Ok(result) = saved {
-            self.reporter.saved(&self.schedule.account().name, result);
-        }
+        let name = &self.schedule.account().name;
+        let record = self.schedule.record();
+        let saved = self.shared.store.save(name, &record, durable, now).await;
+        self.reporter.saved(name, saved);
     }
 }
 

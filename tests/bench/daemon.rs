@@ -1,5 +1,5 @@
 //! What the daemon takes: memory, wake-ups, processor and start-up, each beside its bound and, where there is one, a
-//! comparison. `cargo bench --bench daemon`; about two minutes. It prints and judges nothing but memory: times depend on the
+//! comparison. `cargo bench --bench daemon`; about two minutes; `-- memory`, `start`, `poll`, `idle` for a part. It prints and judges nothing but memory: times depend on the
 //! machine and on what else it does.
 
 #![expect(
@@ -23,6 +23,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use wxtokend::sim::{Account, Platform, World};
 
@@ -40,10 +41,21 @@ fn main() -> ExitCode {
         serve(accounts.parse().unwrap());
     }
     row("figure", "measured", "comparison", "bound");
-    let is_small = memory();
-    start_up();
-    polling();
-    idle();
+    let parts: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    let is_small = !wanted("memory") || memory();
+    if wanted("start") {
+        start_up();
+    }
+    if wanted("poll") {
+        polling();
+    }
+    if wanted("idle") {
+        idle();
+    }
     if is_small {
         ExitCode::SUCCESS
     } else {
@@ -80,8 +92,8 @@ fn memory() -> bool {
 /// The resident memory of a daemon that has fetched the tokens of its accounts and rests, bytes.
 fn resident(accounts: usize, more: &str) -> f64 {
     let platform = Process::start(accounts);
-    let bench = configured(&platform, accounts, "5m", more);
-    let daemon = fetched(&bench, accounts);
+    let site = configured(&platform, accounts, "5m", more);
+    let daemon = fetched(&site, accounts);
     // What was needed to fetch is given back by then.
     sleep(Duration::from_secs(3));
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
@@ -94,15 +106,17 @@ fn start_up() {
     let (mut bare, mut fetch, mut stored) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.push(bare_loop(&platform, accounts).0);
-        let bench = configured(&platform, accounts, "5m", "");
+        let site = configured(&platform, accounts, "5m", "");
         let began = Instant::now();
-        let daemon = fetched(&bench, accounts);
+        let daemon = fetched(&site, accounts);
         fetch.push(began.elapsed());
+        daemon.wait_until("READY=1", || daemon.said("READY=1"));
         daemon.terminate();
-        let before = bench.manager.count();
+        let manager = &site.bench.manager;
+        let before = manager.count();
         let began = Instant::now();
-        let daemon = bench.start();
-        stored.push(bench.manager.with(|messages| {
+        let daemon = site.bench.start();
+        stored.push(manager.with(|messages| {
             let ready = messages[before..].iter().find(|m| m.has("READY=1"));
             ready.unwrap().at - began
         }));
@@ -168,8 +182,8 @@ fn bare_loop(platform: &Process, accounts: usize) -> (Duration, Duration) {
 fn polling() {
     let accounts = 200;
     let platform = Process::start(accounts);
-    let bench = configured(&platform, accounts, "1s", "");
-    let daemon = fetched(&bench, accounts);
+    let site = configured(&platform, accounts, "1s", "");
+    let daemon = fetched(&site, accounts);
     let look = || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
@@ -193,15 +207,15 @@ fn polling() {
 fn idle() {
     let accounts = 100;
     let platform = Process::start(accounts);
-    let benches = [(); 2].map(|()| configured(&platform, accounts, "5m", ""));
+    let sites = [(); 2].map(|()| configured(&platform, accounts, "5m", ""));
     let daemons = [
-        benches[0].spawn(),
-        benches[1].spawn_with(|command| {
+        sites[0].bench.spawn(),
+        sites[1].bench.spawn_with(|command| {
             command.env("WATCHDOG_USEC", "30000000");
         }),
     ];
-    for (bench, daemon) in benches.iter().zip(&daemons) {
-        wait_for_files(bench, daemon, accounts);
+    for (site, daemon) in sites.iter().zip(&daemons) {
+        wait_for_files(site, daemon, accounts);
     }
     // Until connections and threads that wait for more to do have ended.
     sleep(Duration::from_secs(25));
@@ -265,10 +279,18 @@ impl Switches {
     }
 }
 
-/// A bench for so many accounts of a platform, each with a file and `more`. Some of the default hosts are left in: the system's
+/// A bench, and a place in memory for outputs: as `/run` is, where they lie unless somebody wants them elsewhere.
+struct Site {
+    bench: Bench,
+    run: TempDir,
+}
+
+/// A site for so many accounts of a platform, each with a file and `more`. Some of the default hosts are left in: the system's
 /// root certificates are loaded, as they are by nearly everybody.
-fn configured(platform: &Process, accounts: usize, poll_every: &str, more: &str) -> Bench {
+fn configured(platform: &Process, accounts: usize, poll_every: &str, more: &str) -> Site {
     let bench = Bench::new();
+    let run = tempfile::tempdir_in("/dev/shm").unwrap();
+    let out = run.path().display();
     fs::create_dir(bench.path("secrets")).unwrap();
     let mut text = format!(
         "[daemon]\nstate_dir = '{{dir}}/state'\n[api]\nsocket = '{{dir}}/run/api.sock'\n\
@@ -281,29 +303,28 @@ fn configured(platform: &Process, accounts: usize, poll_every: &str, more: &str)
             text,
             "[accounts.a{number}]\nappid = 'wx{number:016x}'\nsecret_file = '{{dir}}/secrets/{number}'\n\
              poll_every = '{poll_every}'\nreaders = ['www-data']\n\
-             [[accounts.a{number}.file]]\npath = '{{dir}}/run/out/a{number}.json'\n"
+             [[accounts.a{number}.file]]\npath = '{out}/a{number}.json'\n"
         )
         .unwrap();
         if !more.is_empty() {
-            let output =
-                format!("[[accounts.a{number}.{more}]]\npath = '{{dir}}/run/out/a{number}'\n");
+            let output = format!("[[accounts.a{number}.{more}]]\npath = '{out}/a{number}'\n");
             text.push_str(&output);
         }
     }
     bench.write_config(&text);
-    bench
+    Site { bench, run }
 }
 
 /// A daemon that has published all files.
-fn fetched(bench: &Bench, accounts: usize) -> Daemon<'_> {
-    let daemon = bench.start();
-    wait_for_files(bench, &daemon, accounts);
+fn fetched(site: &Site, accounts: usize) -> Daemon<'_> {
+    let daemon = site.bench.spawn();
+    wait_for_files(site, &daemon, accounts);
     daemon
 }
 
-fn wait_for_files(bench: &Bench, daemon: &Daemon<'_>, accounts: usize) {
+fn wait_for_files(site: &Site, daemon: &Daemon<'_>, accounts: usize) {
     let count = || {
-        let entries = fs::read_dir(bench.path("run/out")).into_iter().flatten();
+        let entries = fs::read_dir(site.run.path()).into_iter().flatten();
         entries
             .filter(|entry| {
                 let name = entry.as_ref().unwrap().file_name();

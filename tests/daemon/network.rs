@@ -167,7 +167,7 @@ fn the_configured_proxy_is_used_but_not_where_it_should_not_be() {
     let host = platform.base_url();
     assert!(asked[0].starts_with(&format!("GET {host}/cgi-bin/token?")));
     assert!(is_alive(&platform, &in_file(&bench, "shop").unwrap()));
-    fs::remove_file(bench.path("state/shop.json")).unwrap();
+    fs::remove_file(bench.path("state/state.jsonl")).unwrap();
     let daemon = bench.spawn_with(|command| {
         command.env("NO_PROXY", "127.0.0.1");
     });
@@ -188,7 +188,7 @@ fn tls_is_trusted_with_the_ca_file_and_by_way_of_https_proxy() {
     bench.start().terminate();
     let token = in_file(&bench, "shop").unwrap();
     assert!(is_alive(&platform, &token));
-    fs::remove_file(bench.path("state/shop.json")).unwrap();
+    fs::remove_file(bench.path("state/state.jsonl")).unwrap();
     let daemon = bench.spawn_with(|command| {
         command.env("HTTPS_PROXY", format!("http://{}", proxy.address));
     });

@@ -190,7 +190,7 @@ fn they_are_where_they_have_to_be() {
         canaries.iter().any(|canary| file.contains(canary)),
         "what is searched for is what is handed out"
     );
-    let stored = fs::read_to_string(bench.path("state/shop.json")).unwrap();
+    let stored = fs::read_to_string(bench.path("state/state.jsonl")).unwrap();
     assert!(!stored.contains(SECRET));
     daemon.terminate();
 }

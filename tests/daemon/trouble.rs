@@ -293,7 +293,7 @@ fn another_host_serves_while_the_first_is_dead_but_not_when_it_refuses() {
         };
         hosts(&host);
         // What is stored would do.
-        fs::remove_file(bench.path("state/shop.json")).unwrap();
+        fs::remove_file(bench.path("state/state.jsonl")).unwrap();
         let before = bench.path("log").metadata().unwrap().len();
         let daemon = bench.start();
         served += 1;

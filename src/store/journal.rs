@@ -1,0 +1,171 @@
+//! The file of the store: a journal, in which the last line of an account is what is kept of it.
+
+use super::line;
+use super::{STALE, StoreError};
+use crate::time::Now;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+const NAME: &str = "state.jsonl";
+
+/// A journal is rewritten when it is longer than twice what counts in it, and this.
+const SLACK: u64 = 256 * 1024;
+
+/// The file, and when it is to be rewritten. All that it does blocks.
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    rewrite_at: u64,
+}
+
+/// The lines of a journal that count, by account.
+#[derive(Debug, Default)]
+pub(super) struct Index<'a> {
+    pub(super) lines: BTreeMap<&'a str, Line<'a>>,
+    /// How many lines cannot be read.
+    pub(super) damaged: usize,
+}
+
+/// The last line of an account that can be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) text: &'a [u8],
+    /// A line that cannot be read follows: it may have been of the same account, and newer.
+    pub(super) doubtful: bool,
+}
+
+impl Journal {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            path: dir.join(NAME),
+            rewrite_at: SLACK,
+        }
+    }
+
+    /// Reads all of it.
+    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        match fs::read(&self.path) {
+            Ok(text) => Ok(Zeroizing::new(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Zeroizing::default()),
+            Err(error) => Err(StoreError::Io("read", self.path.clone(), error)),
+        }
+    }
+
+    /// Adds lines. They outlive the process, and after [`Journal::sync`] a power failure.
+    pub(super) fn append(&mut self, lines: &[u8], now: &Now) -> Result<(), StoreError> {
+        let append = || {
+            // Opened for each: whoever removes the file loses what was in it, and nothing more.
+            let mut file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(&self.path)?;
+            let before = file.metadata()?.len();
+            if let Err(error) = file.write_all(lines) {
+                // Half a line would spoil the next one; if it stays, it is set aside at the next start.
+                let _ = file.set_len(before);
+                return Err(error);
+            }
+            Ok(before + lines.len() as u64)
+        };
+        let length = append().map_err(|error| StoreError::Io("write", self.path.clone(), error))?;
+        if length > self.rewrite_at {
+            // What cannot be rewritten is as good as it was, only longer. Not tried again at once.
+            self.rewrite_at = length + SLACK;
+            if let Ok(text) = self.read() {
+                let _ = self.rewrite(&index(&text, now), now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what was added is on the disk.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        match File::open(&self.path).and_then(|file| file.sync_data()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StoreError::Io("sync", self.path.clone(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps a damaged file under another name, and in its place only the lines that count. Says under which name.
+    pub(super) fn set_aside(
+        &mut self,
+        index: &Index<'_>,
+        now: &Now,
+    ) -> Result<PathBuf, StoreError> {
+        let aside = self.aside();
+        fs::rename(&self.path, &aside)
+            .map_err(|error| StoreError::Io("set aside", self.path.clone(), error))?;
+        self.rewrite(index, now)?;
+        Ok(aside)
+    }
+
+    /// Removes a file that was set aside so long ago that no value in it can be alive.
+    pub(super) fn forget_damaged(&self) {
+        let aside = self.aside();
+        let age = fs::metadata(&aside).and_then(|meta| meta.modified());
+        if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE)) {
+            let _ = fs::remove_file(aside);
+        }
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.path.with_extension("jsonl.damaged")
+    }
+
+    /// Puts a file with only the lines that count, and are not too old to matter, in the place of the journal.
+    fn rewrite(&mut self, index: &Index<'_>, now: &Now) -> Result<(), StoreError> {
+        let stale = now.unix_millis - i64::try_from(STALE.as_millis()).unwrap_or(i64::MAX);
+        let lines = index.lines.values().map(|line| line.text);
+        let lines: Vec<_> = lines
+            .filter(|text| line::header(text).is_some_and(|(_, written)| written > stale))
+            .flat_map(|text| [text, b"\n"])
+            .collect();
+        let text = Zeroizing::new(lines.concat());
+        let fresh = self.path.with_extension("jsonl.new");
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&fresh)?;
+            file.write_all(&text)?;
+            file.sync_data()?;
+            fs::rename(&fresh, &self.path)?;
+            self.path
+                .parent()
+                .map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        };
+        write().map_err(|error| {
+            // Half a file of secrets is of no use; that it cannot be removed changes nothing.
+            let _ = fs::remove_file(&fresh);
+            StoreError::Io("write", self.path.clone(), error)
+        })?;
+        self.rewrite_at = 2 * text.len() as u64 + SLACK;
+        Ok(())
+    }
+}
+
+/// Finds the lines that count.
+pub(super) fn index<'a>(text: &'a [u8], now: &Now) -> Index<'a> {
+    let mut index = Index::default();
+    for text in text.split(|byte| *byte == b'\n').rev() {
+        match line::header(text) {
+            Some((account, _)) if index.lines.contains_key(account) => {}
+            Some((account, _)) if line::decode(text, "", now).is_some() => {
+                let doubtful = index.damaged > 0;
+                index.lines.insert(account, Line { text, doubtful });
+            }
+            _ if text.is_empty() => {}
+            _ => index.damaged += 1,
+        }
+    }
+    index
+}

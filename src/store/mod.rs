@@ -1,0 +1,532 @@
+//! What outlives a restart: a journal in the state directory, and a lock against a second instance.
+
+mod journal;
+mod line;
+
+use crate::account::AccountName;
+use crate::clock;
+use crate::logging::Entry;
+use crate::schedule::Record;
+use crate::time::Now;
+use journal::{Journal, index};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{error, fmt};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+/// No value and no block of a state so old can last.
+const STALE: Duration = Duration::from_secs(2 * 86_400);
+
+/// Values are on the disk so long after they were saved: one wait for the disk does for all accounts.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
+
+/// The state directory, locked for this process. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    boot_id: String,
+    /// Held by whoever reads or writes the file, beside the runtime.
+    journal: Mutex<Journal>,
+    /// Never held for longer than a moment.
+    queue: Mutex<Queue>,
+    _lock: File,
+}
+
+/// What waits to be written. Whoever saves while something is being written is written together with all others.
+#[derive(Debug, Default)]
+struct Queue {
+    batch: Batch,
+    is_writing: bool,
+    is_sync_due: bool,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    lines: Vec<Zeroizing<Vec<u8>>>,
+    waiting: Vec<oneshot::Sender<Saved>>,
+    durable: bool,
+}
+
+/// Whether something is saved. Those who are written together fail together.
+pub type Saved = Result<(), Arc<StoreError>>;
+
+/// What the store held.
+#[derive(Debug)]
+pub struct Kept {
+    text: Zeroizing<Vec<u8>>,
+    boot_id: String,
+    /// Where in the text an account is, and whether there was something newer that cannot be read.
+    lines: BTreeMap<Box<str>, (Range<usize>, bool)>,
+    damaged: Option<PathBuf>,
+}
+
+/// Why the store cannot be used.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another instance holds the state directory.
+    Locked(PathBuf),
+    /// The operating system refuses.
+    Io(&'static str, PathBuf, io::Error),
+    /// Nothing is written any more.
+    Stopping,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked(dir) => write!(
+                f,
+                "state directory `{}` is held by another instance: stop that one, or give this one a `state_dir` of its own",
+                dir.display()
+            ),
+            Self::Io(verb, path, error) => {
+                write!(
+                    f,
+                    "cannot {verb} `{}`: {}",
+                    path.display(),
+                    crate::fault::reason(error)
+                )
+            }
+            Self::Stopping => f.write_str("the daemon is stopping"),
+        }
+    }
+}
+
+impl error::Error for StoreError {}
+
+impl Store {
+    /// Opens and locks a state directory, and makes it (mode 0700) where it is missing.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let io = |verb, path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::Io(verb, path, error)
+        };
+        match DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(io("make", dir)(error));
+            }
+            _ => {}
+        }
+        let path = dir.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io("open", &path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::Locked(dir.to_owned())),
+            result => result.map_err(|errno| io("lock", &path)(errno.into()))?,
+        }
+        // Without it every restart counts as one after a boot: Unix time decides then.
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let journal = Journal::new(dir);
+        journal.forget_damaged();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                boot_id: boot_id.trim().to_owned(),
+                journal: Mutex::new(journal),
+                queue: Mutex::default(),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Reads what was kept. What cannot be read of it is set aside. Blocks.
+    pub fn load(&self, now: &Now) -> Result<Kept, StoreError> {
+        let mut journal = lock(&self.shared.journal);
+        let text = journal.read()?;
+        let found = index(&text, now);
+        let damaged = match found.damaged {
+            0 => None,
+            _ => Some(journal.set_aside(&found, now)?),
+        };
+        let range = |line: &[u8]| {
+            let start = line.as_ptr().addr() - text.as_ptr().addr();
+            start..start + line.len()
+        };
+        let lines = found.lines.iter();
+        let lines = lines
+            .map(|(name, line)| ((*name).into(), (range(line.text), line.doubtful)))
+            .collect();
+        Ok(Kept {
+            lines,
+            text,
+            boot_id: self.shared.boot_id.clone(),
+            damaged,
+        })
+    }
+
+    /// Keeps the state of an account: over a crash when this returns, and if it is `durable` over a power failure a
+    /// moment later.
+    pub async fn save(
+        &self,
+        name: &AccountName,
+        record: &Record,
+        durable: bool,
+        now: &Now,
+    ) -> Saved {
+        let line = line::encode(name, record, &self.shared.boot_id, now);
+        let (saved, wait) = oneshot::channel();
+        let is_writing = {
+            let mut queue = lock(&self.shared.queue);
+            queue.batch.lines.push(line);
+            queue.batch.waiting.push(saved);
+            queue.batch.durable |= durable;
+            std::mem::replace(&mut queue.is_writing, true)
+        };
+        if !is_writing {
+            let store = self.clone();
+            tokio::task::spawn_blocking(move || store.write());
+        }
+        wait.await
+            .unwrap_or_else(|_| Err(Arc::new(StoreError::Stopping)))
+    }
+
+    /// Waits until all that was saved is on the disk. Blocks.
+    fn sync(&self) -> Result<(), StoreError> {
+        lock(&self.shared.queue).is_sync_due = false;
+        lock(&self.shared.journal).sync()
+    }
+
+    /// Writes until nothing waits. Blocks.
+    fn write(&self) {
+        loop {
+            let (batch, is_sync_new) = {
+                let mut queue = lock(&self.shared.queue);
+                if queue.batch.lines.is_empty() {
+                    queue.is_writing = false;
+                    return;
+                }
+                let batch = std::mem::take(&mut queue.batch);
+                let is_sync_new = batch.durable && !queue.is_sync_due;
+                queue.is_sync_due |= batch.durable;
+                (batch, is_sync_new)
+            };
+            let length = batch.lines.iter().map(|line| line.len()).sum();
+            let mut text = Zeroizing::new(Vec::with_capacity(length));
+            batch
+                .lines
+                .iter()
+                .for_each(|line| text.extend_from_slice(line));
+            let result = lock(&self.shared.journal).append(&text, &clock::now());
+            let result = result.map_err(Arc::new);
+            for waiting in batch.waiting {
+                // Whoever asked may have ended.
+                let _ = waiting.send(result.clone());
+            }
+            if is_sync_new {
+                tokio::runtime::Handle::current().spawn(self.clone().sync_soon());
+            }
+        }
+    }
+
+    async fn sync_soon(self) {
+        tokio::time::sleep(SYNC_AFTER).await;
+        let synced = tokio::task::spawn_blocking(move || self.sync()).await;
+        if let Ok(Err(error)) = synced {
+            Entry::new().warn(format_args!(
+                "{error}; what was stored last may not outlive a power failure"
+            ));
+        }
+    }
+}
+
+impl Kept {
+    /// What was kept of an account.
+    pub fn record(&self, name: &AccountName, now: &Now) -> Option<Record> {
+        let (range, doubtful) = self.lines.get(name.as_str())?;
+        let mut record = line::decode(self.text.get(range.clone())?, &self.boot_id, now)?;
+        if *doubtful {
+            // As if the newer line had told of a call that has no answer.
+            record.unanswered = record.unanswered.max(1);
+        }
+        Some(record)
+    }
+
+    /// Under which name a file was set aside that cannot be read as a whole.
+    pub fn damaged(&self) -> Option<&Path> {
+        self.damaged.as_deref()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::handle::LastError;
+    use crate::platform::errcode::Class;
+    use crate::schedule::{StoredBlock, StoredGrant};
+    use crate::time::Moment;
+    use crate::value::{Grant, Value, ValueName};
+    use std::os::unix::fs::PermissionsExt;
+
+    const NOW: Now = Now {
+        at: Moment::from_millis(5_000_000),
+        unix_millis: 1_700_000_000_000,
+    };
+
+    fn name(name: &str) -> AccountName {
+        AccountName::parse(name).unwrap()
+    }
+
+    fn record() -> Record {
+        let at = |seconds: i64| Moment::from_millis(NOW.at.as_millis() + seconds * 1000);
+        Record {
+            id: "wx0123456789abcdef".into(),
+            agentid: None,
+            grants: vec![StoredGrant {
+                name: ValueName::AccessToken,
+                grant: Grant {
+                    value: Value::parse("CANARY").unwrap(),
+                    obtained: at(-100),
+                    expires: at(7100),
+                },
+            }],
+            budget: Budget {
+                day: 19_675,
+                calls: 7,
+                last_call: Some(at(-100)),
+            },
+            forced: (19_675, 2, Some(at(-90))),
+            block: Some(StoredBlock {
+                until: at(3500),
+                error: LastError {
+                    at: at(-100),
+                    class: Class::TimedBlock(Duration::from_secs(3600)),
+                    errcode: Some(89507),
+                    rid: Some("r".into()),
+                    message: "m".into(),
+                    hint: "h".into(),
+                },
+            }),
+            last_success: Some(at(-100)),
+            unanswered: 0,
+        }
+    }
+
+    fn later(calls: u32) -> Record {
+        let mut record = record();
+        record.budget.calls = calls;
+        record
+    }
+
+    /// A store in a directory of its own.
+    struct Bench {
+        dir: tempfile::TempDir,
+        store: Store,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
+            Self {
+                dir,
+                store,
+                runtime,
+            }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join("state.jsonl")
+        }
+
+        fn text(&self) -> String {
+            fs::read_to_string(self.path()).unwrap()
+        }
+
+        fn save(&self, account: &str, record: &Record, now: &Now) -> Saved {
+            let name = name(account);
+            self.runtime
+                .block_on(self.store.save(&name, record, true, now))
+        }
+
+        fn kept(&self, account: &str) -> Option<Record> {
+            let kept = self.store.load(&NOW).unwrap();
+            assert_eq!(kept.damaged(), None);
+            kept.record(&name(account), &NOW)
+        }
+    }
+
+    #[test]
+    fn the_last_of_each_account_comes_back() {
+        let bench = Bench::new();
+        assert_eq!(bench.kept("shop"), None);
+        bench.save("shop", &record(), &NOW).unwrap();
+        bench.save("blog", &later(1), &NOW).unwrap();
+        bench.save("shop", &later(8), &NOW).unwrap();
+        assert_eq!(bench.kept("shop"), Some(later(8)));
+        assert_eq!(bench.kept("blog"), Some(later(1)));
+        let mode = fs::metadata(bench.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        bench.store.sync().unwrap();
+    }
+
+    #[test]
+    fn who_saves_at_the_same_time_is_written_together() {
+        let bench = Bench::new();
+        let names: Vec<_> = (0..500).map(|n| format!("a{n}")).collect();
+        bench.runtime.block_on(async {
+            let mut saves = tokio::task::JoinSet::new();
+            for account in &names {
+                let (store, account) = (bench.store.clone(), name(account));
+                saves.spawn(async move { store.save(&account, &record(), false, &NOW).await });
+            }
+            for saved in saves.join_all().await {
+                saved.unwrap();
+            }
+        });
+        let kept = bench.store.load(&NOW).unwrap();
+        for account in &names {
+            assert_eq!(kept.record(&name(account), &NOW), Some(record()));
+        }
+    }
+
+    #[test]
+    fn the_same_boot_ignores_clock_steps_and_another_boot_goes_by_unix_time() {
+        let bench = Bench::new();
+        bench.save("shop", &record(), &NOW).unwrap();
+        let mut kept = bench.store.load(&NOW).unwrap();
+        let stepped = Now {
+            unix_millis: NOW.unix_millis + 86_400_000,
+            ..NOW
+        };
+        let grants = |kept: &Kept, now| kept.record(&name("shop"), now).unwrap().grants;
+        assert_eq!(grants(&kept, &stepped), record().grants);
+        kept.boot_id = "another".into();
+        let rebooted = Now {
+            at: Moment::from_millis(10_000),
+            unix_millis: NOW.unix_millis + 60_000,
+        };
+        let grant = &grants(&kept, &rebooted)[0].grant;
+        assert_eq!(rebooted.unix(grant.expires), NOW.unix_millis / 1000 + 7100);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_set_aside_and_the_rest_stays() {
+        let bench = Bench::new();
+        bench.save("blog", &record(), &NOW).unwrap();
+        bench.save("shop", &record(), &NOW).unwrap();
+        let good = bench.text();
+        let (blog, shop) = good.split_once('\n').unwrap();
+        for bad in [
+            "{".to_owned(),
+            "\0\0\0\0".to_owned(),
+            "[]".to_owned(),
+            shop[..shop.len() / 2].to_owned(),
+            shop.replace("CANARY", "a b"),
+            shop.replace("\"version\":1", "\"version\":9"),
+        ] {
+            let whole = format!("{blog}\n{bad}");
+            fs::write(bench.path(), &whole).unwrap();
+            let kept = bench.store.load(&NOW).unwrap();
+            let aside = kept.damaged().unwrap();
+            assert_eq!(fs::read_to_string(aside).unwrap(), whole);
+            assert_eq!(bench.text(), format!("{blog}\n"), "{bad}");
+            assert_eq!(kept.record(&name("shop"), &NOW), None);
+            let doubted = kept.record(&name("blog"), &NOW).unwrap();
+            assert_eq!(doubted.unanswered, 1, "it may not be the last: {bad}");
+            assert_eq!(doubted.grants, record().grants);
+            let whole = format!("{bad}\n{blog}\n");
+            fs::write(bench.path(), &whole).unwrap();
+            let kept = bench.store.load(&NOW).unwrap();
+            assert_eq!(kept.record(&name("blog"), &NOW), Some(record()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn it_does_not_grow_for_ever_and_forgets_what_is_old() {
+        let bench = Bench::new();
+        let old = Now {
+            unix_millis: NOW.unix_millis - 3 * 86_400_000,
+            ..NOW
+        };
+        bench.save("gone", &record(), &old).unwrap();
+        // The clock says how old something is.
+        let now = clock::now();
+        bench.save("blog", &record(), &now).unwrap();
+        for calls in 0..2000 {
+            bench.save("shop", &later(calls), &now).unwrap();
+        }
+        let text = bench.text();
+        assert!(text.len() < 300 * 1024, "{}", text.len());
+        assert!(!text.contains("gone"));
+        let kept = bench.store.load(&now).unwrap();
+        assert_eq!(kept.record(&name("blog"), &now), Some(record()));
+        assert_eq!(kept.record(&name("shop"), &now), Some(later(1999)));
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing_and_says_so() {
+        let bench = Bench::new();
+        bench.save("shop", &record(), &NOW).unwrap();
+        let before = bench.text();
+        fs::rename(bench.path(), bench.dir.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("/dev/full", bench.path()).unwrap();
+        let error = bench.save("shop", &later(8), &NOW).unwrap_err().to_string();
+        assert!(error.contains("state.jsonl`: no space left"), "{error}");
+        fs::rename(bench.dir.path().join("elsewhere"), bench.path()).unwrap();
+        assert_eq!(bench.text(), before);
+        bench.save("shop", &later(8), &NOW).unwrap();
+        assert_eq!(bench.kept("shop"), Some(later(8)));
+    }
+
+    #[test]
+    fn a_second_instance_is_told_who_holds_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Locked(_)));
+        assert!(
+            error.to_string().contains("stop that one"),
+            "says what to do: {error}"
+        );
+        drop(store);
+        Store::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_was_set_aside_goes_when_nothing_in_it_lives() {
+        let bench = Bench::new();
+        fs::write(bench.path(), "{").unwrap();
+        let aside = bench
+            .store
+            .load(&NOW)
+            .unwrap()
+            .damaged()
+            .unwrap()
+            .to_owned();
+        let (dir, store) = (bench.dir, bench.store);
+        drop(store);
+        drop(Store::open(dir.path()).unwrap());
+        assert!(aside.exists(), "somebody may want to look at it");
+        let old = std::time::SystemTime::now() - STALE - Duration::from_secs(1);
+        File::open(&aside).unwrap().set_modified(old).unwrap();
+        Store::open(dir.path()).unwrap();
+        assert!(!aside.exists());
+    }
+}
