@@ -208,6 +208,31 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
          cat /run/wxtokend/shop.json",
     );
     assert!(text.contains(&current));
+    // What keeps a row of a table, as the package brings it; in the place of the database, a file gets its statements.
+    let keeper = include_str!("../../packaging/examples/database/token-to-database");
+    machine.write("/usr/local/bin/token-to-database", keeper, 0o755);
+    let example = include_str!("../../packaging/examples/database/token-to-database@.service");
+    let (user, client) = ("User=www-data\n", " mysql app\n");
+    assert!(example.contains(user) && example.contains(client));
+    machine.write(
+        "/etc/systemd/system/token-to-database@.service",
+        example
+            .replace(user, "User=www-data\nRuntimeDirectory=app\n")
+            .replace(client, " dd status=none of=/run/app/sql\n"),
+        0o644,
+    );
+    assert_eq!(
+        machine.sh("systemd-analyze --man=no verify token-to-database@shop.service"),
+        ""
+    );
+    machine.sh("systemctl daemon-reload; systemctl enable --now token-to-database@shop");
+    machine.until(&format!("grep {current} /run/app/sql"));
+    assert_eq!(
+        machine.sh("cat /run/app/sql"),
+        format!("update CONFIG set access_token='{current}' where UserName='shop';")
+    );
+    machine.sh("systemctl disable --now token-to-database@shop");
+
     // Reading made nobody call the platform more than the daemon does by itself: every 10 s.
     assert!(token_calls(machine, APPID) < 60);
 }

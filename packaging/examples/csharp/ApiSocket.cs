@@ -5,7 +5,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 
 /// wxtokend's API with a hand-written HTTP request: runs on Mono 6 and on .NET alike. .NET 5 and later can speak HTTP over
-/// a Unix socket by itself: see SocketsHttpHandler.ConnectCallback in the guide.
+/// a Unix socket by itself: see HttpClientApi.cs.
 static class ApiSocket
 {
     public static string AccessToken(string path, string account)
