@@ -1,4 +1,4 @@
-//! Apps as they are out there, on real PHP, real C# and a real web server, as other Unix users, while tokens rotate and
+//! Apps as they are out there, on real PHP, Mono, .NET and a real web server, as other Unix users, while tokens rotate and
 //! the daemon is reloaded and restarted. The programs are the examples that are shipped.
 //!
 //! Needs root and the runtimes; without them it says so and tests nothing, or fails where `CI` is set.
@@ -9,8 +9,11 @@
     reason = "a test panics and reports"
 )]
 
+mod apps;
 #[path = "../common/mod.rs"]
 mod common;
+mod csharp;
+mod database;
 mod fallback;
 mod reader;
 mod rotation;
@@ -29,7 +32,7 @@ const ZONE: (&str, &str) = ("TZ", "Asia/Shanghai");
 
 /// Whether a test can run here. If not, it says so on the terminal, past the capture of tests.
 fn can_run(test: &str) -> bool {
-    let mut missing: Vec<&str> = ["php", "nginx", "mcs", "mono", "curl"]
+    let mut missing: Vec<&str> = ["php", "nginx", "mcs", "mono", "curl", "sqlite3"]
         .into_iter()
         .filter(|program| {
             let found =
@@ -40,6 +43,7 @@ fn can_run(test: &str) -> bool {
     if web::php_fpm().is_none() {
         missing.push("php-fpm");
     }
+    missing.extend(csharp::missing());
     if !nix::unistd::geteuid().is_root() {
         missing.push("root");
     }
@@ -73,6 +77,7 @@ impl Stage {
         for source in [
             "packaging/examples/php",
             "packaging/examples/shell",
+            "packaging/examples/database",
             "packaging/templates",
             "tests/legacy",
         ] {
@@ -142,29 +147,6 @@ impl Stage {
             "-c",
             &format!("while :; do {line} || echo \"! failed\"; sleep 0.1; done"),
         ]);
-        command
-    }
-
-    /// The C# examples in a loop: the class, the method and its arguments.
-    fn csharp(&self, arguments: &[&str]) -> Command {
-        let program = self.path("loop.exe");
-        if !program.exists() {
-            let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples/csharp");
-            let sources = fs::read_dir(examples)
-                .unwrap()
-                .map(|entry| entry.unwrap().path());
-            let compiled = Command::new("mcs")
-                .arg(format!("-out:{}", program.display()))
-                .args(["-r:Mono.Posix.dll", "-r:System.Core.dll"])
-                .args(sources)
-                .arg(self.path("Loop.cs"))
-                .status();
-            assert!(compiled.unwrap().success());
-        }
-        let mut command = self.program("mono");
-        command
-            .arg(program)
-            .args(arguments.iter().map(|argument| self.expand(argument)));
         command
     }
 }

@@ -14,8 +14,8 @@ use wxtokend::sim::{Platform, Truth};
 /// A program that prints a value a line, again and again, or `! why` when it got none.
 pub(crate) struct Reader {
     /// What it stands for, in the words of the guide.
-    pub(crate) name: &'static str,
-    child: Child,
+    pub(crate) name: String,
+    child: Background,
     thread: Option<JoinHandle<()>>,
     shared: Arc<(Mutex<Seen>, Condvar)>,
 }
@@ -42,22 +42,14 @@ pub(crate) type Wanted = (&'static str, &'static str);
 impl Reader {
     /// Starts `command` as `user`, with nothing but the user's own groups.
     pub(crate) fn start(
-        name: &'static str,
+        name: impl Into<String>,
         user: &str,
-        mut command: Command,
+        command: Command,
         (appid, kind): Wanted,
         platform: &Arc<Platform>,
     ) -> Self {
-        let user = User::from_name(user).unwrap().expect("a user of Debian");
-        let mut child = command
-            .uid(user.uid.as_raw())
-            .gid(user.gid.as_raw())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut child = Background::start(user, command);
+        let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         let shared = Arc::<(Mutex<Seen>, Condvar)>::default();
         let (platform, theirs) = (platform.clone(), shared.clone());
         let thread = std::thread::spawn(move || {
@@ -81,7 +73,7 @@ impl Reader {
             theirs.1.notify_all();
         });
         Self {
-            name,
+            name: name.into(),
             child,
             thread: Some(thread),
             shared,
@@ -115,11 +107,39 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // With all that it has started, which would keep the pipe open.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
+        self.child.kill();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// A program that runs as another user until it is dropped.
+pub(crate) struct Background(Child);
+
+impl Background {
+    /// Starts `command` as `user`, with nothing but the user's own groups.
+    pub(crate) fn start(user: &str, mut command: Command) -> Self {
+        let user = User::from_name(user).unwrap().expect("a user of Debian");
+        let child = command
+            .uid(user.uid.as_raw())
+            .gid(user.gid.as_raw())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(child.unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// With all that it has started, which would keep the pipe open.
+    fn kill(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
