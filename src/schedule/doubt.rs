@@ -13,9 +13,8 @@ use std::time::Duration;
 
 /// How often a token may be looked at on suspicion.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// A token so young may be refused by a part of the platform that has not heard of it.
-const YOUNG: Duration = Duration::from_secs(10);
-const YOUNG_PATIENCE: Duration = Duration::from_secs(2);
+/// A younger token may be refused by a part of the platform that has not heard of it: asked about again at this age.
+const SETTLED: Duration = Duration::from_secs(10);
 /// What the platform says of a token that another call replaced.
 const REPLACED: i64 = 40001;
 /// How often a token that is handed out although it is dead is looked at.
@@ -239,8 +238,8 @@ impl Schedule {
         if self.is_dead_again() {
             return self.stays_dead(now, admin);
         }
-        if now.at < grant.obtained + YOUNG {
-            let at = now.at + YOUNG_PATIENCE;
+        let at = grant.obtained + SETTLED;
+        if now.at < at {
             self.doubt = Doubt::Ask { at, admin };
             return (Outcome::AskAgain, None);
         }
