@@ -9,8 +9,9 @@ use crate::platform::errcode::Class;
 use crate::schedule::{Outcome, Schedule, Step};
 use crate::store::Saved;
 use crate::time::{Moment, Now, human};
-use crate::value::{Fingerprint, ValueName};
+use crate::value::{Fingerprint, Grant, ValueName};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Remembers what was said of an account.
@@ -69,7 +70,7 @@ impl Reporter {
             Outcome::Failed { name, error, times } => {
                 self.in_trouble = true;
                 if times.is_power_of_two() {
-                    failure(&account.name, *name, error, next_call(schedule, now), now);
+                    failure(schedule, *name, error, now);
                 }
             }
             Outcome::Alive => entry.debug("the platform says that access_token lives"),
@@ -161,28 +162,36 @@ impl Reporter {
     }
 }
 
-fn failure(
-    account: &AccountName,
-    name: ValueName,
-    error: &LastError,
-    next: Option<Moment>,
-    now: &Now,
-) {
+fn failure(schedule: &Schedule, name: ValueName, error: &LastError, now: &Now) {
     let event = match error.class {
         Class::Operator | Class::Local => Event::OperatorActionNeeded,
         Class::DailyQuota | Class::MinuteQuota => Event::QuotaExhausted,
         Class::TimedBlock(_) => Event::TimedBlock,
         Class::Transient | Class::DeadToken => Event::RefreshFailing,
     };
-    Entry::of(account)
+    Entry::of(&schedule.account().name)
         .event(event)
         .error_of(error)
         .warn(format_args!(
-            "cannot refresh {name}: {}; {}{}",
+            "cannot refresh {name}: {}; {}{}{}",
             error.message,
             error.hint,
-            when(next, now)
+            when(next_call(schedule, now), now),
+            meanwhile(schedule, name, now)
         ));
+}
+
+/// What apps have in the meantime.
+fn meanwhile(schedule: &Schedule, name: ValueName, now: &Now) -> String {
+    let grants = schedule.grants();
+    let standing = |(of, grant): &&(ValueName, Grant)| *of == name && grant.is_valid(now.at);
+    grants
+        .iter()
+        .find(standing)
+        .map_or_else(String::new, |(_, grant)| {
+            let left = human(now.at.until(grant.expires));
+            format!("; the present one is valid for {left}")
+        })
 }
 
 fn next_call(schedule: &Schedule, now: &Now) -> Option<Moment> {
@@ -193,10 +202,12 @@ fn next_call(schedule: &Schedule, now: &Now) -> Option<Moment> {
 }
 
 fn when(next: Option<Moment>, now: &Now) -> String {
-    next.filter(|next| *next > now.at)
-        .map_or_else(String::new, |next| {
-            format!("; next try in {}", human(now.at.until(next)))
-        })
+    let wait = next.map_or(Duration::ZERO, |next| now.at.until(next));
+    match wait.as_millis() {
+        0 => String::new(),
+        1..1000 => "; next try in a moment".to_owned(),
+        _ => format!("; next try in {}", human(wait)),
+    }
 }
 
 /// Tells that another host of the platform serves now.

@@ -2,7 +2,7 @@
 
 use crate::account::AccountName;
 use crate::handle::{Directory, LastError, OutputState, Snapshot, State};
-use crate::platform::errcode;
+use crate::platform::errcode::{self, Class};
 use crate::time::{Moment, Now, human};
 
 /// How all accounts are: `3/4 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh shop in 4m`.
@@ -19,10 +19,10 @@ pub(super) fn line(directory: &Directory, now: &Now) -> String {
             State::Fresh => fresh += 1,
             // One that has no token comes before one that has trouble.
             State::Expired if !matches!(trouble, Some((State::Expired, ..))) => {
-                trouble = Some((State::Expired, name, reason(&snapshot)));
+                trouble = Some((State::Expired, name, reason(&snapshot, now)));
             }
             state @ State::Degraded if trouble.is_none() => {
-                trouble = Some((state, name, reason(&snapshot)));
+                trouble = Some((state, name, reason(&snapshot, now)));
             }
             _ => {}
         }
@@ -45,19 +45,29 @@ pub(super) fn line(directory: &Directory, now: &Now) -> String {
     parts.join("; ")
 }
 
-fn reason(snapshot: &Snapshot) -> String {
+fn reason(snapshot: &Snapshot, now: &Now) -> String {
     let failed = snapshot.outputs.iter().find_map(|state| match state {
         OutputState::Failed(error) => Some(error.to_string()),
         _ => None,
     });
-    let said = |error: &LastError| match error.errcode {
-        Some(errcode) => errcode::brief(errcode, &error.message),
-        None => error.message.clone(),
-    };
     snapshot
         .last_error
         .as_deref()
-        .map(said)
+        .map(|error| brief(error, now))
         .or(failed)
         .unwrap_or_else(|| "no valid value".to_owned())
+}
+
+fn brief(error: &LastError, now: &Now) -> String {
+    let said = match error.errcode {
+        Some(errcode) => errcode::brief(errcode, &error.message),
+        None => error.message.clone(),
+    };
+    match error.class {
+        Class::TimedBlock(block) => {
+            let left = human(now.at.until(error.at + block));
+            format!("{said}, blocked for {left}")
+        }
+        _ => said,
+    }
 }

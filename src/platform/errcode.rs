@@ -74,8 +74,31 @@ impl Console {
 
     const fn id(self) -> &'static str {
         match self {
-            Self::Wechat => "appid",
-            Self::Wecom => "corpid",
+            Self::Wechat => "appid with 微信公众平台 → 设置与开发 → 基本配置 → 开发者ID(AppID)",
+            Self::Wecom => "corpid with 企业微信管理后台 → 我的企业 → 企业信息 → 企业ID",
+        }
+    }
+
+    const fn quota(self) -> &'static str {
+        match self {
+            Self::Wechat => {
+                ", or clear the quota at 微信公众平台 → 设置与开发 → 接口权限 (10 times a month)"
+            }
+            Self::Wecom => "",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Wechat => "微信公众平台",
+            Self::Wecom => "企业微信管理后台",
+        }
+    }
+
+    const fn errcodes(self) -> &'static str {
+        match self {
+            Self::Wechat => "全局返回码",
+            Self::Wecom => "全局错误码",
         }
     }
 }
@@ -89,133 +112,116 @@ pub struct Meaning {
     pub hint: String,
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 /// What `errcode` means as answer to a call, for an account of `console`. Only the errcode decides; `errmsg` gives the IP
 /// address that a hint names.
 pub fn meaning(errcode: i64, errmsg: &str, asked: Asked, console: Console) -> Meaning {
-    let (class, hint) = match errcode {
-        -1 | -1000 => (
-            Class::Transient,
-            "the platform is busy and is asked again soon; nothing to do here".into(),
-        ),
-        45033 => (
-            Class::Transient,
-            "too many calls at once for this corp; asked again soon, nothing to do here".into(),
-        ),
-        40001 | 40014 | 42001 if asked == Asked::WithToken => (
-            Class::DeadToken,
-            "the token is dead and is replaced; nothing to do here".into(),
-        ),
-        40001 => (
-            Class::Operator,
-            format!(
-                "the AppSecret is wrong: copy it anew from {} into the account's secret file; no reload is needed",
-                console.secret()
-            ),
-        ),
-        40125 => (
-            Class::Operator,
-            format!(
-                "the AppSecret is not this account's, perhaps it was reset: copy the present one from {} into the account's secret file; no reload is needed",
-                console.secret()
-            ),
-        ),
-        40013 => (
-            Class::Operator,
-            format!(
-                "compare the account's {} with the one in the console, and reload",
-                console.id()
-            ),
-        ),
-        40164 | 61004 | 60020 => (Class::Operator, whitelist_hint(errmsg, console)),
-        89501 | 89503 => (
-            Class::Operator,
-            format!(
-                "an administrator of the account must confirm{} in the WeChat message that the platform sent, or add it at {}",
-                address(errmsg).map_or_else(|| " this host's IP address".into(), |ip| format!(" {ip}")),
-                console.whitelist()
-            ),
-        ),
-        89506 => (
-            Class::TimedBlock(24 * HOUR),
-            "an administrator of the account refused this host's IP address twice: the platform blocks it for 24 hours; agree with that person before then".into(),
-        ),
-        89507 => (
-            Class::TimedBlock(HOUR),
-            "an administrator of the account refused this host's IP address: the platform blocks it for 1 hour; agree with that person before then".into(),
-        ),
-        40243 => (
-            Class::Operator,
-            format!(
-                "the AppSecret is frozen: unfreeze it at {}; takes about 10 minutes",
-                console.secret()
-            ),
-        ),
-        41002 | 41004 => (
-            Class::Operator,
-            "the platform says that a parameter is missing although it was sent: look for a proxy that changes requests, else report it as a defect of wxtokend".into(),
-        ),
-        40002 | 43002 => (
-            Class::Operator,
-            "this is a defect of wxtokend or of a proxy that changes requests: please report it".into(),
-        ),
-        45009 => (
-            Class::DailyQuota,
-            "the day's quota of this interface is used up: find who else fetches for this account, or clear the quota once in the console; asked every 30 minutes until midnight UTC+8".into(),
-        ),
-        45011 => (
-            Class::MinuteQuota,
-            "too many calls this minute: asked again in the next one; if it lasts, find who else calls for this account".into(),
-        ),
-        48006 => (
-            Class::Operator,
-            "the month's clear_quota calls are used up: wait for the quota to start anew at midnight UTC+8".into(),
-        ),
-        50004 | 50007 => (
-            Class::Operator,
-            "the account is frozen or may not use this interface: see the notices in its console".into(),
-        ),
-        61024 => (
-            Class::Operator,
-            "the account belongs to a third-party platform, which must fetch its token: it cannot be kept here".into(),
-        ),
-        _ => (
-            Class::Operator,
-            format!("see errcode {errcode} in the platform's list of return codes"),
-        ),
+    let class = class(errcode, asked);
+    let hint = match class {
+        Class::DeadToken => "the token is dead and is replaced; nothing to do here".into(),
+        _ => hint(errcode, errmsg, console),
     };
     Meaning { class, hint }
 }
 
+const fn class(errcode: i64, asked: Asked) -> Class {
+    match (errcode, asked) {
+        (-1 | -1000 | 45033, _) => Class::Transient,
+        (40001 | 40014 | 42001, Asked::WithToken) => Class::DeadToken,
+        (45009, _) => Class::DailyQuota,
+        (45011, _) => Class::MinuteQuota,
+        (89506, _) => Class::TimedBlock(Duration::from_secs(24 * 3600)),
+        (89507, _) => Class::TimedBlock(Duration::from_secs(3600)),
+        _ => Class::Operator,
+    }
+}
+
+fn hint(errcode: i64, errmsg: &str, console: Console) -> String {
+    match errcode {
+        -1 | -1000 => "the platform is busy and is asked again soon; nothing to do here".into(),
+        40001 => format!(
+            "the AppSecret is wrong: copy it anew from {} into the account's secret file; no reload is needed",
+            console.secret()
+        ),
+        40002 | 43002 => "this is a defect of wxtokend or of a proxy that changes requests: please report it".into(),
+        40013 => format!(
+            "no account has this id: compare the account's {}, and reload",
+            console.id()
+        ),
+        40125 => format!(
+            "the AppSecret is not this account's, perhaps it was reset: copy the present one from {} into the account's secret file; no reload is needed",
+            console.secret()
+        ),
+        40164 | 61004 | 60020 => whitelist_hint(errmsg, console),
+        40243 => format!(
+            "the AppSecret is frozen: unfreeze it at {}; takes about 10 minutes",
+            console.secret()
+        ),
+        41002 | 41004 => "the platform says that a parameter is missing although it was sent: look for a proxy that changes requests, else report it as a defect of wxtokend".into(),
+        45009 => format!(
+            "the day's quota of this interface is used up: find who else fetches for this account{}; asked every 30 minutes, at the latest when the quota starts anew at midnight UTC+8",
+            console.quota()
+        ),
+        45011 => "too many calls this minute: asked again in the next one; if it lasts, find who else calls for this account".into(),
+        45033 => "too many calls at once for this corp; asked again soon, nothing to do here".into(),
+        48006 => "the month's clear_quota calls are used up: wait for the quota to start anew at midnight UTC+8".into(),
+        50004 | 50007 => format!(
+            "the account is frozen or may not use this interface: see the notices in {}",
+            console.name()
+        ),
+        61024 => "the account belongs to a third-party platform, which must fetch its token: it cannot be kept here".into(),
+        89501 | 89503 => format!(
+            "an administrator of the account must confirm {} in the WeChat message that the platform sent, or add it at {}",
+            host(errmsg),
+            console.whitelist()
+        ),
+        89506 => format!(
+            "an administrator of the account refused {} twice, so the platform blocks it for 24 hours: agree with that person before they are over",
+            host(errmsg)
+        ),
+        89507 => format!(
+            "an administrator of the account refused {}, so the platform blocks it for 1 hour: agree with that person before it is over",
+            host(errmsg)
+        ),
+        _ => format!(
+            "look for errcode {errcode} in the platform's list ({})",
+            console.errcodes()
+        ),
+    }
+}
+
 fn whitelist_hint(errmsg: &str, console: Console) -> String {
-    let what = address(errmsg).map_or_else(
+    let list = match console {
+        Console::Wechat => "the IP whitelist",
+        Console::Wecom => "the trusted IP addresses",
+    };
+    let (host, place) = (host(errmsg), console.whitelist());
+    format!("add {host} to {list}: {place}; takes about 5 minutes")
+}
+
+/// This host, by the address that the platform sees.
+fn host(errmsg: &str) -> String {
+    address(errmsg).map_or_else(
         || "this host's public IP address".to_owned(),
         |ip| ip.to_string(),
-    );
-    match console {
-        Console::Wechat => {
-            format!(
-                "add {what} to the IP whitelist: {}; takes about 5 minutes",
-                console.whitelist()
-            )
-        }
-        Console::Wecom => {
-            format!(
-                "add {what} to the trusted IP addresses: {}; takes about 5 minutes",
-                console.whitelist()
-            )
-        }
-    }
+    )
 }
 
 /// A refusal in a few words, for a status line: `40164 IP 203.0.113.7 is not whitelisted`.
 pub fn brief(errcode: i64, errmsg: &str) -> String {
-    if let (40164 | 61004 | 60020, Some(ip)) = (errcode, address(errmsg)) {
-        return format!("{errcode} IP {ip} is not whitelisted");
+    let ip =
+        address(errmsg).map_or_else(|| "the IP of this host".to_owned(), |ip| format!("IP {ip}"));
+    match errcode {
+        40164 | 61004 | 60020 => format!("{errcode} {ip} is not whitelisted"),
+        89501 | 89503 => format!("{errcode} {ip} waits for an administrator's confirmation"),
+        89506 | 89507 => format!("{errcode} {ip} was refused by an administrator"),
+        _ => {
+            let asides = [" rid: ", ", hint: ["];
+            let said = asides.iter().fold(errmsg, |said, aside| {
+                said.split(aside).next().unwrap_or(said)
+            });
+            said.chars().take(80).collect()
+        }
     }
-    let said = errmsg.split(" rid: ").next().unwrap_or(errmsg);
-    said.chars().take(80).collect()
 }
 
 /// The first IP address in an errmsg, IPv4 in its own form where it came mapped into IPv6.
@@ -243,6 +249,7 @@ mod tests {
     #[test]
     fn every_errcode_has_its_class_and_hint() {
         use Class::{DailyQuota, DeadToken, MinuteQuota, Operator, TimedBlock, Transient};
+        const HOUR: Duration = Duration::from_secs(3600);
         let ip = "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 6aac005a-01bfdbee-79769285";
         let cases = [
             (-1, Transient, "asked again soon"),
@@ -252,7 +259,11 @@ mod tests {
             (43002, Operator, "defect"),
             (41002, Operator, "proxy"),
             (41004, Operator, "proxy"),
-            (40013, Operator, "compare the account's appid"),
+            (
+                40013,
+                Operator,
+                "compare the account's appid with 微信公众平台 → ",
+            ),
             (40125, Operator, "no reload is needed"),
             (
                 40164,
@@ -261,18 +272,26 @@ mod tests {
             ),
             (61004, Operator, "203.0.113.7"),
             (40243, Operator, "unfreeze"),
-            (45009, DailyQuota, "quota"),
+            (45009, DailyQuota, "接口权限"),
             (45011, MinuteQuota, "minute"),
             (45033, Transient, "asked again soon"),
             (48006, Operator, "midnight UTC+8"),
-            (50004, Operator, "frozen"),
-            (50007, Operator, "frozen"),
+            (50004, Operator, "notices in 微信公众平台"),
+            (50007, Operator, "notices in 微信公众平台"),
             (61024, Operator, "third-party"),
             (89501, Operator, "must confirm 203.0.113.7"),
             (89503, Operator, "must confirm 203.0.113.7"),
-            (89507, TimedBlock(HOUR), "1 hour"),
+            (
+                89507,
+                TimedBlock(HOUR),
+                "refused 203.0.113.7, so the platform blocks it for 1 hour",
+            ),
             (89506, TimedBlock(24 * HOUR), "24 hours"),
-            (12345, Operator, "errcode 12345"),
+            (
+                12345,
+                Operator,
+                "errcode 12345 in the platform's list (全局返回码)",
+            ),
         ];
         for (errcode, class, hint) in cases {
             let meaning = meaning(errcode, ip, Asked::Token, Console::Wechat);
@@ -293,6 +312,37 @@ mod tests {
             "{}",
             meaning.hint
         );
+    }
+
+    #[test]
+    fn a_status_line_has_the_errcode_and_what_matters() {
+        let ip = "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 6aac005a-01bfdbee-79769285";
+        for (errcode, message, said) in [
+            (40164, ip, "40164 IP 203.0.113.7 is not whitelisted"),
+            (40164, "", "40164 the IP of this host is not whitelisted"),
+            (
+                89501,
+                ip,
+                "89501 IP 203.0.113.7 waits for an administrator's confirmation",
+            ),
+            (
+                89507,
+                "89507 rejected",
+                "89507 the IP of this host was refused by an administrator",
+            ),
+            (
+                40125,
+                "40125 invalid appsecret rid: 6aac005a-01bfdbee-79769285",
+                "40125 invalid appsecret",
+            ),
+            (
+                40001,
+                "40001 invalid credential, hint: [1], from ip: 1.2.3.4, more info at https://x",
+                "40001 invalid credential",
+            ),
+        ] {
+            assert_eq!(brief(errcode, message), said);
+        }
     }
 
     #[test]

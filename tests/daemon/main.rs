@@ -8,6 +8,7 @@ mod common;
 
 mod check;
 mod demo;
+mod errcodes;
 mod fixture;
 mod kept;
 mod life;
