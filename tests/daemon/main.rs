@@ -15,6 +15,7 @@ mod life;
 mod limits;
 mod manager;
 mod network;
+mod passive;
 mod reload;
 mod repair;
 mod rotation;

@@ -83,7 +83,7 @@ impl Scope {
 }
 
 /// Every errcode of a token call that heals, with the seconds that its class may need after that.
-const REFUSALS: [(i64, i64); 24] = [
+const REFUSALS: [(i64, i64); 26] = [
     (-1, 60),
     (-1, 60),
     (-1000, 60),
@@ -103,8 +103,10 @@ const REFUSALS: [(i64, i64); 24] = [
     (40243, 300),
     (48006, 300),
     (50004, 300),
+    (50007, 300),
     (61024, 300),
     (89501, 300),
+    (89503, 300),
     (89507, 3600),
     (89506, 86_400),
     (98765, 300),

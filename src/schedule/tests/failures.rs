@@ -51,6 +51,30 @@ fn each_errcode_is_tried_again_when_its_class_says() {
 }
 
 #[test]
+fn each_errcode_is_over_by_itself_within_its_class_interval() {
+    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+        for &(errcode, _, first) in REFUSALS.iter().chain(&[(41002, 300.0, 300.0)]) {
+            // What is transient is tried the less often the longer it lasts, down to once a minute.
+            let longest = Duration::from_secs_f64(first.max(60.0));
+            for trouble in [5, 700, 3600] {
+                let mut bench = Bench::granted(account(method));
+                bench.sleep();
+                bench.run(secs(trouble), |_, call| refused(call, errcode));
+                let error = bench.schedule.last_error().unwrap();
+                assert_eq!(error.errcode, Some(errcode));
+                bench.run(longest + secs(1), |_, _| granted("T2", 7200));
+                assert_eq!(
+                    bench.schedule.state(bench.now.at),
+                    State::Fresh,
+                    "{method:?}: {errcode} for {trouble} s"
+                );
+                assert_eq!(bench.schedule.last_error(), None);
+            }
+        }
+    }
+}
+
+#[test]
 fn no_failure_ends_a_token_that_is_valid() {
     for method in [Method::Stable, Method::Classic, Method::Wecom] {
         for &(errcode, ..) in REFUSALS {
