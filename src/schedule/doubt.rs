@@ -166,16 +166,20 @@ impl Schedule {
 
     /// There is no token. An administrator may have healed the cause just now; an app waits for what is due anyway.
     fn suspect_nothing(&mut self, now: &Now, admin: bool) -> Option<Verdict> {
-        let earliest = self
-            .looked
-            .map_or(now.at, |looked| looked + LOOK_EVERY)
-            .max(self.affordable(now));
-        if admin && earliest <= now.at && !self.token.is_banned(now) {
+        let affordable = self.affordable(now);
+        let due = self.token.due.max(affordable);
+        let earliest = if admin && !self.token.is_banned(now) {
+            let looked = self.looked.map_or(now.at, |looked| looked + LOOK_EVERY);
+            due.min(looked.max(affordable))
+        } else {
+            due
+        };
+        if earliest > now.at {
+            return Some(self.unavailable_at(earliest));
+        }
+        if self.token.due > now.at {
             self.looked = Some(now.at);
             self.token.due = now.at;
-        }
-        if self.token.due > now.at || self.affordable(now) > now.at {
-            return Some(self.unavailable_at(self.token.due.max(self.affordable(now))));
         }
         self.doubt = Doubt::Fetch { admin };
         None

@@ -173,3 +173,61 @@ fn readers_who_complain_for_a_minute_cause_a_call_each_half_minute() {
     assert!(living.len() > 500, "{} reports", living.len());
     daemon.terminate();
 }
+
+#[test]
+fn what_is_handed_out_dead_is_replaced_by_force_for_those_who_may() {
+    let (bench, blog, wiki) = (bench(), appid(1), appid(2));
+    let platform = platform(|world| {
+        world.account(&blog, SECRET);
+        world.account(&wiki, SECRET);
+    });
+    let readers = format!("readers = [\"@{}\"]", READERS.0);
+    let text = [
+        shop(&readers),
+        account("blog", &blog, &readers),
+        account("wiki", &wiki, &format!("force_on_dead = true\n{readers}")),
+    ];
+    bench.configure(&platform, &text.concat());
+    let daemon = bench.start();
+    let (socket, refresh) = (bench.socket(), |name| {
+        bench.wxtokend(&["refresh", name]).output().unwrap()
+    });
+    for id in [SHOP, &blog, &wiki] {
+        platform.with(|world, now| world.kill(now, id, "access_token", Kill::Stuck));
+    }
+    let tokens = ["shop", "blog", "wiki"].map(|name| in_file(&bench, name).unwrap());
+    let [reader, admin, configured] = thread::scope(|scope| {
+        let (socket, tokens) = (&socket, &tokens);
+        let reader = scope.spawn(move || report(socket, 1, "shop", &tokens[0]));
+        let admin =
+            scope.spawn(move || call(socket, "POST", "/v1/accounts/blog/refresh", "").unwrap());
+        let configured = scope.spawn(move || report(socket, 1, "wiki", &tokens[2]));
+        [reader, admin, configured].map(|asker| asker.join().unwrap())
+    });
+    for (answer, dead) in [(admin, &tokens[1]), (configured, &tokens[2])] {
+        let given = answer.json();
+        assert_eq!(given["outcome"], "refreshed", "{answer:?}");
+        let new = given["access_token"].as_str().unwrap();
+        assert!(new != dead && is_alive(&platform, new));
+    }
+    assert_eq!(reader.status, 503, "{reader:?}");
+    assert_eq!(reader.json()["error"], "no_valid_value");
+    let hint = reader.json()["hint"].as_str().unwrap().to_owned();
+    assert!(hint.contains("wxtokend refresh shop"), "{hint}");
+    daemon.wait_until("it is taken away", || in_file(&bench, "shop").is_none());
+    // So soon after the reader's, it says when, and then does what the hint promises.
+    let early = refresh("shop");
+    let said = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert_eq!(early.status.code(), Some(69), "{said}");
+    let (_, seconds) = said.split_once("try again in ").unwrap();
+    let seconds: u64 = seconds.split(' ').next().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&seconds), "{said}");
+    let began = Instant::now();
+    let over = Duration::from_secs(seconds);
+    daemon.wait_until("the time is up", || began.elapsed() >= over);
+    let in_time = refresh("shop");
+    assert_eq!(in_time.status.code(), Some(0), "{in_time:?}");
+    let new = in_file(&bench, "shop").unwrap();
+    assert!(new != tokens[0] && is_alive(&platform, &new));
+    daemon.terminate();
+}

@@ -403,9 +403,15 @@ fn without_a_token_an_app_waits_for_the_next_try_and_an_administrator_causes_it(
             "{errcode}"
         );
         if admin == "later" {
+            let looked = bench.now.at;
             bench.call(Call::Token, refused(Call::Token, errcode));
-            let again = bench.schedule.suspect(&bench.now, None, true);
-            assert_eq!(said(again), "unavailable", "once per half minute");
+            let due = bench.now.at + bench.wait();
+            match bench.schedule.suspect(&bench.now, None, true) {
+                Some(Verdict::Unavailable { retry_at, .. }) => {
+                    assert_eq!(retry_at, due.min(looked + secs(30)), "{errcode}");
+                }
+                verdict => panic!("{errcode}: {verdict:?}"),
+            }
         }
     }
 }
