@@ -69,7 +69,7 @@ pub struct Ticket {
 /// Why the last attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
-    /// When it failed first in this run of failures.
+    /// When it failed.
     pub time: i64,
     /// What kind of trouble it is.
     pub class: String,

@@ -30,7 +30,10 @@ pub(super) struct Client {
 }
 
 /// An answer that is not an error; a faulty configuration is none.
-pub(super) struct Answer(Bytes);
+pub(super) struct Answer {
+    socket: PathBuf,
+    body: Bytes,
+}
 
 /// Why there is no answer, or not the one that was asked for.
 #[derive(Debug)]
@@ -113,10 +116,14 @@ impl Client {
                 .map_err(|error| Trouble::NoAnswer(self.socket.clone(), error))
         };
         let (status, retry_after, body) = self.runtime.block_on(asking)?;
-        match serde_json::from_slice(&body) {
-            Ok(refusal) if !status.is_success() => Err(Trouble::Refused(refusal, retry_after)),
-            _ => Ok(Answer(body)),
+        let socket = self.socket.clone();
+        if status.is_success() || status == StatusCode::UNPROCESSABLE_ENTITY {
+            return Ok(Answer { socket, body });
         }
+        Err(match serde_json::from_slice(&body) {
+            Ok(refusal) => Trouble::Refused(refusal, retry_after),
+            Err(_) => Trouble::NoAnswer(socket, format!("something else says {status}")),
+        })
     }
 }
 
@@ -154,17 +161,19 @@ async fn exchange(
 impl Answer {
     /// The body as it came.
     pub(super) fn text(&self) -> Result<&str, Trouble> {
-        std::str::from_utf8(&self.0).map_err(|_| unknown())
+        std::str::from_utf8(&self.body).map_err(|_| self.unknown())
     }
 
     /// The body, which is what the daemon answers to that request or nothing that we know.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
-        serde_json::from_slice(&self.0).map_err(|_| unknown())
+        serde_json::from_slice(&self.body).map_err(|_| self.unknown())
     }
-}
 
-fn unknown() -> Trouble {
-    Trouble::Own("cannot understand the daemon's answer: is it of another version?".to_owned())
+    /// It is not what was asked for.
+    pub(super) fn unknown(&self) -> Trouble {
+        let why = "what comes is nothing that wxtokend says, or of another version";
+        Trouble::NoAnswer(self.socket.clone(), why.to_owned())
+    }
 }
 
 /// The socket of the command line, else that of the configuration if it can be read, else the usual one.

@@ -54,7 +54,11 @@ fn get(common: &Common, args: &Args) -> Result<Exit, Trouble> {
     let client = Client::new(common)?;
     let answer = client.of_account(|client| client.get(&path(&args.account, &query)?))?;
     let object: Value = answer.parse()?;
-    let left = object["expires_in"].as_u64().unwrap_or(0);
+    let value = object[&args.value].as_str();
+    let left = object["expires_in"].as_u64();
+    let (Some(value), Some(left)) = (value, left) else {
+        return Err(answer.unknown());
+    };
     if left < wanted {
         complain(&format!(
             "wxtokend: the platform grants no more than the {left} s that are left of it"
@@ -63,10 +67,7 @@ fn get(common: &Common, args: &Args) -> Result<Exit, Trouble> {
     if args.json {
         print(&format!("{}\n", answer.text()?))?;
     } else {
-        print(&format!(
-            "{}\n",
-            object[&args.value].as_str().unwrap_or_default()
-        ))?;
+        print(&format!("{value}\n"))?;
     }
     Ok(Exit::Success)
 }

@@ -4,7 +4,7 @@ use super::client::{Client, Trouble, path, print, printable};
 use super::table::human;
 use super::{Common, Exit};
 use crate::api::answer::RefreshRequest;
-use serde_json::Value;
+use serde::Deserialize;
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -44,6 +44,13 @@ Examples:
 /// Longer than any token, bytes.
 const MAX_INPUT: u64 = 8192;
 
+/// What of the answer is shown. A newer daemon may know other outcomes.
+#[derive(Deserialize)]
+struct Refreshed {
+    outcome: String,
+    expires_in: u64,
+}
+
 /// Asks for a fresh token.
 pub fn run(common: &Common, args: &Args) -> Exit {
     refresh(common, args).unwrap_or_else(|trouble| trouble.report())
@@ -56,13 +63,11 @@ fn refresh(common: &Common, args: &Args) -> Result<Exit, Trouble> {
     };
     let body = serde_json::to_vec(&request).map_err(|error| Trouble::Own(error.to_string()))?;
     let client = Client::new(common)?;
-    let answer = client
+    let answer: Refreshed = client
         .of_account(|client| client.post(&path(&args.account, "refresh")?, body.into()))?
-        .parse::<Value>()?;
-    let left = human(Duration::from_secs(
-        answer["expires_in"].as_u64().unwrap_or(0),
-    ));
-    let what = match answer["outcome"].as_str().unwrap_or_default() {
+        .parse()?;
+    let left = human(Duration::from_secs(answer.expires_in));
+    let what = match &*answer.outcome {
         "superseded" => "superseded: that token had been replaced already",
         "still_valid" => "still valid: the platform honours the token that stands",
         "refreshed" => "refreshed: a new token stands",

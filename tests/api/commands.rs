@@ -554,6 +554,37 @@ fn without_a_daemon() {
     }
     answering.join().unwrap();
 
+    // Something that speaks HTTP, but is not our daemon either.
+    for answer in [
+        "200 OK\r\n\r\n{}",
+        "200 OK\r\n\r\n{\"access_token\":7,\"expires_in\":\"x\",\"reloaded\":1}",
+        "200 OK\r\n\r\n<html>welcome</html>",
+        "204 No Content\r\n\r\n",
+        "302 Found\r\nLocation: /login\r\n\r\n",
+        "404 Not Found\r\n\r\n<html>nothing here</html>",
+        "502 Bad Gateway\r\n\r\n{}",
+    ] {
+        let path = daemon.dir.path().join("web.sock");
+        let _ = std::fs::remove_file(&path);
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        cli.socket = path;
+        let answering = std::thread::spawn(move || {
+            for stream in other.incoming().take(all.len()) {
+                let mut stream = stream.unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                while !matches!(reader.read_line(&mut String::new()), Ok(0 | 2)) {}
+                let head = "HTTP/1.1 ";
+                stream
+                    .write_all((head.to_owned() + answer).as_bytes())
+                    .unwrap();
+            }
+        });
+        for args in all {
+            cli.run(args).failed(69, "no daemon answers");
+        }
+        answering.join().unwrap();
+    }
+
     let closed = daemon.dir.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
