@@ -15,6 +15,7 @@ pub mod fault;
 pub mod format;
 pub mod handle;
 pub mod logging;
+pub mod offload;
 pub mod peer;
 pub mod platform;
 pub mod publish;

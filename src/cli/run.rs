@@ -5,14 +5,15 @@ use crate::config::{self, Environment};
 use crate::daemon::{Daemon, StartError};
 use crate::fault::Fault;
 use crate::logging::{Entry, Log};
+use crate::offload;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads that write files, at most: enough to keep a disk busy, few enough to stay small.
-const BLOCKING_THREADS: usize = 16;
+/// Threads that load a configuration or look over outputs, besides those of [`offload`].
+const MORE_THREADS: usize = 4;
 
 /// Run the daemon in the foreground
 ///
@@ -89,7 +90,7 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     umask(Mode::from_raw_mode(0o077));
     Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
+        .max_blocking_threads(offload::THREADS + MORE_THREADS)
         .thread_keep_alive(Duration::from_secs(2))
         .build()
 }

@@ -20,6 +20,7 @@ use crate::event::Event;
 use crate::fault::Fault;
 use crate::handle::{Directory, Reloaded};
 use crate::logging::{Entry, Log};
+use crate::offload::Offload;
 use crate::platform::client::Client;
 use crate::publish::{
     self, Place,
@@ -110,6 +111,7 @@ impl Daemon {
             .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
         let shared = Arc::new(Shared {
             store,
+            offload: Offload::default(),
             client: client_receiver,
             metrics: metrics.clone(),
             server,

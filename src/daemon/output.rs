@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::format::{self, Rendered};
 use crate::handle::{Counted, Counters, OutputState};
 use crate::logging::Entry;
+use crate::offload::Offload;
 use crate::publish::Place;
 use crate::publish::file::{self, Published};
 use crate::publish::socket::{Bound, TokenSocket};
@@ -94,7 +95,7 @@ impl LiveOutput {
             Ok((state, wrote)) => self.succeeded(state, wrote, account, counters),
             Err(error) => {
                 if self.shows_until.is_none_or(|until| until <= now.at + EARLY) {
-                    self.clear().await;
+                    self.clear(&shared.offload).await;
                 }
                 self.failed(error, account, now, counters);
             }
@@ -119,29 +120,30 @@ impl LiveOutput {
         let wrote = match &mut self.sink {
             Sink::File(on_expiry) => {
                 let (keep, at) = (*on_expiry == OnExpiry::Keep, now.at);
-                blocking(
-                    move || match rendered.as_ref().and_then(|rendered| rendered.at(at)) {
+                blocking(&shared.offload, move || {
+                    match rendered.as_ref().and_then(|rendered| rendered.at(at)) {
                         Some(bytes) => {
                             file::publish(&place, &bytes).map(|done| done == Published::Written)
                         }
                         None if keep => Ok(false),
                         None => file::remove(&place),
-                    },
-                )
+                    }
+                })
                 .await?
             }
             Sink::Socket {
                 serving: Some(serving),
                 ..
             } if Arc::ptr_eq(serving.place(), &place)
-                && (!self.doubted || is_intact(place.clone()).await) =>
+                && (!self.doubted || is_intact(&shared.offload, place.clone()).await) =>
             {
                 serving.set(rendered);
                 false
             }
             Sink::Socket { bound, serving } => {
                 let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
-                let socket = blocking(move || {
+                let offload = shared.offload.clone();
+                let socket = blocking(&offload, move || {
                     let bound =
                         bound.map_or_else(|| Bound::prepare(place, None), |bound| Ok(*bound))?;
                     bound.commit(rendered, &shared.server, counters)
@@ -209,12 +211,12 @@ impl LiveOutput {
     }
 
     /// Takes away what is expired while nothing better can be written.
-    async fn clear(&mut self) {
+    async fn clear(&mut self, offload: &Offload) {
         let place = self.place.clone();
         match &mut self.sink {
             Sink::File(OnExpiry::Remove) => {
                 // Why it cannot be written has been said; that it cannot be removed either is likely the same.
-                let _ = blocking(move || file::remove(&place)).await;
+                let _ = blocking(offload, move || file::remove(&place)).await;
             }
             Sink::Socket {
                 serving: Some(serving),
@@ -224,12 +226,12 @@ impl LiveOutput {
         }
     }
 
-    pub(super) async fn end(self, end: End) {
+    pub(super) async fn end(self, end: End, offload: &Offload) {
         let place = self.place;
         let gone = match (self.sink, end) {
             (Sink::File(_), End::Removed) => {
                 let place = place.clone();
-                blocking(move || file::remove(&place).map(|_| ())).await
+                blocking(offload, move || file::remove(&place).map(|_| ())).await
             }
             (
                 Sink::Socket {
@@ -239,7 +241,7 @@ impl LiveOutput {
                 End::Removed | End::Stopped,
             ) => {
                 systemd::drop_kept(&socket.stored_name());
-                blocking(move || socket.retire()).await
+                blocking(offload, move || socket.retire()).await
             }
             (
                 Sink::Socket {
@@ -280,18 +282,17 @@ fn keep_over_restart(socket: &TokenSocket) {
     }
 }
 
-async fn is_intact(place: Arc<Place>) -> bool {
-    tokio::task::spawn_blocking(move || place.is_intact())
-        .await
-        .unwrap_or(true)
+async fn is_intact(offload: &Offload, place: Arc<Place>) -> bool {
+    offload.run(move || place.is_intact()).await.unwrap_or(true)
 }
 
 /// Does something that blocks beside the runtime; an error becomes text that says what to do.
 async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    offload: &Offload,
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
-    match tokio::task::spawn_blocking(work).await {
+    match offload.run(work).await {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the daemon is stopping".to_owned()),
+        Err(stopping) => Err(stopping.to_string()),
     }
 }

@@ -160,12 +160,12 @@ impl Outputs {
                 .outputs
                 .iter()
                 .any(|output| output.path == gone.place.output().path);
-            gone.end(if replaced {
+            let end = if replaced {
                 End::Replaced
             } else {
                 End::Removed
-            })
-            .await;
+            };
+            gone.end(end, &self.shared.offload).await;
         }
     }
 
@@ -237,7 +237,7 @@ impl Outputs {
             (false, false) => End::Stopped,
         };
         for out in std::mem::take(&mut self.list) {
-            out.end(end).await;
+            out.end(end, &self.shared.offload).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::handle::{LastError, Snapshot, State};
 use crate::logging::Entry;
 use crate::platform::errcode::Class;
 use crate::schedule::{Outcome, Schedule, Step};
-use crate::store::Saved;
+use crate::store::StoreError;
 use crate::time::{Moment, Now, human};
 use crate::value::{Fingerprint, Grant, ValueName};
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl Reporter {
     }
 
     /// Tells when what outlives a restart cannot be stored, and when it can again.
-    pub(super) fn saved(&mut self, account: &AccountName, result: Saved) {
+    pub(super) fn saved(&mut self, account: &AccountName, result: Result<(), StoreError>) {
         match result {
             Ok(()) if self.not_stored => Entry::of(account).info("its state is stored again"),
             Err(error) if !self.not_stored => {

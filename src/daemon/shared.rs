@@ -1,6 +1,7 @@
 //! What the tasks of all accounts have in common.
 
 use crate::api::metrics::Metrics;
+use crate::offload::Offload;
 use crate::platform::client::Client;
 use crate::publish::Server;
 use crate::store::Store;
@@ -11,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 /// What the tasks of all accounts have in common.
 pub(super) struct Shared {
     pub(super) store: Store,
+    pub(super) offload: Offload,
     pub(super) client: watch::Receiver<Arc<Client>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) server: Server,

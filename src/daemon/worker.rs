@@ -8,10 +8,12 @@ use crate::account::Method;
 use crate::clock;
 use crate::handle::{Counted, Counters, Published, Request, Snapshot, Verdict};
 use crate::logging::Entry;
+use crate::offload::Stopping;
 use crate::platform::client::Client;
-use crate::platform::request::{self, Call};
-use crate::platform::{Exchange, exchange};
+use crate::platform::request;
+use crate::platform::{Exchange, credential, exchange};
 use crate::schedule::{Outcome, Schedule, Step};
+use crate::store::StoreError;
 use crate::time::{Moment, Now};
 use crate::value::{Value, ValueName};
 use std::future::Future;
@@ -52,7 +54,7 @@ struct Renewal {
 /// What a task waits for while it calls. The two steps keep a queue of thousands small.
 enum Arrival {
     /// It may call.
-    Turn(Arc<Client>, OwnedSemaphorePermit, Call),
+    Turn(Arc<Client>, OwnedSemaphorePermit),
     /// The call has ended.
     Ended(Box<Exchange>),
 }
@@ -121,7 +123,7 @@ impl Worker {
             .publish(&self.schedule.grants(), &now, &self.desk.counters)
             .await;
         self.report(&now);
-        let wake = self.plan(&now).await;
+        let wake = self.plan(&now);
         self.desk.promise.make(wake);
         ControlFlow::Continue(wake)
     }
@@ -145,7 +147,7 @@ impl Worker {
     }
 
     /// Begins a call if one is due. Says when to look again at the latest.
-    async fn plan(&mut self, now: &Now) -> Moment {
+    fn plan(&mut self, now: &Now) -> Moment {
         let mut wake = now.at + FAR;
         let due = [
             self.schedule.next_expiry(now.at),
@@ -166,13 +168,11 @@ impl Worker {
                 }
                 wake.min(until)
             }
-            Step::Call(call) => {
-                self.schedule.sent(now, call);
-                self.save(false, now).await;
+            Step::Call(_) => {
                 let client = self.shared.client.borrow().clone();
                 self.under_way = Some(Box::pin(async move {
                     let permit = client.permit().await;
-                    Arrival::Turn(client, permit, call)
+                    Arrival::Turn(client, permit)
                 }));
                 wake.min(now.at + LOOK_AROUND)
             }
@@ -181,17 +181,32 @@ impl Worker {
 
     async fn arrived(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Turn(client, permit, call) => {
-                let account = self.schedule.account().clone();
-                let token = self.schedule.token().cloned();
-                self.under_way = Some(Box::pin(async move {
-                    let ended = exchange(&client, &account, call, token).await;
-                    drop(permit);
-                    Arrival::Ended(Box::new(ended))
-                }));
-            }
+            Arrival::Turn(client, permit) => self.call(client, permit).await,
             Arrival::Ended(ended) => self.ended(*ended).await,
         }
+    }
+
+    /// Makes the call that is due, unless none is any more. It is counted before it is made.
+    async fn call(&mut self, client: Arc<Client>, permit: OwnedSemaphorePermit) {
+        let now = clock::now();
+        let Step::Call(call) = self.schedule.next(&now) else {
+            return;
+        };
+        self.schedule.sent(&now, call);
+        let saved = self.save(false, &now);
+        let account = self.schedule.account().clone();
+        let token = self.schedule.token().cloned();
+        let look = move || credential(&account, call, token);
+        let credential = self.shared.offload.run(look).await;
+        self.saved(saved).await;
+        // Else the runtime ends.
+        let Ok(credential) = credential else { return };
+        let account = self.schedule.account().clone();
+        self.under_way = Some(Box::pin(async move {
+            let ended = exchange(&client, &account, call, credential).await;
+            drop(permit);
+            Arrival::Ended(Box::new(ended))
+        }));
     }
 
     async fn ended(&mut self, ended: Exchange) {
@@ -248,11 +263,12 @@ impl Worker {
             Counters::add(&self.desk.counters.superseded);
         }
         let changed = matches!(outcome, Outcome::Granted { changed: true, .. });
-        self.save(changed, &now).await;
+        let saved = self.save(changed, &now);
         // Whoever waits reads the value from the snapshot, so that is published first.
         self.outputs
             .publish(&self.schedule.grants(), &now, &self.desk.counters)
             .await;
+        self.saved(saved).await;
         self.report(&now);
         if let Some(verdict) = verdict {
             self.tell_doubters(&verdict);
@@ -295,7 +311,8 @@ impl Worker {
                     self.outputs
                         .publish(&self.schedule.grants(), &now, &self.desk.counters)
                         .await;
-                    self.save(false, &now).await;
+                    let saved = self.save(false, &now);
+                    self.saved(saved).await;
                     self.report(&now);
                     let _ = new.done.send(());
                 }
@@ -317,14 +334,9 @@ impl Worker {
         };
         let shared = self.shared.clone();
         let _turn = shared.turns.acquire().await;
-        match last_word {
-            Some(Arrival::Ended(ended)) => self.ended(*ended).await,
-            Some(Arrival::Turn(_, _, call)) => {
-                self.schedule.not_sent(call);
-                self.save(false, &clock::now()).await;
-            }
-            // That a call has no answer was stored when it was sent.
-            None => {}
+        // That a call has no answer was stored when it was sent.
+        if let Some(Arrival::Ended(ended)) = last_word {
+            self.ended(*ended).await;
         }
         self.outputs.stop(remove_outputs).await;
     }
@@ -387,11 +399,26 @@ impl Worker {
         }
     }
 
-    async fn save(&mut self, durable: bool, now: &Now) {
-        let name = &self.schedule.account().name;
-        let record = self.schedule.record();
-        let saved = self.shared.store.save(name, &record, durable, now).await;
-        self.reporter.saved(name, saved);
+    /// Begins to store what outlives a restart. What is written after it is written later, unless the disk below hangs.
+    fn save(
+        &self,
+        durable: bool,
+        now: &Now,
+    ) -> impl Future<Output = Result<Result<(), StoreError>, Stopping>> + use<> {
+        let store = self.shared.store.clone();
+        let account = self.schedule.account().clone();
+        let (record, now) = (self.schedule.record(), *now);
+        let save = move || store.save(&account.name, &record, durable, &now);
+        self.shared.offload.run(save)
+    }
+
+    async fn saved(
+        &mut self,
+        saved: impl Future<Output = Result<Result<(), StoreError>, Stopping>>,
+    ) {
+        if let Ok(saved) = saved.await {
+            self.reporter.saved(&self.schedule.account().name, saved);
+        }
     }
 }
 

@@ -28,52 +28,79 @@ pub struct Exchange {
     pub answer: Result<Answer, Refusal>,
 }
 
-/// Makes a call for an account. `token` is the access token for calls that carry one. Cancelled by dropping.
-pub async fn exchange(
-    client: &Client,
-    account: &Arc<Account>,
+/// What a call proves itself with.
+#[derive(Debug)]
+pub enum Credential {
+    /// A call for an access token: the AppSecret.
+    Secret(Secret),
+    /// Any other call: the access token.
+    Token(Value),
+}
+
+/// What a call proves itself with. The AppSecret is read anew for each: a reset one needs no reload. Blocks.
+pub fn credential(
+    account: &Account,
     call: Call,
     token: Option<Value>,
-) -> Exchange {
-    let began = clock::now().at;
-    let not_made = |refusal| Exchange {
-        call,
-        sent: began,
-        took: Duration::ZERO,
-        reached: 0,
-        switched: None,
-        answer: Err(refusal),
-    };
-    let (request, secret) = match (call.is_token(), &token) {
-        (true, _) => match read_secret(account).await {
-            Ok(secret) => (
-                request::token(account, call == Call::ForceToken, &secret),
-                Some(secret),
-            ),
-            Err(refusal) => return not_made(refusal),
-        },
-        (false, Some(token)) => (request::with_token(account, call, token), None),
-        (false, None) => {
-            return not_made(Refusal::local(
+) -> Result<Credential, Refusal> {
+    if !call.is_token() {
+        let none = || {
+            Refusal::local(
                 "there is no access token to call with",
                 "nothing to do here",
-            ));
+            )
+        };
+        return token.map(Credential::Token).ok_or_else(none);
+    }
+    let secret = match &account.secret {
+        SecretSource::Inline(secret) => Ok(secret.clone()),
+        SecretSource::File(path) => Secret::read(path),
+    };
+    secret.map(Credential::Secret).map_err(|message| {
+        Refusal::local(
+            message,
+            "put the AppSecret, and nothing else, into that file and let only the daemon's user read it; no reload is needed",
+        )
+    })
+}
+
+/// Makes a call for an account, if there is something to make it with. Cancelled by dropping.
+pub async fn exchange(
+    client: &Client,
+    account: &Account,
+    call: Call,
+    credential: Result<Credential, Refusal>,
+) -> Exchange {
+    let began = clock::now().at;
+    let credential = match credential {
+        Ok(credential) => credential,
+        Err(refusal) => {
+            return Exchange {
+                call,
+                sent: began,
+                took: Duration::ZERO,
+                reached: 0,
+                switched: None,
+                answer: Err(refusal),
+            };
         }
     };
-    let began = clock::now().at;
+    let (request, secret) = match &credential {
+        Credential::Secret(secret) => (
+            request::token(account, call == Call::ForceToken, secret),
+            secret.expose(),
+        ),
+        Credential::Token(token) => (request::with_token(account, call, token), token.expose()),
+    };
     let client::Call {
         reply,
         reached,
         switched,
     } = client.call(account.method, &request).await;
-    let secrets = [
-        secret.as_ref().map_or("", Secret::expose),
-        token.as_ref().map_or("", Value::expose),
-    ];
     let (sent, answer) = match reply {
         Ok(reply) => {
             let answer =
-                response::interpret(call, account.method, reply.status, &reply.body, &secrets);
+                response::interpret(call, account.method, reply.status, &reply.body, &[secret]);
             (reply.sent, answer)
         }
         Err(refusal) => (began, Err(refusal)),
@@ -88,25 +115,14 @@ pub async fn exchange(
     }
 }
 
-async fn read_secret(account: &Account) -> Result<Secret, Refusal> {
-    let path = match &account.secret {
-        SecretSource::Inline(secret) => return Ok(secret.clone()),
-        SecretSource::File(path) => path.clone(),
-    };
-    let read = tokio::task::spawn_blocking(move || Secret::read(&path)).await;
-    let read = read.unwrap_or_else(|_| Err("the daemon is stopping".to_owned()));
-    read.map_err(|message| {
-        Refusal::local(
-            message,
-            "put the AppSecret, and nothing else, into that file and let only the daemon's user read it; no reload is needed",
-        )
-    })
-}
-
 /// Asks for an access token once, to see whether the platform accepts the account. Says how long one lives.
 pub async fn try_account(client: Arc<Client>, account: Arc<Account>) -> Result<Duration, Refusal> {
     let _permit = client.permit().await;
-    match exchange(&client, &account, Call::Token, None).await.answer {
+    let secret = credential(&account, Call::Token, None);
+    match exchange(&client, &account, Call::Token, secret)
+        .await
+        .answer
+    {
         Ok(Answer::Granted(_, life)) => Ok(life),
         Ok(Answer::Alive) => Ok(Duration::ZERO),
         Err(refusal) => Err(refusal),

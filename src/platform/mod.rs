@@ -6,4 +6,4 @@ mod exchange;
 pub mod request;
 pub mod response;
 
-pub use exchange::{Exchange, exchange, try_account};
+pub use exchange::{Credential, Exchange, credential, exchange, try_account};

@@ -1,6 +1,6 @@
 //! Hands values to apps: files that are replaced atomically, sockets that are read to their end.
 //!
-//! Everything here that touches the file system blocks, and is meant for `spawn_blocking`.
+//! Everything here that touches the file system blocks, and is meant for [`Offload`](crate::offload::Offload).
 
 mod access;
 mod error;

@@ -55,7 +55,7 @@ impl Journal {
         }
     }
 
-    /// Adds lines. They outlive the process, and after [`Journal::sync`] a power failure.
+    /// Adds lines. They outlive the process, and after [`sync`] a power failure.
     pub(super) fn append(&mut self, lines: &[u8], now: &Now) -> Result<(), StoreError> {
         let append = || {
             // Opened for each: whoever removes the file loses what was in it, and nothing more.
@@ -83,14 +83,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until what was added is on the disk.
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
-        match File::open(&self.path).and_then(|file| file.sync_data()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(StoreError::Io("sync", self.path.clone(), error))
-            }
-            _ => Ok(()),
-        }
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Keeps a damaged file under another name, and in its place only the lines that count. Says under which name.
@@ -150,6 +144,16 @@ impl Journal {
         })?;
         self.rewrite_at = 2 * text.len() as u64 + SLACK;
         Ok(())
+    }
+}
+
+/// Waits until what was added to a journal is on the disk.
+pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
+    match File::open(path).and_then(|file| file.sync_data()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(StoreError::Io("sync", path.to_owned(), error))
+        }
+        _ => Ok(()),
     }
 }
 

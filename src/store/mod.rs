@@ -17,10 +17,10 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{error, fmt};
-use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 /// No value and no block of a state so old can last.
@@ -40,28 +40,9 @@ struct Shared {
     boot_id: String,
     /// Held by whoever reads or writes the file, beside the runtime.
     journal: Mutex<Journal>,
-    /// Never held for longer than a moment.
-    queue: Mutex<Queue>,
+    is_sync_due: AtomicBool,
     _lock: File,
 }
-
-/// What waits to be written. Whoever saves while something is being written is written together with all others.
-#[derive(Debug, Default)]
-struct Queue {
-    batch: Batch,
-    is_writing: bool,
-    is_sync_due: bool,
-}
-
-#[derive(Debug, Default)]
-struct Batch {
-    lines: Vec<Zeroizing<Vec<u8>>>,
-    waiting: Vec<oneshot::Sender<Saved>>,
-    durable: bool,
-}
-
-/// Whether something is saved. Those who are written together fail together.
-pub type Saved = Result<(), Arc<StoreError>>;
 
 /// What the store held.
 #[derive(Debug)]
@@ -80,8 +61,6 @@ pub enum StoreError {
     Locked(PathBuf),
     /// The operating system refuses.
     Io(&'static str, PathBuf, io::Error),
-    /// Nothing is written any more.
-    Stopping,
 }
 
 impl fmt::Display for StoreError {
@@ -100,7 +79,6 @@ impl fmt::Display for StoreError {
                     crate::fault::reason(error)
                 )
             }
-            Self::Stopping => f.write_str("the daemon is stopping"),
         }
     }
 }
@@ -140,7 +118,7 @@ impl Store {
             shared: Arc::new(Shared {
                 boot_id: boot_id.trim().to_owned(),
                 journal: Mutex::new(journal),
-                queue: Mutex::default(),
+                is_sync_due: AtomicBool::new(false),
                 _lock: lock,
             }),
         })
@@ -172,71 +150,33 @@ impl Store {
     }
 
     /// Keeps the state of an account: over a crash when this returns, and if it is `durable` over a power failure a
-    /// moment later.
-    pub async fn save(
+    /// moment later, for which there has to be a tokio runtime. Blocks.
+    pub fn save(
         &self,
         name: &AccountName,
         record: &Record,
         durable: bool,
         now: &Now,
-    ) -> Saved {
+    ) -> Result<(), StoreError> {
         let line = line::encode(name, record, &self.shared.boot_id, now);
-        let (saved, wait) = oneshot::channel();
-        let is_writing = {
-            let mut queue = lock(&self.shared.queue);
-            queue.batch.lines.push(line);
-            queue.batch.waiting.push(saved);
-            queue.batch.durable |= durable;
-            std::mem::replace(&mut queue.is_writing, true)
-        };
-        if !is_writing {
-            let store = self.clone();
-            tokio::task::spawn_blocking(move || store.write());
+        lock(&self.shared.journal).append(&line, &clock::now())?;
+        if durable && !self.shared.is_sync_due.swap(true, Ordering::Relaxed) {
+            tokio::runtime::Handle::current().spawn(self.clone().sync_soon());
         }
-        wait.await
-            .unwrap_or_else(|_| Err(Arc::new(StoreError::Stopping)))
+        Ok(())
     }
 
     /// Waits until all that was saved is on the disk. Blocks.
     fn sync(&self) -> Result<(), StoreError> {
-        lock(&self.shared.queue).is_sync_due = false;
-        lock(&self.shared.journal).sync()
-    }
-
-    /// Writes until nothing waits. Blocks.
-    fn write(&self) {
-        loop {
-            let (batch, is_sync_new) = {
-                let mut queue = lock(&self.shared.queue);
-                if queue.batch.lines.is_empty() {
-                    queue.is_writing = false;
-                    return;
-                }
-                let batch = std::mem::take(&mut queue.batch);
-                let is_sync_new = batch.durable && !queue.is_sync_due;
-                queue.is_sync_due |= batch.durable;
-                (batch, is_sync_new)
-            };
-            let length = batch.lines.iter().map(|line| line.len()).sum();
-            let mut text = Zeroizing::new(Vec::with_capacity(length));
-            batch
-                .lines
-                .iter()
-                .for_each(|line| text.extend_from_slice(line));
-            let result = lock(&self.shared.journal).append(&text, &clock::now());
-            let result = result.map_err(Arc::new);
-            for waiting in batch.waiting {
-                // Whoever asked may have ended.
-                let _ = waiting.send(result.clone());
-            }
-            if is_sync_new {
-                tokio::runtime::Handle::current().spawn(self.clone().sync_soon());
-            }
-        }
+        self.shared.is_sync_due.store(false, Ordering::Relaxed);
+        // Not while it is locked: others go on writing.
+        let path = lock(&self.shared.journal).path().to_owned();
+        journal::sync(&path)
     }
 
     async fn sync_soon(self) {
         tokio::time::sleep(SYNC_AFTER).await;
+        // Known to take long: a thread of its own, so that nothing waits for it.
         let synced = tokio::task::spawn_blocking(move || self.sync()).await;
         if let Ok(Err(error)) = synced {
             Entry::new().warn(format_args!(
@@ -359,10 +299,9 @@ mod tests {
             fs::read_to_string(self.path()).unwrap()
         }
 
-        fn save(&self, account: &str, record: &Record, now: &Now) -> Saved {
-            let name = name(account);
-            self.runtime
-                .block_on(self.store.save(&name, record, true, now))
+        fn save(&self, account: &str, record: &Record, now: &Now) -> Result<(), StoreError> {
+            let _runtime = self.runtime.enter();
+            self.store.save(&name(account), record, true, now)
         }
 
         fn kept(&self, account: &str) -> Option<Record> {
@@ -384,26 +323,6 @@ mod tests {
         let mode = fs::metadata(bench.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         bench.store.sync().unwrap();
-    }
-
-    #[test]
-    fn who_saves_at_the_same_time_is_written_together() {
-        let bench = Bench::new();
-        let names: Vec<_> = (0..500).map(|n| format!("a{n}")).collect();
-        bench.runtime.block_on(async {
-            let mut saves = tokio::task::JoinSet::new();
-            for account in &names {
-                let (store, account) = (bench.store.clone(), name(account));
-                saves.spawn(async move { store.save(&account, &record(), false, &NOW).await });
-            }
-            for saved in saves.join_all().await {
-                saved.unwrap();
-            }
-        });
-        let kept = bench.store.load(&NOW).unwrap();
-        for account in &names {
-            assert_eq!(kept.record(&name(account), &NOW), Some(record()));
-        }
     }
 
     #[test]
