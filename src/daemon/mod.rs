@@ -3,6 +3,7 @@
 mod binding;
 mod clocks;
 mod desk;
+mod left;
 mod output;
 mod outputs;
 mod reload;
@@ -142,6 +143,7 @@ impl Daemon {
         let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
         let listener = listen(&config.api.socket, inherited).map_err(&fault)?;
         kept.drop_rest();
+        left::take_away(&config);
         let (unready_sender, unready) = mpsc::channel(1);
         supervisor.apply(&accounts, prepared, &unready_sender).await;
         let (admins, admins_receiver) = watch::channel(config.api.admins.clone());
@@ -226,7 +228,9 @@ impl Daemon {
         if !systemd::is_managed() {
             self.listener.borrow().retire();
         }
+        let places = self.supervisor.places();
         self.supervisor.stop(PATIENCE).await;
+        left::note(self.config.daemon.state_dir, places).await;
     }
 
     fn ready(&mut self) {

@@ -91,10 +91,10 @@ mod tests {
     use super::super::remove_leftovers;
     use super::super::testing::{
         FILE, Mount, STRANGER, access, directory, group, in_own_process, place, run, run_as, user,
+        wait_for_tick,
     };
     use super::*;
     use crate::account::Access;
-    use rustix::time::{ClockId, clock_gettime};
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -115,19 +115,6 @@ mod tests {
         let read = run_as(uid, gid, "cat", &[path.to_str().unwrap()]);
         assert_eq!(read.status.success(), read.stdout == CONTENT);
         read.status.success()
-    }
-
-    /// Until the clock of file systems, which is a coarse one, has moved on since the file was changed.
-    fn wait_for_tick(path: &Path) {
-        let metadata = path.symlink_metadata().unwrap();
-        let changed = (metadata.ctime(), metadata.ctime_nsec());
-        loop {
-            let now = clock_gettime(ClockId::RealtimeCoarse);
-            if (now.tv_sec, now.tv_nsec) > changed {
-                break;
-            }
-            thread::yield_now();
-        }
     }
 
     #[test]

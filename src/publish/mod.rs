@@ -11,6 +11,7 @@ mod server;
 mod testing;
 
 pub mod file;
+pub mod left;
 pub mod socket;
 pub mod watch;
 

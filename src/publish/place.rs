@@ -5,6 +5,7 @@ use crate::account::{Account, AccountName, Output};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Statx, StatxFlags};
 use rustix::fs::{chmod, fsync, mkdir, open, openat, renameat, statx, unlinkat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const TEMPORARY: &str = ".wxtokend-";
 
 /// What tells one state of a file or socket from every other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     device: (u32, u32),
     inode: u64,
@@ -120,6 +121,14 @@ impl Place {
     /// What is known of the place. Whoever publishes holds on to it, so that publications do not overtake each other.
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the daemon put there; nothing while somebody publishes.
+    pub(super) fn ours(&self) -> Option<Identity> {
+        match self.known.try_lock().map(|known| *known) {
+            Ok(Known::Ours(identity)) => Some(identity),
+            _ => None,
+        }
     }
 
     pub(super) fn error(&self, step: Step) -> impl Fn(Errno) -> PublishError {

@@ -8,8 +8,9 @@ use crate::account::{
 use crate::clock;
 use crate::format::{Rendered, render};
 use crate::value::{Grant, Value, ValueName};
+use rustix::time::{ClockId, clock_gettime};
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output as Finished};
@@ -160,5 +161,18 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         run("umount", &["-l", self.path().to_str().unwrap()]);
+    }
+}
+
+/// Until the clock of file systems, which is a coarse one, has moved on since the file was changed.
+pub(super) fn wait_for_tick(path: &Path) {
+    let metadata = path.symlink_metadata().unwrap();
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    loop {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        if (now.tv_sec, now.tv_nsec) > changed {
+            break;
+        }
+        std::thread::yield_now();
     }
 }

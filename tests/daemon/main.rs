@@ -11,6 +11,7 @@ mod demo;
 mod errcodes;
 mod fixture;
 mod kept;
+mod left;
 mod life;
 mod limits;
 mod manager;
