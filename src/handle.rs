@@ -294,6 +294,7 @@ pub struct Published {
     latest: Mutex<Arc<Snapshot>>,
     changed: Notify,
     ended: AtomicBool,
+    is_gone: AtomicBool,
 }
 
 impl Published {
@@ -303,6 +304,7 @@ impl Published {
             latest: Mutex::new(Arc::new(snapshot)),
             changed: Notify::new(),
             ended: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
         }
     }
 
@@ -317,10 +319,16 @@ impl Published {
         self.changed.notify_waiters();
     }
 
-    /// There will be no other snapshot: the account is gone.
-    pub fn end(&self) {
+    /// There will be no other snapshot: the account is gone, or the daemon stops.
+    pub fn end(&self, is_gone: bool) {
+        self.is_gone.store(is_gone, Ordering::Relaxed);
         self.ended.store(true, Ordering::Relaxed);
         self.changed.notify_waiters();
+    }
+
+    /// Whether the account is gone.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
     }
 
     /// Waits for a snapshot that is as wanted, which the latest may be already. Nothing when the account ends before.

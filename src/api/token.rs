@@ -55,11 +55,14 @@ pub(super) async fn give(
                 wish.after.is_empty() || wish.after != grant.value.fingerprint().to_string()
             })
     };
-    let removed = timeout(wish.wait, snapshot.when(|snapshot| wanted(snapshot)))
+    let ended = timeout(wish.wait, snapshot.when(|snapshot| wanted(snapshot)))
         .await
         .is_ok_and(|found| found.is_none());
+    if ended && !snapshot.is_gone() {
+        return Err(stopping());
+    }
     // The readers may have changed meanwhile.
-    if removed || !asker.may_read(&snapshot.latest().account, state) {
+    if ended || !asker.may_read(&snapshot.latest().account, state) {
         return Err(no_such_account(snapshot.latest().account.name.as_str()));
     }
     answer(&handle, wish.value, None)

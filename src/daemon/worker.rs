@@ -105,7 +105,7 @@ impl Worker {
                 ControlFlow::Continue(wake) => arrival = self.wait(wake).await,
                 ControlFlow::Break(Stop { remove_outputs }) => {
                     Box::pin(self.stop(remove_outputs)).await;
-                    self.snapshot.end();
+                    self.snapshot.end(remove_outputs);
                     return;
                 }
             }

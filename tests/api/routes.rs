@@ -287,11 +287,22 @@ fn who_waits_learns_that_the_account_went() {
             &format!("wait=300&after={}", fingerprint("TOKEN-shop-1")),
         );
         daemon.accounts.send_replace(directory(&[shop]));
-        going.snapshot.end();
+        going.snapshot.end(true);
         let reply = asking.join().unwrap();
         assert_eq!((reply.status, &*reply.error()), (404, "no_such_account"));
     }
     assert_eq!(daemon.get("/v1/accounts/shop/token").status, 200);
+}
+
+#[test]
+fn who_waits_learns_that_the_daemon_stops() {
+    let shop = account("shop", vec![]);
+    let daemon = Daemon::of_one(&shop);
+    let after = fingerprint("TOKEN-shop-1");
+    let asking = waiting(&daemon, &shop, &format!("wait=300&after={after}"));
+    shop.snapshot.end(false);
+    let reply = asking.join().unwrap();
+    assert_eq!((reply.status, &*reply.error()), (503, "stopping"));
 }
 
 #[test]
