@@ -214,9 +214,18 @@ impl Daemon {
                 () = changed.notified(), if ready && say_at.is_none() => say_at = Some(said_at + STATUS_PAUSE),
                 () = reached(say_at) => {
                     (said_at, say_at) = (Instant::now(), None);
-                    self.say_status();
+                    if ready {
+                        self.say_status();
+                    }
+                    self.rearm();
                 }
-                places = changes(&mut self.watch) => places.iter().for_each(|place| self.supervisor.inspect(place.account())),
+                places = changes(&mut self.watch) => {
+                    for place in places {
+                        self.supervisor.inspect(place.account());
+                    }
+                    // By then a directory that went is made anew.
+                    say_at.get_or_insert(Instant::now() + STATUS_PAUSE);
+                }
                 _ = sweep.tick() => self.sweep(ready).await,
                 _ = alive.tick(), if alive_every.is_some() => self.alive(),
             }
@@ -234,6 +243,7 @@ impl Daemon {
     }
 
     fn ready(&mut self) {
+        self.rearm();
         let now = clock::now();
         let line = status::line(&self.supervisor.directory().borrow(), &now);
         systemd::ready(&line);
@@ -265,12 +275,19 @@ impl Daemon {
         self.clocks_moved();
         let places = self.supervisor.places();
         let damaged = tokio::task::spawn_blocking(move || damaged(&places)).await;
-        let unwatched = self.watch.as_mut().map(Watch::rearm);
-        for place in damaged.into_iter().chain(unwatched).flatten() {
+        for place in damaged.into_iter().flatten() {
             self.supervisor.inspect(place.account());
         }
+        self.rearm();
         if ready {
             self.say_status();
+        }
+    }
+
+    /// Watches directories that were not there. What happened to the outputs in them meanwhile went unseen.
+    fn rearm(&mut self) {
+        for place in self.watch.iter_mut().flat_map(Watch::rearm) {
+            self.supervisor.inspect(place.account());
         }
     }
 

@@ -199,12 +199,11 @@ impl Outputs {
     }
 
     /// Somebody may have changed a file or socket: the next [`Self::publish`] looks, and puts right what was changed.
+    /// What could not be written is tried again: what was in its way may be gone.
     pub(super) fn inspect(&mut self) {
         for out in &mut self.list {
-            if !out.is_failed() && !out.stale {
-                out.doubted = true;
-                out.retry_at = Moment::from_millis(0);
-            }
+            out.doubted |= !out.is_failed() && !out.stale;
+            out.retry_at = Moment::from_millis(0);
         }
     }
 
