@@ -123,6 +123,12 @@ impl Mount {
         Self(directory)
     }
 
+    /// Makes it `ro` or `rw`.
+    pub(crate) fn remount(&self, how: &str) {
+        let mut mount = Command::new("mount");
+        output_of(mount.args(["-o", &format!("remount,{how}")]).arg(&self.0));
+    }
+
     /// Leaves no room for another byte, until what it returns is removed.
     pub(crate) fn fill(&self) -> PathBuf {
         let path = self.0.join("filler");

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod errcodes;
 mod fixture;
+mod heal;
 mod kept;
 mod left;
 mod life;
