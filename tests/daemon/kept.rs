@@ -234,7 +234,10 @@ fn a_full_disk_below_an_output_leaves_the_old_value_while_it_is_valid() {
         failed[0]["error"].as_str().unwrap().starts_with(&said),
         "{outputs}"
     );
-    daemon.wait_until("its end", || !path.exists());
+    // Taken away, it may leave just the room that its successor needs.
+    daemon.wait_until("its end", || {
+        fs::read_to_string(&path).ok().as_ref() != Some(&held)
+    });
     let found = readers.stop();
     assert_eq!((found.dead, found.looks_expired), (0, 0), "{found:?}");
     assert!(
