@@ -3,12 +3,14 @@
 use super::output::{EARLY, End, LiveOutput, Sink};
 use super::shared::Shared;
 use crate::account::{Account, OutputKind};
+use crate::clock;
 use crate::handle::{Counters, OutputState, State};
 use crate::publish::Place;
 use crate::publish::socket::Bound;
 use crate::systemd;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,24 +62,55 @@ pub(super) fn bind(
     (sockets, faults)
 }
 
+/// Whether none of an account's files is there, so that nothing has to be done while there is no value. Blocks.
+pub(super) fn is_vacant(account: &Account) -> bool {
+    let files = account
+        .outputs
+        .iter()
+        .filter(|output| output.kind != OutputKind::Socket);
+    files.into_iter().all(|output| {
+        let found = output.path.symlink_metadata();
+        found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    })
+}
+
+/// What the wall clock says beyond the daemon's clock, milliseconds.
+fn offset(now: &Now) -> i64 {
+    now.unix_millis - now.at.as_millis()
+}
+
 impl Outputs {
+    /// `vacant`: none of the account's files is there.
     pub(super) fn new(
         shared: Arc<Shared>,
         account: Arc<Account>,
         sockets: Sockets,
-        places: Places,
+        vacant: bool,
     ) -> Self {
         let list = Vec::with_capacity(account.outputs.len());
         let mut outputs = Self {
             shared,
             list,
             account,
-            places,
+            places: Places::default(),
             shown: Box::default(),
-            offset: 0,
+            offset: offset(&clock::now()),
         };
         outputs.lay_out(sockets);
+        for out in outputs
+            .list
+            .iter_mut()
+            .filter(|out| vacant && out.sink.is_file())
+        {
+            out.place.set_vacant();
+            out.stale = false;
+        }
         outputs
+    }
+
+    /// Where the outputs are, for the watch over them.
+    pub(super) fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// Makes the list that of the configuration, and returns what is left of the old one.
@@ -181,7 +214,7 @@ impl Outputs {
             .filter(|(_, grant)| grant.is_valid(now.at + EARLY))
             .cloned()
             .collect();
-        let offset = now.unix_millis - now.at.as_millis();
+        let offset = offset(now);
         if valid != self.shown || (offset - self.offset).abs() >= STEP_MILLIS {
             self.shown = valid;
             self.offset = offset;

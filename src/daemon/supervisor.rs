@@ -184,25 +184,32 @@ impl Supervisor {
             return;
         }
         let store = self.shared.store.clone();
-        let load = move || store.load(&clock::now());
-        let kept = match tokio::task::spawn_blocking(load).await {
-            Ok(Ok(kept)) => Some(kept),
-            Ok(Err(error)) => {
-                Entry::new()
-                    .event(Event::StateDamaged)
-                    .warn(format_args!("{error}; each account fetches a token anew"));
-                None
-            }
-            // The daemon is stopping.
-            Err(_) => None,
+        let names: Vec<_> = accounts
+            .iter()
+            .map(|(account, _)| account.clone())
+            .collect();
+        let look = move || {
+            let vacant = names.iter().map(|account| outputs::is_vacant(account));
+            (store.load(&clock::now()), vacant.collect::<Vec<_>>())
         };
+        // Else the daemon is stopping.
+        let Ok((kept, vacant)) = tokio::task::spawn_blocking(look).await else {
+            return;
+        };
+        let kept = kept.inspect_err(|error| {
+            Entry::new()
+                .event(Event::StateDamaged)
+                .warn(format_args!("{error}; each account fetches a token anew"));
+        });
+        let kept = kept.ok();
         if let Some(aside) = kept.as_ref().and_then(Kept::damaged) {
             Entry::new().event(Event::StateDamaged).warn(format_args!(
                 "what was stored cannot be read as a whole and is set aside as `{}`; what is missing is fetched anew, nothing to do here",
                 aside.display()
             ));
         }
-        for (number, (account, sockets)) in accounts.into_iter().enumerate() {
+        let accounts = accounts.into_iter().zip(vacant);
+        for (number, ((account, sockets), vacant)) in accounts.enumerate() {
             let (now, rng) = (clock::now(), fastrand::Rng::new());
             let record = kept
                 .as_ref()
@@ -211,7 +218,8 @@ impl Supervisor {
                 Some(record) => Schedule::restore(account.clone(), record, &now, rng),
                 None => Schedule::new(account.clone(), &now, rng),
             };
-            self.spawn(account, schedule, sockets, unready);
+            let outputs = Outputs::new(self.shared.clone(), account.clone(), sockets, vacant);
+            self.spawn(account, schedule, outputs, unready);
             // The first ones begin while others are read, and nobody waits for thousands.
             if number % BATCH == BATCH - 1 {
                 tokio::task::yield_now().await;
@@ -223,16 +231,13 @@ impl Supervisor {
         &mut self,
         account: Arc<Account>,
         schedule: Schedule,
-        sockets: Sockets,
+        outputs: Outputs,
         unready: &mpsc::Sender<()>,
     ) {
-        let desk = Desk::default();
-        let outputs = Outputs::new(
-            self.shared.clone(),
-            account.clone(),
-            sockets,
-            desk.places.clone(),
-        );
+        let desk = Desk {
+            places: outputs.places(),
+            ..Desk::default()
+        };
         let (mut worker, snapshot) = Worker::new(
             self.shared.clone(),
             desk.clone(),

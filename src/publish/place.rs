@@ -118,6 +118,11 @@ impl Place {
         }
     }
 
+    /// Somebody looked, and there is nothing.
+    pub fn set_vacant(&self) {
+        *self.known() = Known::Nothing;
+    }
+
     /// What is known of the place. Whoever publishes holds on to it, so that publications do not overtake each other.
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
