@@ -26,6 +26,9 @@ pub(super) async fn note(state_dir: PathBuf, places: Vec<Arc<Place>>) {
 /// Takes away what the daemon before has left in the places of outputs that are configured no more. Blocks.
 pub(super) fn take_away(config: &Config) {
     let left = left::take_note(&config.daemon.state_dir);
+    if left.is_empty() {
+        return;
+    }
     let accounts = config.accounts.values();
     let outputs = accounts.flat_map(|account| account.outputs.iter());
     let configured: HashSet<&Path> = outputs.map(|output| &*output.path).collect();

@@ -46,6 +46,11 @@ fn start(stage: &Stage, web: &Web, app: &App) -> Reader {
         Program::DotNet(arguments) => ("nobody", stage.dotnet(arguments)),
         Program::Shell(line) => ("games", stage.shell(line)),
     };
+    let mut command = command;
+    if !matches!(app.program, Program::Page(..)) {
+        // Hosts behind a proxy have it in the environment of everybody: a Unix socket is not to be reached by it.
+        command.env("http_proxy", "http://127.0.0.1:9");
+    }
     let name = format!("{}: {}", app.row, app.variant);
     Reader::start(name, user, command, app.wanted, &stage.platform)
 }
