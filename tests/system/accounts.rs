@@ -178,11 +178,12 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
         machine.sh("stat -c '%U:%G %a' /run/wxtokend/grouped.json"),
         "wxtokend:www-data 640"
     );
+    // A restart takes away what is configured no more, as a reload does.
     machine.sh(
-        "rm /etc/wxtokend/accounts.d/grouped.toml; systemctl reload wxtokend; \
-         rm /etc/systemd/system/wxtokend.service.d/group.conf; \
+        "rm /etc/wxtokend/accounts.d/grouped.toml /etc/systemd/system/wxtokend.service.d/group.conf; \
          systemctl daemon-reload; systemctl restart wxtokend",
     );
+    machine.sh("test ! -e /run/wxtokend/grouped.json");
 
     // A service of a user that exists only while it runs, which systemd hands the token.
     let example = include_str!("../../packaging/systemd/examples/app.service");
