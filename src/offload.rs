@@ -5,26 +5,35 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// What waits for so long has something slow before it.
 const TOO_LONG: Duration = Duration::from_millis(20);
 
 /// Threads at most: enough to keep a disk busy, few enough to stay small.
-pub const THREADS: usize = 16;
+const THREADS: usize = 16;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A queue of work that blocks. Clones are the same one.
 #[derive(Clone, Default)]
-pub struct Offload(Arc<Mutex<Queue>>);
+pub struct Offload(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
 
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
     threads: usize,
+    idle: usize,
 }
 
 /// The runtime ends before the work is done.
@@ -47,14 +56,15 @@ impl Offload {
         work: W,
     ) -> impl Future<Output = Result<T, Stopping>> + Send + use<T, W> {
         let (done, mut result) = oneshot::channel();
-        let is_idle = {
-            let mut queue = self.queue();
-            queue
-                .jobs
-                .push_back(Box::new(move || drop(done.send(work()))));
-            queue.threads == 0
-        };
-        if is_idle {
+        let mut queue = self.queue();
+        queue
+            .jobs
+            .push_back(Box::new(move || drop(done.send(work()))));
+        let (has_none, has_idle) = (queue.threads == 0, queue.idle > 0);
+        drop(queue);
+        if has_idle {
+            self.0.arrived.notify_one();
+        } else if has_none {
             self.add_thread();
         }
         let this = self.clone();
@@ -76,25 +86,46 @@ impl Offload {
         if queue.jobs.is_empty() || queue.threads >= THREADS {
             return;
         }
-        queue.threads += 1;
-        let this = self.clone();
-        tokio::task::spawn_blocking(move || this.work());
+        let (this, runtime) = (self.clone(), Handle::current());
+        let work = move || {
+            let _runtime = runtime.enter();
+            this.work();
+        };
+        // What cannot be started now is tried again by whoever still waits.
+        if thread::Builder::new()
+            .name("offload".to_owned())
+            .spawn(work)
+            .is_ok()
+        {
+            queue.threads += 1;
+        }
     }
 
+    /// Does what there is to do. The last thread stays and waits for more.
     fn work(&self) {
+        let mut queue = self.queue();
         loop {
-            let mut queue = self.queue();
-            let Some(job) = queue.jobs.pop_front() else {
+            if let Some(job) = queue.jobs.pop_front() {
+                drop(queue);
+                job();
+                queue = self.queue();
+            } else if queue.threads > 1 {
                 queue.threads -= 1;
                 return;
-            };
-            drop(queue);
-            job();
+            } else {
+                queue.idle += 1;
+                queue = self
+                    .0
+                    .arrived
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+                queue.idle -= 1;
+            }
         }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,7 +139,6 @@ impl fmt::Debug for Offload {
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::thread;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread()

@@ -5,15 +5,14 @@ use crate::config::{self, Environment};
 use crate::daemon::{Daemon, StartError};
 use crate::fault::Fault;
 use crate::logging::{Entry, Log};
-use crate::offload;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads that load a configuration or look over outputs, besides those of [`offload`].
-const MORE_THREADS: usize = 4;
+/// Threads that load a configuration, look over outputs or sync the store; what there is more of has threads of its own.
+const BLOCKING_THREADS: usize = 4;
 
 /// Run the daemon in the foreground
 ///
@@ -90,7 +89,7 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     umask(Mode::from_raw_mode(0o077));
     Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(offload::THREADS + MORE_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(Duration::from_secs(2))
         .build()
 }
