@@ -3,6 +3,7 @@
 use super::ApiState;
 use super::service::{Asker, respond};
 use super::slots::Slot;
+use super::stream::Stream;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -12,8 +13,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch::{self, error::RecvError};
 
 /// How large a header may be, bytes.
@@ -32,7 +32,7 @@ pub(super) struct Visitor {
 }
 
 /// Serves a local process. One that says nothing costs a small task and none of the buffers.
-pub(super) async fn serve_local(mut stream: UnixStream, mut visitor: Visitor) {
+pub(super) async fn serve_local(mut stream: Stream, mut visitor: Visitor) {
     let mut first = [0; FIRST_READ];
     let read = tokio::select! {
         biased;
@@ -40,8 +40,7 @@ pub(super) async fn serve_local(mut stream: UnixStream, mut visitor: Visitor) {
         _ = two_ticks(&mut visitor.ticks) => 0,
     };
     if read > 0 {
-        let (reader, writer) = stream.split();
-        let stream = join(first[..read].chain(reader), writer);
+        stream.unread(&first[..read]);
         Box::pin(serve(stream, visitor)).await;
     }
 }

@@ -1,18 +1,21 @@
 //! The API socket itself.
 
 use rustix::fs::{Mode, chmod};
+use rustix::net::{SocketFlags, accept_with};
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use tokio::net::UnixListener;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 
 /// The API socket, open to all local users. Dropped, it stays in its place for the daemon's successor.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) socket: UnixListener,
+    socket: UnixStream,
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -78,9 +81,7 @@ impl Listener {
         let name = tempfile::Builder::new()
             .prefix(".")
             .rand_bytes(6)
-            .make_in(directory, |name| {
-                std::os::unix::net::UnixListener::bind(name)
-            })?;
+            .make_in(directory, |name| UnixListener::bind(name))?;
         chmod(name.path(), Mode::from_raw_mode(0o666))?;
         let metadata = fs::symlink_metadata(name.path())?;
         let socket = name.persist(path).map_err(|error| error.error)?;
@@ -102,6 +103,13 @@ impl Listener {
         })
     }
 
+    /// The next connection, which does not block.
+    pub(super) async fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let accept = || Ok(accept_with(&self.socket, flags)?);
+        self.socket.async_io(Interest::READABLE, accept).await
+    }
+
     /// Takes the socket away, unless something else is in its place by now.
     pub fn retire(&self) {
         let still_ours = fs::symlink_metadata(&self.path)
@@ -120,7 +128,8 @@ impl AsFd for Listener {
     }
 }
 
-fn listen(socket: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+fn listen(socket: UnixListener) -> io::Result<UnixStream> {
     socket.set_nonblocking(true)?;
-    UnixListener::from_std(socket)
+    // It knows how to wait for any socket, and this one only accepts.
+    UnixStream::from_std(OwnedFd::from(socket).into())
 }

@@ -14,6 +14,7 @@ mod route;
 mod server;
 mod service;
 mod slots;
+mod stream;
 mod token;
 
 pub use listener::Listener;

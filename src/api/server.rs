@@ -4,6 +4,7 @@ use super::connection::{Visitor, serve as serve_any, serve_local};
 use super::refusal::{Reason, Refusal};
 use super::service::Asker;
 use super::slots::Slots;
+use super::stream::Stream;
 use super::{ApiState, Listener};
 use crate::peer::Peer;
 use rustix::net::SendFlags;
@@ -11,9 +12,10 @@ use rustix::process::{Resource, getrlimit};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::spawn;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
@@ -35,7 +37,7 @@ pub async fn serve(mut listeners: watch::Receiver<Arc<Listener>>, state: ApiStat
     let mut replaceable = true;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.socket.accept() => accepted,
+            accepted = listener.accept() => accepted,
             never = connections.tend() => match never {},
             changed = listeners.changed(), if replaceable => {
                 replaceable = changed.is_ok();
@@ -43,18 +45,18 @@ pub async fn serve(mut listeners: watch::Receiver<Arc<Listener>>, state: ApiStat
                 continue;
             }
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let socket = match accepted {
+            Ok(socket) => socket,
             Err(error) => {
                 pause_after(&error).await;
                 continue;
             }
         };
         // Without a peer it is gone again.
-        if let Ok(peer) = Peer::of(&stream) {
+        if let Ok(peer) = Peer::of(&socket) {
             match connections.admit(peer.uid, Asker::Peer(peer)) {
-                Some(visitor) => drop(spawn(serve_local(stream, visitor))),
-                None => turn_away(&stream),
+                Some(visitor) => drop(spawn(serve_local(Stream::new(socket), visitor))),
+                None => turn_away(&socket),
             }
         }
     }
@@ -123,7 +125,7 @@ impl Connections {
 }
 
 /// Tells a client that there are too many, at the price of one system call.
-fn turn_away(stream: &UnixStream) {
+fn turn_away(socket: &OwnedFd) {
     let refusal = Refusal::new(
         Reason::TooManyConnections,
         "you, or all together, hold too many connections",
@@ -137,7 +139,7 @@ fn turn_away(stream: &UnixStream) {
     );
     // Whoever does not read it notices the end.
     let _ = rustix::net::send(
-        stream,
+        socket,
         answer.as_bytes(),
         SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
     );
