@@ -229,7 +229,14 @@ impl Directory {
                 Err(Errno::EXIST) => {}
                 result => {
                     let directory = self;
-                    return Ok((result?, Temporary { directory, name }));
+                    return Ok((
+                        result?,
+                        Temporary {
+                            directory,
+                            name,
+                            is_there: true,
+                        },
+                    ));
                 }
             }
         }
@@ -250,6 +257,7 @@ impl Directory {
 pub(super) struct Temporary {
     directory: Directory,
     name: String,
+    is_there: bool,
 }
 
 impl Temporary {
@@ -259,7 +267,7 @@ impl Temporary {
     }
 
     /// Puts it in the place of the output, and makes that last.
-    pub(super) fn replace(self) -> Result<Identity, Errno> {
+    pub(super) fn replace(mut self) -> Result<Identity, Errno> {
         let Directory { fd, name } = &self.directory;
         let node = self.node()?;
         let rename = || renameat(fd, &*self.name, fd, &**name);
@@ -271,6 +279,7 @@ impl Temporary {
             }
             renamed => renamed,
         }?;
+        self.is_there = false;
         // Only now: to be renamed counts as a change.
         let identity = Identity::of(&look(node, Path::new(""))?);
         self.directory.sync()?;
@@ -280,8 +289,9 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is nothing of that name.
-        let _ = unlinkat(&self.directory, &*self.name, AtFlags::empty());
+        if self.is_there {
+            let _ = unlinkat(&self.directory, &*self.name, AtFlags::empty());
+        }
     }
 }
 

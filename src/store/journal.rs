@@ -19,6 +19,8 @@ const SLACK: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    /// Open since the first line was added, and how long it is.
+    file: Option<(File, u64)>,
     rewrite_at: u64,
 }
 
@@ -42,6 +44,7 @@ impl Journal {
     pub(super) fn new(dir: &Path) -> Self {
         Self {
             path: dir.join(NAME),
+            file: None,
             rewrite_at: SLACK,
         }
     }
@@ -57,22 +60,8 @@ impl Journal {
 
     /// Adds lines. They outlive the process, and after [`sync`] a power failure.
     pub(super) fn append(&mut self, lines: &[u8], now: &Now) -> Result<(), StoreError> {
-        let append = || {
-            // Opened for each: whoever removes the file loses what was in it, and nothing more.
-            let mut file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o600)
-                .open(&self.path)?;
-            let before = file.metadata()?.len();
-            if let Err(error) = file.write_all(lines) {
-                // Half a line would spoil the next one; if it stays, it is set aside at the next start.
-                let _ = file.set_len(before);
-                return Err(error);
-            }
-            Ok(before + lines.len() as u64)
-        };
-        let length = append().map_err(|error| StoreError::Io("write", self.path.clone(), error))?;
+        let added = self.add(lines);
+        let length = added.map_err(|error| StoreError::Io("write", self.path.clone(), error))?;
         if length > self.rewrite_at {
             // What cannot be rewritten is as good as it was, only longer. Not tried again at once.
             self.rewrite_at = length + SLACK;
@@ -81,6 +70,32 @@ impl Journal {
             }
         }
         Ok(())
+    }
+
+    /// Adds all of the lines or nothing. Says how long the file is then.
+    fn add(&mut self, lines: &[u8]) -> io::Result<u64> {
+        let (mut file, before) = match self.file.take() {
+            Some(open) => open,
+            None => self.open()?,
+        };
+        if let Err(error) = file.write_all(lines) {
+            // Half a line would spoil the next one; if it stays, it is set aside at the next start.
+            let _ = file.set_len(before);
+            return Err(error);
+        }
+        let length = before + lines.len() as u64;
+        self.file = Some((file, length));
+        Ok(length)
+    }
+
+    fn open(&self) -> io::Result<(File, u64)> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.path)?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -94,6 +109,7 @@ impl Journal {
         now: &Now,
     ) -> Result<PathBuf, StoreError> {
         let aside = self.aside();
+        self.file = None;
         fs::rename(&self.path, &aside)
             .map_err(|error| StoreError::Io("set aside", self.path.clone(), error))?;
         self.rewrite(index, now)?;
@@ -142,6 +158,7 @@ impl Journal {
             let _ = fs::remove_file(&fresh);
             StoreError::Io("write", self.path.clone(), error)
         })?;
+        self.file = None;
         self.rewrite_at = 2 * text.len() as u64 + SLACK;
         Ok(())
     }
