@@ -1,6 +1,6 @@
 //! How many tokens a second the API gives, beside nginx giving a file of the same size and Redis giving a value of the
 //! same length, all over Unix sockets: by the same clients, in turns, in one run. And how much memory a thousand idle
-//! connections to it cost. Fails if nginx serves more new connections.
+//! connections to it cost. It prints and judges nothing: how fast something is depends on the host and what else it does.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
@@ -16,7 +16,7 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,15 +25,13 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 25;
 const ROUND: Duration = Duration::from_millis(200);
 const IDLE: usize = 1000;
-/// Two measurements of one server differ by as much.
-const AS_FAST: f64 = 0.95;
 
 type Anything<T> = Result<T, Box<dyn Error>>;
 
-fn main() -> Anything<ExitCode> {
+fn main() -> Anything<()> {
     if std::env::args().nth(1).as_deref() == Some("serve") {
         serve();
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let directory = tempfile::tempdir()?;
     let daemon = Server::daemon()?;
@@ -44,14 +42,12 @@ fn main() -> Anything<ExitCode> {
     );
     let servers = [&daemon, &nginx, &redis];
     place(&servers)?;
-    let mut is_fast = true;
     for clients in [1, 4, 16] {
-        is_fast &= compare(servers, clients, false)? >= AS_FAST;
+        compare(servers, clients, false)?;
         compare(servers, clients, true)?;
     }
     memory(&daemon, false)?;
-    memory(&daemon, true)?;
-    Ok(ExitCode::from(u8::from(!is_fast)))
+    memory(&daemon, true)
 }
 
 /// As long as today's tokens.
@@ -86,7 +82,7 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 
 /// The rates of these servers, in turns. Says how many times that of the second the first one's is: what else the host
 /// does hits two rounds in a row alike.
-fn compare(servers: [&Server; 3], clients: usize, keep: bool) -> Anything<f64> {
+fn compare(servers: [&Server; 3], clients: usize, keep: bool) -> Anything<()> {
     let mut rounds = servers.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for (server, rounds) in servers.iter().zip(&mut rounds) {
@@ -114,7 +110,7 @@ fn compare(servers: [&Server; 3], clients: usize, keep: bool) -> Anything<f64> {
         print!("  {} {rate:>6.0}/s {slow:>5} µs {cost:>3} µs", server.name);
     }
     println!("  {:.0} % of nginx", ratio * 100.0);
-    Ok(ratio)
+    Ok(())
 }
 
 struct Round {
