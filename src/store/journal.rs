@@ -3,10 +3,10 @@
 use super::line;
 use super::{STALE, StoreError};
 use crate::time::Now;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -65,9 +65,7 @@ impl Journal {
         if length > self.rewrite_at {
             // What cannot be rewritten is as good as it was, only longer. Not tried again at once.
             self.rewrite_at = length + SLACK;
-            if let Ok(text) = self.read() {
-                let _ = self.rewrite(&index(&text, now), now);
-            }
+            let _ = self.compact(now);
         }
         Ok(())
     }
@@ -103,16 +101,17 @@ impl Journal {
     }
 
     /// Keeps a damaged file under another name, and in its place only the lines that count. Says under which name.
-    pub(super) fn set_aside(
-        &mut self,
-        index: &Index<'_>,
-        now: &Now,
-    ) -> Result<PathBuf, StoreError> {
+    pub(super) fn set_aside(&mut self, index: &Index<'_>) -> Result<PathBuf, StoreError> {
         let aside = self.aside();
         self.file = None;
         fs::rename(&self.path, &aside)
             .map_err(|error| StoreError::Io("set aside", self.path.clone(), error))?;
-        self.rewrite(index, now)?;
+        self.rewrite(|new| {
+            let lines = index.lines.values();
+            lines
+                .flat_map(|line| [line.text, b"\n"])
+                .try_for_each(|text| new.write_all(text))
+        })?;
         Ok(aside)
     }
 
@@ -129,38 +128,89 @@ impl Journal {
         self.path.with_extension("jsonl.damaged")
     }
 
-    /// Puts a file with only the lines that count, and are not too old to matter, in the place of the journal.
-    fn rewrite(&mut self, index: &Index<'_>, now: &Now) -> Result<(), StoreError> {
+    /// Leaves out what newer lines replace and what is too old to matter. Piece by piece: what is allocated as a whole is
+    /// not given back by all allocators.
+    fn compact(&mut self, now: &Now) -> Result<(), StoreError> {
         let stale = now.unix_millis - i64::try_from(STALE.as_millis()).unwrap_or(i64::MAX);
-        let lines = index.lines.values().map(|line| line.text);
-        let lines: Vec<_> = lines
-            .filter(|text| line::header(text).is_some_and(|(_, written)| written > stale))
-            .flat_map(|text| [text, b"\n"])
-            .collect();
-        let text = Zeroizing::new(lines.concat());
+        let mut last = HashMap::<Box<str>, u64>::new();
+        let old = File::open(&self.path);
+        let old = old.map_err(|error| StoreError::Io("read", self.path.clone(), error))?;
+        let find = |at, text: &[u8]| {
+            if let Some((account, written)) = line::header(text)
+                && written > stale
+            {
+                match last.get_mut(account) {
+                    Some(last) => *last = at,
+                    None => drop(last.insert(account.into(), at)),
+                }
+            }
+            Ok(())
+        };
+        each_line(&old, find).map_err(|error| StoreError::Io("read", self.path.clone(), error))?;
+        let last: HashSet<u64> = last.into_values().collect();
+        self.rewrite(|new| {
+            each_line(&old, |at, text| {
+                if last.contains(&at) {
+                    new.write_all(text)?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Puts a file with other content in the place of the journal.
+    fn rewrite(
+        &mut self,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
         let fresh = self.path.with_extension("jsonl.new");
-        let write = || -> io::Result<()> {
+        let put = || -> io::Result<u64> {
             let mut file = OpenOptions::new()
                 .create(true)
                 .truncate(true)
                 .write(true)
                 .mode(0o600)
                 .open(&fresh)?;
-            file.write_all(&text)?;
+            write(&mut file)?;
             file.sync_data()?;
             fs::rename(&fresh, &self.path)?;
-            self.path
-                .parent()
-                .map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+            if let Some(directory) = self.path.parent() {
+                File::open(directory)?.sync_all()?;
+            }
+            Ok(file.metadata()?.len())
         };
-        write().map_err(|error| {
+        let length = put().map_err(|error| {
             // Half a file of secrets is of no use; that it cannot be removed changes nothing.
             let _ = fs::remove_file(&fresh);
             StoreError::Io("write", self.path.clone(), error)
         })?;
         self.file = None;
-        self.rewrite_at = 2 * text.len() as u64 + SLACK;
+        self.rewrite_at = 2 * length + SLACK;
         Ok(())
+    }
+}
+
+/// Shows each line of a file with its end, and where it begins. An unfinished last one is not shown.
+fn each_line(file: &File, mut see: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = Zeroizing::new(vec![0; 64 * 1024]);
+    let (mut at, mut held) = (0, 0);
+    loop {
+        if held == buffer.len() {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        let read = file.read_at(&mut buffer[held..], at + held as u64)?;
+        if read == 0 {
+            return Ok(());
+        }
+        held += read;
+        let mut from = 0;
+        while let Some(length) = buffer[from..held].iter().position(|byte| *byte == b'\n') {
+            let end = from + length + 1;
+            see(at + from as u64, &buffer[from..end])?;
+            from = end;
+        }
+        buffer.copy_within(from..held, 0);
+        (at, held) = (at + from as u64, held - from);
     }
 }
 

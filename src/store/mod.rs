@@ -131,7 +131,7 @@ impl Store {
         let found = index(&text, now);
         let damaged = match found.damaged {
             0 => None,
-            _ => Some(journal.set_aside(&found, now)?),
+            _ => Some(journal.set_aside(&found)?),
         };
         let range = |line: &[u8]| {
             let start = line.as_ptr().addr() - text.as_ptr().addr();
