@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// So many accounts are started at a time; then it is the turn of others.
-const BATCH: usize = 256;
+const BATCH: usize = 32;
 
 /// The accounts of a configuration.
 pub(super) type Accounts = BTreeMap<AccountName, Arc<Account>>;

@@ -10,12 +10,16 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// What happens to the directory itself.
 const GONE: EventMask = EventMask::DELETE_SELF
     .union(EventMask::MOVE_SELF)
     .union(EventMask::UNMOUNT)
     .union(EventMask::IGNORED);
+
+/// Between two looks at what happens in directories.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Watches the directories of outputs. A fallback of its own is [`damaged`], for what a watch may miss.
 #[derive(Debug)]
@@ -91,19 +95,29 @@ impl Watch {
     /// does nothing to those that are as they should be. Resolves for nothing else, save a removal by the daemon
     /// itself. May be dropped and called again.
     pub async fn changed(&mut self) -> Vec<Arc<Place>> {
+        loop {
+            let mut changed = self.seen().await;
+            if !changed.is_empty() {
+                changed.sort_by_key(Arc::as_ptr);
+                changed.dedup_by(|a, b| Arc::ptr_eq(a, b));
+                return changed;
+            }
+            // It was the daemon's own doing, of which there is more when there are many accounts.
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until something happened, and gives the outputs that somebody else may have changed.
+    async fn seen(&mut self) -> Vec<Arc<Place>> {
         poll_fn(|context| {
-            let mut changed = Vec::new();
+            let (mut changed, mut is_over) = (Vec::new(), Poll::Pending);
             while let Poll::Ready(Some(event)) = Pin::new(&mut self.events).poll_next(context) {
+                is_over = Poll::Ready(());
                 if let Ok(event) = event {
                     self.note(event, &mut changed);
                 }
             }
-            if changed.is_empty() {
-                return Poll::Pending;
-            }
-            changed.sort_by_key(Arc::as_ptr);
-            changed.dedup_by(|a, b| Arc::ptr_eq(a, b));
-            Poll::Ready(changed)
+            is_over.map(|()| changed)
         })
         .await
     }
@@ -146,7 +160,6 @@ mod tests {
     use super::*;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
     use tokio::time::timeout;
 
     fn places(paths: &[&Path]) -> Vec<Arc<Place>> {

@@ -12,7 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{Bench, Daemon, PATIENCE, wait_until};
+use common::{Bench, Daemon, PATIENCE};
 use reqwest::Certificate;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value as Json, json};
@@ -258,7 +258,7 @@ fn idle() {
     }
 }
 
-/// The context switches of all threads of a daemon, also of those that have ended since.
+/// How often threads of a daemon went to sleep, also those that have ended since: as often as they were woken.
 struct Switches {
     pid: String,
     /// By thread: when the watch began, or 0, and last.
@@ -285,7 +285,9 @@ impl Switches {
         {
             // One that has just ended has nothing to read.
             if let Ok(status) = fs::read_to_string(task.path().join("status")) {
-                let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+                let lines = status
+                    .lines()
+                    .filter(|line| line.starts_with("voluntary_ctxt"));
                 let counts = lines.filter_map(|line| line.split('\t').nth(1)?.parse::<u64>().ok());
                 let name = task.file_name().into_string().unwrap();
                 self.threads.entry(name).or_default().1 = counts.sum();
@@ -345,21 +347,19 @@ fn fetched(site: &Site, accounts: usize) -> Daemon<'_> {
 }
 
 fn wait_for_files(site: &Site, daemon: &Daemon<'_>, accounts: usize) {
-    let count = || {
-        let entries = fs::read_dir(site.run.path()).into_iter().flatten();
-        entries
-            .filter(|entry| {
-                let name = entry.as_ref().unwrap().file_name();
-                name.as_encoded_bytes().ends_with(b".json")
-            })
-            .count()
-    };
-    wait_until(
-        "all files",
-        PATIENCE * 4,
-        || daemon.log(),
-        || count() == accounts,
-    );
+    let deadline = Instant::now() + PATIENCE * 4;
+    for number in 0..accounts {
+        let path = site.run.path().join(format!("a{number}.json"));
+        // Looks at little, and often: what waits takes time from what is measured.
+        while !path.exists() {
+            assert!(
+                Instant::now() < deadline,
+                "no file {number}: {}",
+                daemon.log()
+            );
+            sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// The simulated platform in a process of its own, so that it takes neither memory nor time of what is measured.

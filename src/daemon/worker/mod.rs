@@ -1,12 +1,14 @@
 //! The task of one account: decide, call, publish, sleep.
 
+mod requests;
+
 use super::desk::Desk;
 use super::outputs::Outputs;
 use super::report::Reporter;
 use super::shared::Shared;
 use crate::account::Method;
 use crate::clock;
-use crate::handle::{Counted, Counters, Published, Request, Snapshot, Verdict};
+use crate::handle::{Counted, Counters, Published, Snapshot, Verdict};
 use crate::logging::Entry;
 use crate::offload::Stopping;
 use crate::platform::client::Client;
@@ -15,7 +17,7 @@ use crate::platform::{Exchange, credential, exchange};
 use crate::schedule::{Outcome, Schedule, Step};
 use crate::store::StoreError;
 use crate::time::{Moment, Now};
-use crate::value::{Value, ValueName};
+use crate::value::Value;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -40,15 +42,9 @@ pub(super) struct Worker {
     snapshot: Arc<Published>,
     under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
     doubters: Vec<oneshot::Sender<Verdict>>,
-    renewals: Vec<Renewal>,
+    renewals: Vec<requests::Renewal>,
     /// Dropped when the token is published, or there is nothing to do about it now.
     unready: Option<mpsc::Sender<()>>,
-}
-
-struct Renewal {
-    value: ValueName,
-    until: Moment,
-    reply: oneshot::Sender<Verdict>,
 }
 
 /// What a task waits for while it calls. The two steps keep a queue of thousands small.
@@ -276,54 +272,6 @@ impl Worker {
         self.tell_renewals(&outcome, &now);
     }
 
-    async fn take_requests(&mut self) -> ControlFlow<Stop> {
-        for request in self.desk.inbox.take() {
-            let now = clock::now();
-            match request {
-                Request::Suspect { bad, admin, reply } => {
-                    let verdict = self.schedule.suspect(&now, bad.as_ref(), admin);
-                    let Some(reply) = reply else { continue };
-                    match verdict {
-                        Some(verdict) => {
-                            self.count_passive(&verdict);
-                            // An asker that went away needs no answer.
-                            let _ = reply.send(verdict);
-                        }
-                        None => self.doubters.push(reply),
-                    }
-                }
-                Request::Renew {
-                    value,
-                    until,
-                    reply,
-                } => match self.schedule.renew(&now, value, until) {
-                    Some(verdict) => drop(reply.send(verdict)),
-                    None => self.renewals.push(Renewal {
-                        value,
-                        until,
-                        reply,
-                    }),
-                },
-                Request::Inspect => self.outputs.inspect(),
-                Request::Reconfigure(new) => {
-                    self.schedule.reconfigure(new.account.clone(), &now);
-                    self.outputs.reconfigure(new.account, new.sockets).await;
-                    self.outputs
-                        .publish(&self.schedule.grants(), &now, &self.desk.counters)
-                        .await;
-                    let saved = self.save(false, &now);
-                    self.saved(saved).await;
-                    self.report(&now);
-                    let _ = new.done.send(());
-                }
-                Request::Stop { remove_outputs } => {
-                    return ControlFlow::Break(Stop { remove_outputs });
-                }
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
     /// Comes to an end. What a call that is under way grants may have ended the token that is published, so it is heard out.
     async fn stop(&mut self, remove_outputs: bool) {
         let last_word = match self.under_way.take() {
@@ -339,53 +287,6 @@ impl Worker {
             self.ended(*ended).await;
         }
         self.outputs.stop(remove_outputs).await;
-    }
-
-    fn tell_doubters(&mut self, verdict: &Verdict) {
-        for reply in std::mem::take(&mut self.doubters) {
-            self.count_passive(verdict);
-            let _ = reply.send(verdict.clone());
-        }
-    }
-
-    fn count_passive(&self, verdict: &Verdict) {
-        let outcome = match verdict {
-            Verdict::Superseded => "superseded",
-            Verdict::StillValid => "still_valid",
-            Verdict::Refreshed => "refreshed",
-            Verdict::TooSoon { .. } => "too_soon",
-            Verdict::Unavailable { .. } => "unavailable",
-        };
-        let counters = &self.desk.counters;
-        counters.count(Counted::PassiveRefresh(outcome), 1);
-    }
-
-    fn tell_renewals(&mut self, outcome: &Outcome, now: &Now) {
-        let (name, error) = match outcome {
-            Outcome::Granted { name, .. } => (*name, None),
-            Outcome::Failed { name, error, .. } => (*name, Some(error)),
-            _ => return,
-        };
-        let snapshot = self.snapshot.latest();
-        for renewal in std::mem::take(&mut self.renewals) {
-            if renewal.value != name {
-                self.renewals.push(renewal);
-                continue;
-            }
-            let long_enough = snapshot
-                .valid(name, now.at)
-                .is_some_and(|grant| grant.expires >= renewal.until);
-            let verdict = if long_enough {
-                Verdict::Refreshed
-            } else {
-                let retry_at = snapshot.next_refresh.unwrap_or(now.at);
-                Verdict::Unavailable {
-                    retry_at,
-                    error: error.cloned(),
-                }
-            };
-            let _ = renewal.reply.send(verdict);
-        }
     }
 
     fn report(&mut self, now: &Now) {
