@@ -53,7 +53,7 @@ pub fn run(common: &Common, _args: &Args) -> Exit {
             return Exit::Failure;
         }
     };
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         match Daemon::start(config, environment, log).await {
             Ok(daemon) => {
                 daemon.run().await;
@@ -72,7 +72,10 @@ pub fn run(common: &Common, _args: &Args) -> Exit {
                 Exit::Failure
             }
         }
-    })
+    });
+    // What hangs on a dead disk does not keep the process.
+    runtime.shutdown_background();
+    exit
 }
 
 #[expect(clippy::print_stderr, reason = "faults are for whoever started it")]
