@@ -101,7 +101,7 @@ impl Offload {
         }
     }
 
-    /// Does what there is to do. The last thread stays and waits for more.
+    /// Does what there is to do. One thread stays and waits for more.
     fn work(&self) {
         let mut queue = self.queue();
         loop {
@@ -109,7 +109,7 @@ impl Offload {
                 drop(queue);
                 job();
                 queue = self.queue();
-            } else if queue.threads > 1 {
+            } else if queue.idle > 0 {
                 queue.threads -= 1;
                 return;
             } else {
