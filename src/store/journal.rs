@@ -25,7 +25,7 @@ pub(super) struct Journal {
 }
 
 /// The lines of a journal that count, by account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index<'a> {
     pub(super) lines: BTreeMap<&'a str, Line<'a>>,
     /// How many lines cannot be read.
@@ -226,7 +226,12 @@ pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
 
 /// Finds the lines that count.
 pub(super) fn index<'a>(text: &'a [u8], now: &Now) -> Index<'a> {
-    let mut index = Index::default();
+    // An unfinished line may not be what it was to be, and the next one would be added to it.
+    let is_unfinished = !text.is_empty() && !text.ends_with(b"\n");
+    let mut index = Index {
+        lines: BTreeMap::new(),
+        damaged: usize::from(is_unfinished),
+    };
     for text in text.split(|byte| *byte == b'\n').rev() {
         match line::header(text) {
             Some((account, _)) if index.lines.contains_key(account) => {}

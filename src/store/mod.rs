@@ -374,6 +374,20 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_its_end_is_not_added_to() {
+        let mut bench = Bench::new();
+        bench.save("shop", &record(), &NOW).unwrap();
+        fs::write(bench.path(), bench.text().trim_end()).unwrap();
+        bench.reopen();
+        let kept = bench.store.load(&NOW).unwrap();
+        assert!(kept.damaged().is_some());
+        assert_eq!(kept.record(&name("shop"), &NOW).unwrap().unanswered, 1);
+        bench.save("blog", &later(1), &NOW).unwrap();
+        assert_eq!(bench.kept("shop"), Some(record()));
+        assert_eq!(bench.kept("blog"), Some(later(1)));
+    }
+
+    #[test]
     fn it_does_not_grow_for_ever_and_forgets_what_is_old() {
         let bench = Bench::new();
         let old = Now {
