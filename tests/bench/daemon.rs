@@ -13,9 +13,8 @@
 mod common;
 
 use common::{Bench, Daemon, PATIENCE};
-use reqwest::Certificate;
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::fs;
@@ -25,25 +24,27 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
-use wxtokend::sim::{Account, Platform, World};
+use wxtokend::account::Account;
+use wxtokend::config::{self, Environment};
+use wxtokend::platform::client::Client;
+use wxtokend::platform::request;
+use wxtokend::secret::Secret;
+use wxtokend::sim::{self, Platform, World};
 
 const MB: f64 = 1e6;
 const ROUNDS: usize = 5;
-/// As many calls at a time as the daemon makes unless configured otherwise.
-const CONCURRENCY: usize = 32;
 /// How long an idle daemon is watched.
 const WINDOW: Duration = Duration::from_secs(40);
 
 fn main() -> ExitCode {
-    // The bare loop's client is made as the daemon's; a second installation is no error.
+    // For the client that asks the platform for its counts; that another one installs it too is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let argument = |name: &str, n| std::env::args().skip_while(|arg| arg != name).nth(n);
     if let Some(accounts) = argument("platform", 1) {
         serve(accounts.parse().unwrap());
     }
-    if let (Some(url), Some(accounts)) = (argument("bare", 1), argument("bare", 2)) {
-        call_for(&url, accounts.parse().unwrap());
+    if let (Some(config), Some(accounts)) = (argument("bare", 1), argument("bare", 2)) {
+        call_for(&config, accounts.parse().unwrap());
         return ExitCode::SUCCESS;
     }
     row("figure", "measured", "comparison", "bound");
@@ -144,12 +145,20 @@ fn start_up() {
     );
 }
 
-/// Has a process make the calls that the daemon has to make, and do nothing else. Says how long that took from its start to
-/// its end, and how much of it the processor was busy with the calls.
+/// Has a process make the calls that the daemon has to make, with the daemon's own HTTP client, and do nothing else. Says how
+/// long that took from its start to its end, and how much of it the processor was busy with the calls.
 fn bare_loop(platform: &Process, accounts: usize) -> (Duration, Duration) {
+    let bench = Bench::new();
+    bench.secret("secret", "0");
+    bench.write_config(&format!(
+        "[api]\nadmins = []\n[platform]\nhosts = ['{}', 'https://api.weixin.qq.com']\n\
+         [accounts.a]\nappid = 'wx0000000000000000'\nsecret_file = '{{dir}}/secret'\n",
+        platform.url
+    ));
     let began = Instant::now();
     let done = Command::new(std::env::current_exe().unwrap())
-        .args(["bare", &platform.url, &accounts.to_string()])
+        .arg("bare")
+        .args([bench.path("config.toml"), accounts.to_string().into()])
         .output()
         .unwrap();
     let took = began.elapsed();
@@ -157,44 +166,30 @@ fn bare_loop(platform: &Process, accounts: usize) -> (Duration, Duration) {
     (took, Duration::from_micros(busy.trim().parse().unwrap()))
 }
 
-/// Makes a call for each account, with a client made as the daemon makes its own.
-fn call_for(url: &str, accounts: usize) {
-    let roots = rustls_native_certs::load_native_certs().certs;
-    let roots = roots
-        .iter()
-        .map(|root| Certificate::from_der(root).unwrap());
-    let http = reqwest::Client::builder()
-        .http1_only()
-        .no_proxy()
-        .tls_certs_only(roots)
-        .build()
-        .unwrap();
+/// Makes a call for each account.
+fn call_for(config: &str, accounts: usize) {
+    let config = config::load(config.as_ref(), &Environment::from_process()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
+    let client = Arc::new(Client::new(&config.platform).unwrap());
+    let account = config.accounts.values().next().unwrap();
     let began = processor_time();
     runtime.block_on(async {
-        let turns = Arc::new(Semaphore::new(CONCURRENCY));
         let mut calls = tokio::task::JoinSet::new();
         for number in 0..accounts {
-            let body = json!({
-                "grant_type": "client_credential",
-                "appid": format!("wx{number:016x}"),
-                "secret": format!("{number:032x}"),
-                "force_refresh": false,
-            });
-            let call = http
-                .post(format!("{url}/cgi-bin/stable_token"))
-                .body(body.to_string());
-            let turns = turns.clone();
+            let (client, mut account) = (client.clone(), Account::clone(account));
+            account.id = format!("wx{number:016x}").into();
+            let secret = Secret::parse(&format!("{number:032x}")).unwrap();
             calls.spawn(async move {
-                let _turn = turns.acquire().await.unwrap();
-                call.send().await.unwrap().bytes().await.unwrap()
+                let _permit = client.permit().await;
+                let request = request::token(&account, false, &secret);
+                client.call(account.method, &request).await.reply.unwrap()
             });
         }
         for answer in calls.join_all().await {
-            let answer: Json = serde_json::from_slice(&answer).unwrap();
+            let answer: Json = serde_json::from_slice(&answer.body).unwrap();
             assert!(answer["access_token"].is_string());
         }
     });
@@ -414,7 +409,7 @@ impl Drop for Process {
 fn serve(accounts: u64) -> ! {
     let mut world = World::new();
     for number in 0..accounts {
-        world.add(Account::numbered(number));
+        world.add(sim::Account::numbered(number));
     }
     let platform = Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
     println!("{}", platform.base_url());
