@@ -164,6 +164,8 @@ impl Journal {
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), StoreError> {
         let fresh = self.path.with_extension("jsonl.new");
+        // Whatever fails below: what is added next is added to the file that is there then.
+        self.file = None;
         let put = || -> io::Result<u64> {
             let mut file = OpenOptions::new()
                 .create(true)
@@ -184,7 +186,6 @@ impl Journal {
             let _ = fs::remove_file(&fresh);
             StoreError::Io("write", self.path.clone(), error)
         })?;
-        self.file = None;
         self.rewrite_at = 2 * length + SLACK;
         Ok(())
     }
