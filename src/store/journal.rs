@@ -49,11 +49,11 @@ impl Journal {
         }
     }
 
-    /// Reads all of it.
-    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    /// Reads all of it, if it is there.
+    pub(super) fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         match fs::read(&self.path) {
-            Ok(text) => Ok(Zeroizing::new(text)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Zeroizing::default()),
+            Ok(text) => Ok(Some(Zeroizing::new(text))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::Io("read", self.path.clone(), error)),
         }
     }
@@ -78,7 +78,10 @@ impl Journal {
         };
         if let Err(error) = file.write_all(lines) {
             // Half a line would spoil the next one; if it stays, it is set aside at the next start.
-            let _ = file.set_len(before);
+            let _ = match before {
+                0 => fs::remove_file(&self.path),
+                _ => file.set_len(before),
+            };
             return Err(error);
         }
         let length = before + lines.len() as u64;
@@ -106,6 +109,9 @@ impl Journal {
         self.file = None;
         fs::rename(&self.path, &aside)
             .map_err(|error| StoreError::Io("set aside", self.path.clone(), error))?;
+        if index.lines.is_empty() {
+            return Ok(aside);
+        }
         self.rewrite(|new| {
             let lines = index.lines.values();
             lines
@@ -227,8 +233,8 @@ pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
 
 /// Finds the lines that count.
 pub(super) fn index<'a>(text: &'a [u8], now: &Now) -> Index<'a> {
-    // An unfinished line may not be what it was to be, and the next one would be added to it.
-    let is_unfinished = !text.is_empty() && !text.ends_with(b"\n");
+    // An unfinished line may not be what it was to be, and the next one would be added to it. Nobody leaves a file empty.
+    let is_unfinished = !text.ends_with(b"\n");
     let mut index = Index {
         lines: BTreeMap::new(),
         damaged: usize::from(is_unfinished),

@@ -127,7 +127,14 @@ impl Store {
     /// Reads what was kept. What cannot be read of it is set aside. Blocks.
     pub fn load(&self, now: &Now) -> Result<Kept, StoreError> {
         let mut journal = lock(&self.shared.journal);
-        let text = journal.read()?;
+        let Some(text) = journal.read()? else {
+            return Ok(Kept {
+                text: Zeroizing::default(),
+                boot_id: String::new(),
+                lines: BTreeMap::new(),
+                damaged: None,
+            });
+        };
         let found = index(&text, now);
         let damaged = match found.damaged {
             0 => None,
@@ -371,6 +378,14 @@ mod tests {
             let kept = bench.store.load(&NOW).unwrap();
             assert_eq!(kept.record(&name("blog"), &NOW), Some(record()), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_emptied_file_is_set_aside_once() {
+        let bench = Bench::new();
+        fs::write(bench.path(), "").unwrap();
+        assert!(bench.store.load(&NOW).unwrap().damaged().is_some());
+        assert_eq!(bench.kept("shop"), None);
     }
 
     #[test]

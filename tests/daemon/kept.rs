@@ -34,7 +34,7 @@ fn a_damaged_file_is_set_aside() {
     let good = fs::read_to_string(&path).unwrap();
     let version = good.replace("\"version\":1", "\"version\":2");
     assert_ne!(version, good);
-    for (n, bad) in ["[]", "{\"version\":1,", "\0\0\0\0", &version]
+    for (n, bad) in ["", "{\"version\":1,", "\0\0\0\0", &version]
         .into_iter()
         .enumerate()
     {
