@@ -1,7 +1,7 @@
 //! When to try again after a failure, by its class.
 
-use crate::platform::errcode::Class;
 use crate::time::{Moment, Now};
+use crate::trouble::Class;
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);

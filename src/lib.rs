@@ -6,9 +6,11 @@ pub mod account;
 pub mod api;
 pub mod backoff;
 pub mod budget;
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod counters;
 pub mod daemon;
 pub mod event;
 pub mod fault;
@@ -22,10 +24,12 @@ pub mod publish;
 pub mod schedule;
 pub mod secret;
 pub mod sim;
+pub mod snapshot;
 pub mod store;
 pub mod systemd;
 pub mod template;
 pub mod time;
+pub mod trouble;
 pub mod value;
 
 /// The version of this build.

@@ -4,7 +4,7 @@
 use crate::account::AccountName;
 use crate::config::LogLevel;
 use crate::event::Event;
-use crate::handle::LastError;
+use crate::trouble::LastError;
 use std::fmt;
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;

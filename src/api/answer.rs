@@ -1,8 +1,10 @@
 //! The JSON of the API, as the server writes it and the client commands read it. Times are Unix seconds.
 
+use crate::changes::Changes;
 use crate::fault::Fault;
-use crate::handle::{self, Changes, OutputState, Snapshot, State};
+use crate::snapshot::{OutputState, Snapshot, State};
 use crate::time::Now;
+use crate::trouble;
 use crate::value::{Grant, ValueName};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -211,7 +213,7 @@ impl Account {
 }
 
 impl LastError {
-    fn of(error: &handle::LastError, now: &Now) -> Self {
+    fn of(error: &trouble::LastError, now: &Now) -> Self {
         Self {
             time: now.unix(error.at),
             class: error.class.as_str().to_owned(),
@@ -257,9 +259,9 @@ fn expires_in(grant: &Grant, now: &Now) -> u64 {
 mod tests {
     use super::*;
     use crate::account::{self, AccountName, Method, SecretSource};
-    use crate::platform::errcode::Class;
     use crate::secret::Secret;
     use crate::time::Moment;
+    use crate::trouble::Class;
     use crate::value::Value;
     use serde_json::json;
     use std::sync::Arc;
@@ -328,7 +330,7 @@ mod tests {
             .into(),
             next_refresh: Some(NOW.at + Duration::from_secs(60)),
             last_success: Some(NOW.at - Duration::from_secs(60)),
-            last_error: Some(Arc::new(handle::LastError {
+            last_error: Some(Arc::new(trouble::LastError {
                 at: NOW.at,
                 class: Class::TimedBlock(Duration::from_secs(3600)),
                 errcode: Some(89507),

@@ -2,7 +2,9 @@
 
 use super::metrics::Via;
 use crate::account::AccountName;
-use crate::handle::{Counted, Handle, Snapshot, State};
+use crate::counters::Counted;
+use crate::handle::AccountHandle;
+use crate::snapshot::{Snapshot, State};
 use crate::time::Now;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use std::sync::Arc;
@@ -27,7 +29,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn of(name: &'a AccountName, handle: &Handle) -> Self {
+    pub(super) fn of(name: &'a AccountName, handle: &AccountHandle) -> Self {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Self {
             name: name.as_str(),

@@ -2,7 +2,7 @@
 //! somebody asks, so that metrics cost an account no memory.
 
 use super::families::{FAMILIES, View};
-use crate::handle::Directory;
+use crate::handle::AccountHandles;
 use crate::time::Now;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -147,7 +147,7 @@ impl Metrics {
     }
 
     /// Everything that there is to say at `now`, in the text format.
-    pub fn render(&self, directory: &Directory, now: &Now) -> String {
+    pub fn render(&self, directory: &AccountHandles, now: &Now) -> String {
         let views: Vec<View> = directory
             .iter()
             .map(|(name, handle)| View::of(name, handle))

@@ -22,7 +22,8 @@ pub use metrics::Metrics;
 pub use server::{serve, serve_metrics};
 
 use crate::account::Principal;
-use crate::handle::{Directory, Reloaded};
+use crate::changes::Reloaded;
+use crate::handle::AccountHandles;
 use crate::time::Moment;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 #[derive(Debug, Clone)]
 pub struct ApiState {
     /// All accounts.
-    pub accounts: watch::Receiver<Arc<Directory>>,
+    pub accounts: watch::Receiver<Arc<AccountHandles>>,
     /// Who may see all accounts, refresh without a bad token, and reload.
     pub admins: watch::Receiver<Arc<[Principal]>>,
     /// Takes requests to reload the configuration.

@@ -8,8 +8,9 @@ use super::route::{Route, no_such_path};
 use super::token;
 use crate::account::{self, AccountName};
 use crate::clock;
-use crate::handle::{Handle, State};
+use crate::handle::AccountHandle;
 use crate::peer::Peer;
+use crate::snapshot::State;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -91,7 +92,7 @@ async fn answer(
 }
 
 /// The account of that name, if the asker may read it.
-fn find(state: &ApiState, asker: &Asker, name: &AccountName) -> Result<Handle, Refusal> {
+fn find(state: &ApiState, asker: &Asker, name: &AccountName) -> Result<AccountHandle, Refusal> {
     let accounts = Arc::clone(&state.accounts.borrow());
     let handle = accounts
         .get(name)

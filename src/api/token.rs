@@ -6,7 +6,10 @@ use super::refusal::{Reason, Refusal, no_such_account};
 use super::route::Wish;
 use super::service::{Answer, Asker, json, stopping};
 use crate::clock;
-use crate::handle::{Counters, Handle, LastError, Request, Snapshot, Verdict};
+use crate::counters::Counters;
+use crate::handle::{AccountHandle, Command};
+use crate::snapshot::{Snapshot, Verdict};
+use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
@@ -28,7 +31,7 @@ const SOON: Duration = Duration::from_secs(5);
 pub(super) async fn give(
     state: &ApiState,
     asker: &Asker,
-    handle: Handle,
+    handle: AccountHandle,
     wish: &Wish,
 ) -> Result<Answer, Refusal> {
     let kept = |name| {
@@ -69,7 +72,7 @@ pub(super) async fn give(
 }
 
 /// Has the value renewed if less than wished for is left of it. What comes of it shows in what stands afterwards.
-async fn renew(handle: &Handle, wish: &Wish) {
+async fn renew(handle: &AccountHandle, wish: &Wish) {
     let now = clock::now().at;
     let until = now + wish.min_valid;
     let lasts = |grant: &Grant| grant.expires >= until;
@@ -83,7 +86,7 @@ async fn renew(handle: &Handle, wish: &Wish) {
         return;
     }
     let (reply, verdict) = oneshot::channel();
-    handle.inbox.send(Request::Renew {
+    handle.inbox.send(Command::Renew {
         value: wish.value,
         until,
         reply,
@@ -95,7 +98,7 @@ async fn renew(handle: &Handle, wish: &Wish) {
 pub(super) async fn refresh(
     state: &ApiState,
     asker: &Asker,
-    handle: Handle,
+    handle: AccountHandle,
     body: Incoming,
 ) -> Result<Answer, Refusal> {
     let RefreshRequest { bad_token, errcode } = read(body).await?;
@@ -122,7 +125,7 @@ pub(super) async fn refresh(
         "somebody doubts the token"
     );
     let (reply, verdict) = oneshot::channel();
-    handle.inbox.send(Request::Suspect {
+    handle.inbox.send(Command::Suspect {
         bad,
         admin,
         reply: Some(reply),
@@ -134,7 +137,7 @@ pub(super) async fn refresh(
     }
 }
 
-fn judge(handle: &Handle, verdict: Verdict) -> Result<Answer, Refusal> {
+fn judge(handle: &AccountHandle, verdict: Verdict) -> Result<Answer, Refusal> {
     let outcome = match verdict {
         Verdict::Superseded => Outcome::Superseded,
         Verdict::StillValid => Outcome::StillValid,
@@ -161,7 +164,11 @@ fn judge(handle: &Handle, verdict: Verdict) -> Result<Answer, Refusal> {
 }
 
 /// The value that stands now.
-fn answer(handle: &Handle, name: ValueName, outcome: Option<Outcome>) -> Result<Answer, Refusal> {
+fn answer(
+    handle: &AccountHandle,
+    name: ValueName,
+    outcome: Option<Outcome>,
+) -> Result<Answer, Refusal> {
     let now = clock::now();
     let snapshot = handle.snapshot.latest();
     let Some(grant) = snapshot.valid(name, now.at) else {

@@ -5,9 +5,10 @@ use crate::clock;
 use crate::config::{self, Environment, LogLevel};
 use crate::daemon::Daemon;
 use crate::fault::reason;
-use crate::handle::{Published, Snapshot};
+use crate::handle::SnapshotCell;
 use crate::logging::Log;
 use crate::sim::{Platform, World};
+use crate::snapshot::Snapshot;
 use crate::time::human;
 use crate::value::ValueName;
 use std::fmt::Write;
@@ -183,7 +184,7 @@ Each new token, as it comes (Ctrl-C ends the demo and removes everything):
 
 /// Prints each new token of an account, by its fingerprint.
 #[expect(clippy::print_stdout, reason = "the demo talks to whoever started it")]
-async fn rotations(published: Arc<Published>) {
+async fn rotations(published: Arc<SnapshotCell>) {
     let mut last = None;
     let mut seen: Option<Arc<Snapshot>> = None;
     loop {

@@ -3,7 +3,7 @@
 use super::client::{Client, Trouble, complain, print, printable};
 use super::{Common, Exit};
 use crate::api::answer::Reload;
-use crate::handle::Changes;
+use crate::changes::Changes;
 use hyper::body::Bytes;
 
 /// Have the daemon reload its configuration

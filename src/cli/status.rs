@@ -4,7 +4,7 @@ use super::client::{Client, Trouble, complain, print};
 use super::{Common, Exit, table};
 use crate::api::answer::{Account, Accounts};
 use crate::clock;
-use crate::handle::State;
+use crate::snapshot::State;
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use rustix::termios::tcgetwinsize;

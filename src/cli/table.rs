@@ -2,7 +2,7 @@
 
 use super::client::printable;
 use crate::api::answer::{Account, Accounts};
-use crate::handle::State;
+use crate::snapshot::State;
 use anstyle::{AnsiColor, Style};
 use std::time::Duration;
 use textwrap::Options;

@@ -1,7 +1,8 @@
 //! What a task and the rest of the daemon share of one account.
 
 use super::outputs::Places;
-use crate::handle::{Counters, Inbox};
+use crate::counters::Counters;
+use crate::handle::Inbox;
 use crate::time::Moment;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

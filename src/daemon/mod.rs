@@ -15,11 +15,12 @@ mod worker;
 
 use crate::api::metrics::{Metrics, Via};
 use crate::api::{self, ApiState, listener::Listener};
+use crate::changes::Reloaded;
 use crate::clock;
 use crate::config::{Config, Environment};
 use crate::event::Event;
 use crate::fault::Fault;
-use crate::handle::{Directory, Reloaded};
+use crate::handle::AccountHandles;
 use crate::logging::{Entry, Log};
 use crate::offload::Offload;
 use crate::platform::client::Client;
@@ -182,7 +183,7 @@ impl Daemon {
     }
 
     /// All accounts, now and after each reload.
-    pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+    pub fn directory(&self) -> watch::Receiver<Arc<AccountHandles>> {
         self.supervisor.directory()
     }
 

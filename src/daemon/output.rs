@@ -2,14 +2,15 @@
 
 use super::shared::Shared;
 use crate::account::{Account, OnExpiry};
+use crate::counters::{Counted, Counters};
 use crate::event::Event;
 use crate::format::{self, Rendered};
-use crate::handle::{Counted, Counters, OutputState};
 use crate::logging::Entry;
 use crate::offload::Offload;
 use crate::publish::Place;
 use crate::publish::file::{self, Published};
 use crate::publish::socket::{Bound, TokenSocket};
+use crate::snapshot::OutputState;
 use crate::systemd;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};

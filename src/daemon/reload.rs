@@ -3,10 +3,10 @@
 use super::Daemon;
 use super::binding::{at_top, enough_files, listen, listen_tcp};
 use crate::api;
+use crate::changes::Reloaded;
 use crate::clock;
 use crate::config;
 use crate::event::Event;
-use crate::handle::Reloaded;
 use crate::logging::Entry;
 use crate::platform::client::Client;
 use crate::publish::socket::stored_name;

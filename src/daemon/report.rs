@@ -3,12 +3,13 @@
 use crate::account::{Account, AccountName};
 use crate::config::Host;
 use crate::event::Event;
-use crate::handle::{LastError, Snapshot, State};
 use crate::logging::Entry;
-use crate::platform::errcode::Class;
 use crate::schedule::{Outcome, Schedule, Step};
+use crate::snapshot::{Snapshot, State};
 use crate::store::StoreError;
 use crate::time::{Moment, Now, human};
+use crate::trouble::Class;
+use crate::trouble::LastError;
 use crate::value::{Fingerprint, Grant, ValueName};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,12 +1,15 @@
 //! The one line that `systemctl status` shows.
 
 use crate::account::AccountName;
-use crate::handle::{Directory, LastError, OutputState, Snapshot, State};
-use crate::platform::errcode::{self, Class};
+use crate::handle::AccountHandles;
+use crate::platform::errcode;
+use crate::snapshot::{OutputState, Snapshot, State};
 use crate::time::{Moment, Now, human};
+use crate::trouble::Class;
+use crate::trouble::LastError;
 
 /// How all accounts are: `3/4 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh shop in 4m`.
-pub(super) fn line(directory: &Directory, now: &Now) -> String {
+pub(super) fn line(directory: &AccountHandles, now: &Now) -> String {
     if directory.is_empty() {
         return "no accounts: add one to the configuration and reload".to_owned();
     }

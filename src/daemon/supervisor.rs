@@ -5,9 +5,10 @@ use super::outputs::{self, Outputs, Sockets};
 use super::shared::Shared;
 use super::worker::Worker;
 use crate::account::{Account, AccountName, OutputKind};
+use crate::changes::Changes;
 use crate::clock;
 use crate::event::Event;
-use crate::handle::{Changes, Directory, Handle, Reconfigure, Request};
+use crate::handle::{AccountHandle, AccountHandles, Command, Reconfigure};
 use crate::logging::Entry;
 use crate::publish::Place;
 use crate::publish::socket::stored_name;
@@ -38,13 +39,13 @@ pub(super) type Accounts = BTreeMap<AccountName, Arc<Account>>;
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
     running: BTreeMap<AccountName, Running>,
-    directory: watch::Sender<Arc<Directory>>,
+    directory: watch::Sender<Arc<AccountHandles>>,
 }
 
 struct Running {
     account: Arc<Account>,
     desk: Desk,
-    handle: Handle,
+    handle: AccountHandle,
     task: JoinHandle<()>,
 }
 
@@ -62,7 +63,7 @@ impl Supervisor {
     }
 
     /// All accounts, now and after each reload.
-    pub(super) fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+    pub(super) fn directory(&self) -> watch::Receiver<Arc<AccountHandles>> {
         self.directory.subscribe()
     }
 
@@ -130,7 +131,7 @@ impl Supervisor {
         for name in gone {
             changes.removed.push(name.to_string());
             if let Some(running) = self.running.remove(&name) {
-                running.desk.inbox.send(Request::Stop {
+                running.desk.inbox.send(Command::Stop {
                     remove_outputs: true,
                 });
                 endings.push(running.task);
@@ -158,7 +159,7 @@ impl Supervisor {
                     running
                         .desk
                         .inbox
-                        .send(Request::Reconfigure(Box::new(reconfigure)));
+                        .send(Command::Reconfigure(Box::new(reconfigure)));
                     settling.push(settled);
                 }
                 None => {
@@ -246,7 +247,7 @@ impl Supervisor {
             unready.clone(),
         );
         let task = tokio::spawn(async move { worker.run().await });
-        let handle = Handle {
+        let handle = AccountHandle {
             snapshot,
             inbox: desk.inbox.clone(),
             counters: desk.counters.clone(),
@@ -272,7 +273,7 @@ impl Supervisor {
     /// Has every account looked at, as when an administrator suspects it: nobody else may send the signal for it.
     pub(super) fn suspect_all(&self) {
         for running in self.running.values() {
-            running.desk.inbox.send(Request::Suspect {
+            running.desk.inbox.send(Command::Suspect {
                 bad: None,
                 admin: true,
                 reply: None,
@@ -283,7 +284,7 @@ impl Supervisor {
     /// Has an account look at its outputs.
     pub(super) fn inspect(&self, name: &AccountName) {
         if let Some(running) = self.running.get(name) {
-            running.desk.inbox.send(Request::Inspect);
+            running.desk.inbox.send(Command::Inspect);
         }
     }
 
@@ -307,7 +308,7 @@ impl Supervisor {
     /// Stops all tasks; files stay. What has not ended when `patience` is over is dropped.
     pub(super) async fn stop(self, patience: Duration) {
         for running in self.running.values() {
-            running.desk.inbox.send(Request::Stop {
+            running.desk.inbox.send(Command::Stop {
                 remove_outputs: false,
             });
         }

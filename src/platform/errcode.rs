@@ -2,42 +2,9 @@
 //!
 //! Source of codes and meanings: the platform's documentation of the access-token interfaces and its global return codes.
 
+use crate::trouble::Class;
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// What kind of trouble a failure is: decides when to try again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Passes by itself: the network, a busy platform.
-    Transient,
-    /// The minute's quota is used up.
-    MinuteQuota,
-    /// The day's quota is used up.
-    DailyQuota,
-    /// Nothing changes until somebody acts.
-    Operator,
-    /// The platform refuses for a fixed time.
-    TimedBlock(Duration),
-    /// The access token that the call carried is dead.
-    DeadToken,
-    /// Something on this host is missing, so no call was made: looked at again soon, since that costs none.
-    Local,
-}
-
-impl Class {
-    /// The name as API and logs spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::MinuteQuota => "minute_quota",
-            Self::DailyQuota => "daily_quota",
-            Self::Operator => "operator",
-            Self::TimedBlock(_) => "timed_block",
-            Self::DeadToken => "dead_token",
-            Self::Local => "local",
-        }
-    }
-}
 
 /// Which call was refused, as far as that changes the meaning of an errcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

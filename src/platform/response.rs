@@ -1,8 +1,9 @@
 //! What the platform answered: bytes become a grant, a sign of life, or a refusal that says what to do.
 
-use super::errcode::{self, Asked, Class, Console};
+use super::errcode::{self, Asked, Console};
 use super::request::Call;
 use crate::account::Method;
+use crate::trouble::Class;
 use crate::value::Value;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};

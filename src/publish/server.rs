@@ -3,9 +3,9 @@
 use super::linger::{Linger, Served};
 use super::place::Place;
 use crate::clock;
+use crate::counters::Counters;
 use crate::fault::reason;
 use crate::format::Rendered;
-use crate::handle::Counters;
 use crate::peer::Peer;
 use prometheus::IntCounter;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};

@@ -4,8 +4,8 @@ use super::access;
 use super::error::{PublishError, Step};
 use super::place::{Directory, Identity, Known, Place, Temporary, look, open_node};
 use super::server::{Server, Serving, Shared};
+use crate::counters::Counters;
 use crate::format::Rendered;
-use crate::handle::Counters;
 use rustix::fs::{CWD, FileType, Mode, fchmod};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{

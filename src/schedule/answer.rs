@@ -4,11 +4,11 @@ use super::record::LONGEST_LIFE;
 use super::slot::renewed;
 use super::{CLOSEST, Flight, Outcome, Schedule, TICKET_EVERY};
 use crate::account::Method;
-use crate::handle::Verdict;
-use crate::platform::errcode::Class;
 use crate::platform::request::Call;
 use crate::platform::response::{Answer, Refusal};
+use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
+use crate::trouble::Class;
 use crate::value::{Grant, Value, ValueName};
 use std::time::Duration;
 

@@ -3,11 +3,11 @@
 
 use super::{Outcome, Schedule};
 use crate::account::Method;
-use crate::handle::Verdict;
-use crate::platform::errcode::Class;
 use crate::platform::request::Call;
 use crate::platform::response::{Answer, Refusal};
+use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
+use crate::trouble::Class;
 use crate::value::{Grant, Value};
 use std::time::Duration;
 

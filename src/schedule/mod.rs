@@ -12,10 +12,11 @@ pub use record::{Record, StoredBlock, StoredGrant};
 
 use crate::account::{Account, Method};
 use crate::budget::Budget;
-use crate::handle::{LastError, State};
 use crate::platform::request::Call;
 use crate::platform::response::Refusal;
+use crate::snapshot::State;
 use crate::time::{Moment, Now};
+use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
 use doubt::{Dead, Doubt, Forced};
 use slot::Slot;

@@ -1,7 +1,7 @@
 //! Wishes for a value with more life left.
 
 use super::Schedule;
-use crate::handle::Verdict;
+use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use crate::value::ValueName;
 use std::time::Duration;

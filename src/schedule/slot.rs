@@ -2,10 +2,10 @@
 
 use super::{Outcome, SPARING};
 use crate::backoff;
-use crate::handle::LastError;
-use crate::platform::errcode::Class;
 use crate::platform::response::Refusal;
 use crate::time::{Moment, Now};
+use crate::trouble::Class;
+use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,10 +2,10 @@
 
 use crate::account::AccountName;
 use crate::budget::Budget;
-use crate::handle::LastError;
-use crate::platform::errcode::Class;
 use crate::schedule::{Record, StoredBlock, StoredGrant};
 use crate::time::{Moment, Now};
+use crate::trouble::Class;
+use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

@@ -219,10 +219,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::budget::Budget;
-    use crate::handle::LastError;
-    use crate::platform::errcode::Class;
     use crate::schedule::{StoredBlock, StoredGrant};
     use crate::time::Moment;
+    use crate::trouble::Class;
+    use crate::trouble::LastError;
     use crate::value::{Grant, Value, ValueName};
     use std::os::unix::fs::PermissionsExt;
 

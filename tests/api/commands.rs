@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use wxtokend::changes::Changes;
 use wxtokend::clock;
 use wxtokend::fault::Fault;
-use wxtokend::handle::{Changes, LastError, Request, State, Verdict};
-use wxtokend::platform::errcode::Class;
+use wxtokend::handle::Command as TaskCommand;
+use wxtokend::snapshot::{State, Verdict};
+use wxtokend::trouble::Class;
+use wxtokend::trouble::LastError;
 
 const READER: u32 = 4002;
 
@@ -356,7 +359,7 @@ fn get_with_enough_life() {
     let daemon = Daemon::of_one(&shop);
     let cli = Cli::of(&daemon);
     shop.on_request(|request, snapshot| {
-        let Request::Renew { until, .. } = request else {
+        let TaskCommand::Renew { until, .. } = request else {
             panic!("{request:?}")
         };
         // The platform has more, but not for ever.
@@ -428,7 +431,7 @@ fn refresh() {
         ),
     ] {
         shop.on_request(move |request, _| {
-            let Request::Suspect { bad, admin, .. } = request else {
+            let TaskCommand::Suspect { bad, admin, .. } = request else {
                 panic!("{request:?}")
             };
             assert_eq!(bad.as_ref().unwrap().expose(), "TOKEN-shop-0");
@@ -442,7 +445,7 @@ fn refresh() {
     shop.on_request(|request, _| {
         assert!(matches!(
             request,
-            Request::Suspect {
+            TaskCommand::Suspect {
                 bad: None,
                 admin: true,
                 ..
@@ -461,7 +464,7 @@ fn refresh() {
     cli.run(&["refresh", "none"])
         .failed(66, "no account `none`");
 
-    let unavailable = |_: &Request, _: &_| {
+    let unavailable = |_: &TaskCommand, _: &_| {
         Some(Verdict::Unavailable {
             retry_at: clock::now().at + Duration::from_millis(59_500),
             error: None,

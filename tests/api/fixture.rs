@@ -19,19 +19,21 @@ use wxtokend::account::{
     SecretSource,
 };
 use wxtokend::api::{ApiState, Listener, Metrics, serve, serve_metrics};
+use wxtokend::changes::Reloaded;
 use wxtokend::clock;
+use wxtokend::counters::Counters;
 use wxtokend::handle::{
-    Counters, Directory, Handle, Inbox, OutputState, Published, Reloaded, Request, Snapshot, State,
-    Verdict,
+    AccountHandle, AccountHandles, Command as TaskCommand, Inbox, SnapshotCell,
 };
 use wxtokend::secret::Secret;
+use wxtokend::snapshot::{OutputState, Snapshot, State, Verdict};
 use wxtokend::value::{Grant, Value, ValueName};
 
 /// What the account's task would do with a request; `None` keeps the one who asks waiting.
-type Script = Box<dyn FnMut(&Request, &Published) -> Option<Verdict> + Send>;
+type Script = Box<dyn FnMut(&TaskCommand, &SnapshotCell) -> Option<Verdict> + Send>;
 
 /// Publishes what was published last, but for what `change` changes.
-pub(crate) fn modify(published: &Published, change: impl FnOnce(&mut Snapshot)) {
+pub(crate) fn modify(published: &SnapshotCell, change: impl FnOnce(&mut Snapshot)) {
     let mut snapshot = Snapshot::clone(&published.latest());
     change(&mut snapshot);
     published.publish(snapshot);
@@ -40,7 +42,7 @@ pub(crate) fn modify(published: &Published, change: impl FnOnce(&mut Snapshot)) 
 /// A made-up account.
 #[derive(Clone)]
 pub(crate) struct Fake {
-    pub(crate) snapshot: Arc<Published>,
+    pub(crate) snapshot: Arc<SnapshotCell>,
     pub(crate) counters: Arc<Counters>,
     inbox: Arc<Inbox>,
     script: Arc<Mutex<Script>>,
@@ -55,13 +57,13 @@ impl Fake {
     /// Has its task answer requests from now on.
     pub(crate) fn on_request(
         &self,
-        script: impl FnMut(&Request, &Published) -> Option<Verdict> + Send + 'static,
+        script: impl FnMut(&TaskCommand, &SnapshotCell) -> Option<Verdict> + Send + 'static,
     ) {
         *self.script.lock().unwrap() = Box::new(script);
     }
 
-    fn handle(&self) -> Handle {
-        Handle {
+    fn handle(&self) -> AccountHandle {
+        AccountHandle {
             snapshot: Arc::clone(&self.snapshot),
             inbox: Arc::clone(&self.inbox),
             counters: Arc::clone(&self.counters),
@@ -75,8 +77,8 @@ impl Fake {
             for request in self.inbox.take() {
                 let verdict = self.script.lock().unwrap()(&request, &self.snapshot);
                 let reply = match request {
-                    Request::Suspect { reply, .. } => reply,
-                    Request::Renew { reply, .. } => Some(reply),
+                    TaskCommand::Suspect { reply, .. } => reply,
+                    TaskCommand::Renew { reply, .. } => Some(reply),
                     _ => None,
                 };
                 match (reply, verdict) {
@@ -180,7 +182,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
         outputs: [OutputState::Published, OutputState::Published].into(),
     };
     Fake {
-        snapshot: Arc::new(Published::new(snapshot)),
+        snapshot: Arc::new(SnapshotCell::new(snapshot)),
         counters: Arc::default(),
         inbox: Arc::default(),
         script: Arc::new(Mutex::new(Box::new(|_, _| None))),
@@ -193,7 +195,7 @@ pub(crate) struct Daemon {
     pub(crate) socket: PathBuf,
     pub(crate) metrics_addr: SocketAddr,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) accounts: watch::Sender<Arc<Directory>>,
+    pub(crate) accounts: watch::Sender<Arc<AccountHandles>>,
     pub(crate) admins: watch::Sender<Arc<[Principal]>>,
     pub(crate) listeners: watch::Sender<Arc<Listener>>,
     pub(crate) runtime: runtime::Handle,
@@ -349,7 +351,7 @@ fn shut_down(runtime: Runtime) {
 }
 
 /// The directory of these accounts.
-pub(crate) fn directory(fakes: &[Fake]) -> Arc<Directory> {
+pub(crate) fn directory(fakes: &[Fake]) -> Arc<AccountHandles> {
     let entry = |fake: &Fake| (fake.snapshot.latest().account.name.clone(), fake.handle());
     Arc::new(fakes.iter().map(entry).collect::<BTreeMap<_, _>>())
 }

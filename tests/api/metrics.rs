@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use wxtokend::api::metrics::Via;
 use wxtokend::clock;
-use wxtokend::handle::{Counted, Counters, State};
+use wxtokend::counters::{Counted, Counters};
+use wxtokend::snapshot::State;
 
 /// Every metric that is promised, with the labels in the order in which they are written.
 const PROMISED: &[&str] = &[

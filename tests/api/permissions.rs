@@ -2,7 +2,8 @@
 
 use crate::fixture::{Daemon, Reply, Who, account, directory, group, user};
 use std::sync::Arc;
-use wxtokend::handle::{Changes, Verdict};
+use wxtokend::changes::Changes;
+use wxtokend::snapshot::Verdict;
 
 const STRANGER: u32 = 4001;
 const READER: u32 = 4002;

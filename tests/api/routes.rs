@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use wxtokend::api::Listener;
+use wxtokend::changes::Changes;
 use wxtokend::clock;
 use wxtokend::fault::Fault;
-use wxtokend::handle::{Changes, LastError, Request, State, Verdict};
-use wxtokend::platform::errcode::Class;
+use wxtokend::handle::Command as TaskCommand;
+use wxtokend::snapshot::{State, Verdict};
+use wxtokend::trouble::Class;
+use wxtokend::trouble::LastError;
 use wxtokend::value::{Value, ValueName};
 
 fn fingerprint(value: &str) -> String {
@@ -158,7 +161,7 @@ fn a_value_with_too_little_life_is_renewed_first() {
     let shop = account("shop", vec![]);
     let daemon = Daemon::of_one(&shop);
     shop.on_request(|request, snapshot| {
-        let Request::Renew { value, until, .. } = request else {
+        let TaskCommand::Renew { value, until, .. } = request else {
             panic!("{request:?}")
         };
         assert_eq!(*value, ValueName::AccessToken);
@@ -322,7 +325,7 @@ fn a_refresh_ends_as_the_account_says() {
         (Verdict::Refreshed, "refreshed"),
     ] {
         shop.on_request(move |request, _| {
-            let Request::Suspect { bad, admin, .. } = request else {
+            let TaskCommand::Suspect { bad, admin, .. } = request else {
                 panic!("{request:?}")
             };
             assert_eq!(bad.as_ref().unwrap().expose(), "TOKEN-shop-0");

@@ -4,11 +4,11 @@ use super::host::Host;
 use super::script::{DAY, MINUTE, SECOND, Scope, Trouble};
 use std::collections::VecDeque;
 use wxtokend::account::{Account, Method};
-use wxtokend::handle::State;
-use wxtokend::platform::errcode::Class;
 use wxtokend::platform::request::Call;
 use wxtokend::schedule::{Schedule, Step};
 use wxtokend::sim::{Truth, World};
+use wxtokend::snapshot::State;
+use wxtokend::trouble::Class;
 use wxtokend::value::{Value, ValueName};
 
 /// How long a token lives.

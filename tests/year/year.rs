@@ -12,10 +12,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use wxtokend::account::{Account, Method};
-use wxtokend::handle::Verdict;
 use wxtokend::platform::request::Call;
 use wxtokend::schedule::{Outcome, Schedule, Step};
 use wxtokend::sim::{self, Effect, Fault, Kill, World};
+use wxtokend::snapshot::Verdict;
 use wxtokend::time::Moment;
 use wxtokend::value::{Value, ValueName};
 

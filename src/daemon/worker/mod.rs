@@ -8,13 +8,15 @@ use super::report::Reporter;
 use super::shared::Shared;
 use crate::account::Method;
 use crate::clock;
-use crate::handle::{Counted, Counters, Published, Snapshot, Verdict};
+use crate::counters::{Counted, Counters};
+use crate::handle::SnapshotCell;
 use crate::logging::Entry;
 use crate::offload::Stopping;
 use crate::platform::client::Client;
 use crate::platform::request;
 use crate::platform::{Exchange, credential, exchange};
 use crate::schedule::{Outcome, Schedule, Step};
+use crate::snapshot::{Snapshot, Verdict};
 use crate::store::StoreError;
 use crate::time::{Moment, Now};
 use crate::value::Value;
@@ -39,7 +41,7 @@ pub(super) struct Worker {
     schedule: Schedule,
     outputs: Outputs,
     reporter: Reporter,
-    snapshot: Arc<Published>,
+    snapshot: Arc<SnapshotCell>,
     under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
     doubters: Vec<oneshot::Sender<Verdict>>,
     renewals: Vec<requests::Renewal>,
@@ -67,11 +69,11 @@ impl Worker {
         schedule: Schedule,
         outputs: Outputs,
         unready: mpsc::Sender<()>,
-    ) -> (Self, Arc<Published>) {
+    ) -> (Self, Arc<SnapshotCell>) {
         let now = clock::now();
         desk.promise.make(now.at);
         let reporter = Reporter::new(shared.changed.clone());
-        let snapshot = Arc::new(Published::new(take_snapshot(&schedule, &outputs, &now)));
+        let snapshot = Arc::new(SnapshotCell::new(take_snapshot(&schedule, &outputs, &now)));
         let published = snapshot.clone();
         let worker = Self {
             shared,
@@ -295,7 +297,7 @@ impl Worker {
             self.unready = None;
         }
         self.reporter.state(&snapshot, now);
-        if !snapshot.is_like(&self.snapshot.latest()) {
+        if snapshot != *self.snapshot.latest() {
             self.snapshot.publish(snapshot);
         }
     }

@@ -2,8 +2,10 @@
 
 use super::{Stop, Worker};
 use crate::clock;
-use crate::handle::{Counted, Request, Verdict};
+use crate::counters::Counted;
+use crate::handle::Command;
 use crate::schedule::Outcome;
+use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use crate::value::ValueName;
 use std::ops::ControlFlow;
@@ -22,7 +24,7 @@ impl Worker {
         for request in self.desk.inbox.take() {
             let now = clock::now();
             match request {
-                Request::Suspect { bad, admin, reply } => {
+                Command::Suspect { bad, admin, reply } => {
                     let verdict = self.schedule.suspect(&now, bad.as_ref(), admin);
                     let Some(reply) = reply else { continue };
                     match verdict {
@@ -34,7 +36,7 @@ impl Worker {
                         None => self.doubters.push(reply),
                     }
                 }
-                Request::Renew {
+                Command::Renew {
                     value,
                     until,
                     reply,
@@ -46,8 +48,8 @@ impl Worker {
                         reply,
                     }),
                 },
-                Request::Inspect => self.outputs.inspect(),
-                Request::Reconfigure(new) => {
+                Command::Inspect => self.outputs.inspect(),
+                Command::Reconfigure(new) => {
                     self.schedule.reconfigure(new.account.clone(), &now);
                     self.outputs.reconfigure(new.account, new.sockets).await;
                     self.outputs
@@ -58,7 +60,7 @@ impl Worker {
                     self.report(&now);
                     let _ = new.done.send(());
                 }
-                Request::Stop { remove_outputs } => {
+                Command::Stop { remove_outputs } => {
                     return ControlFlow::Break(Stop { remove_outputs });
                 }
             }

@@ -1,7 +1,7 @@
 //! What becomes of a token that somebody doubts.
 
 use super::*;
-use crate::handle::State;
+use crate::snapshot::State;
 
 const ALIVE: Answered = Ok(Answer::Alive);
 

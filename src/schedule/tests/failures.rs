@@ -1,8 +1,8 @@
 //! What a failure changes: when it is tried again, and that nothing else does.
 
 use super::*;
-use crate::handle::State;
-use crate::platform::errcode::Class;
+use crate::snapshot::State;
+use crate::trouble::Class;
 
 /// Errcodes of a token call, and the shortest and longest wait in seconds after the first failure.
 const REFUSALS: &[(i64, f64, f64)] = &[

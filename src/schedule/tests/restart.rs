@@ -1,7 +1,7 @@
 //! What outlives a restart, a changed configuration, and clocks that are wrong.
 
 use super::*;
-use crate::platform::errcode::Class;
+use crate::trouble::Class;
 
 impl Bench {
     /// The daemon stops, and is started again `down` later.

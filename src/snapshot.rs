@@ -1,0 +1,122 @@
+//! The state of an account at one moment, as everybody but its own task sees it. Plain data.
+
+use crate::account::Account;
+use crate::time::{Moment, Now};
+use crate::trouble::LastError;
+use crate::value::{Grant, ValueName};
+use std::sync::Arc;
+
+/// The state of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// No attempt has ended yet.
+    Starting,
+    /// Every value is valid and nothing is wrong.
+    Fresh,
+    /// A valid access token stands, but the last attempt or an output failed.
+    Degraded,
+    /// No valid access token.
+    Expired,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Fresh, Self::Degraded, Self::Expired];
+
+    /// The name as API and metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Fresh => "fresh",
+            Self::Degraded => "degraded",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// The state of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputState {
+    /// It holds the current value.
+    Published,
+    /// There is no valid value, and it holds none (a file kept by `on_expiry` may hold a dead one).
+    Empty,
+    /// It could not be written; what to do.
+    Failed(Arc<str>),
+}
+
+/// Everything that an account publishes of itself. It contains the values: show it only to readers of the account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Its configuration.
+    pub account: Arc<Account>,
+    /// How it is.
+    pub state: State,
+    /// The values that it has; an expired one may still be among them.
+    pub grants: Box<[(ValueName, Grant)]>,
+    /// When it calls the platform next.
+    pub next_refresh: Option<Moment>,
+    /// When a call for the access token last succeeded.
+    pub last_success: Option<Moment>,
+    /// Calls made in the platform's current day.
+    pub calls_today: u32,
+    /// The platform's day that `calls_today` counts.
+    pub calls_day: i64,
+    /// Why the last attempt failed, while it has not succeeded since.
+    pub last_error: Option<Arc<LastError>>,
+    /// As `account.outputs`, in the same order.
+    pub outputs: Box<[OutputState]>,
+}
+
+impl Snapshot {
+    /// The value that stands at `now`, if it is valid.
+    pub fn valid(&self, value: ValueName, now: Moment) -> Option<&Grant> {
+        self.grants
+            .iter()
+            .find(|(name, grant)| *name == value && grant.is_valid(now))
+            .map(|(_, grant)| grant)
+    }
+
+    /// The state at `now`: a snapshot does not notice by itself that its value has expired.
+    pub fn state_at(&self, now: Moment) -> State {
+        match self.state {
+            State::Fresh | State::Degraded if self.valid(ValueName::AccessToken, now).is_none() => {
+                State::Expired
+            }
+            state => state,
+        }
+    }
+
+    /// Calls made today, by the platform's calendar.
+    pub fn calls_today_at(&self, now: &Now) -> u32 {
+        if self.calls_day == now.platform_day() {
+            self.calls_today
+        } else {
+            0
+        }
+    }
+}
+
+/// The result of a look at the token that somebody asked for.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The token in question had been replaced already; the current one is in the snapshot.
+    Superseded,
+    /// The platform says that it still lives.
+    StillValid,
+    /// A new one stands.
+    Refreshed,
+    /// It was looked at too recently.
+    TooSoon {
+        /// Earliest moment at which asking again makes sense.
+        retry_at: Moment,
+    },
+    /// No valid value could be had, or none with the life that was asked for.
+    Unavailable {
+        /// Earliest moment at which asking again makes sense.
+        retry_at: Moment,
+        /// Why.
+        error: Option<Arc<LastError>>,
+    },
+}
