@@ -6,6 +6,7 @@ pub mod account;
 pub mod api;
 pub mod backoff;
 pub mod budget;
+pub mod call;
 pub mod changes;
 pub mod cli;
 pub mod clock;

@@ -2,8 +2,8 @@
 //! of what an answer means.
 
 use super::request::Request;
-use super::response::Refusal;
 use crate::account::Method;
+use crate::call::Refusal;
 use crate::clock;
 use crate::config::{Host, Platform};
 use crate::time::Moment;

@@ -1,9 +1,10 @@
 //! One exchange with the platform for an account: the secret is read, the request sent, the answer understood.
 
 use super::client::{self, Client};
-use super::request::{self, Call};
-use super::response::{self, Answer, Refusal};
+use super::request;
+use super::response;
 use crate::account::{Account, SecretSource};
+use crate::call::{Answer, Call, Refusal};
 use crate::clock;
 use crate::config::Host;
 use crate::secret::Secret;

@@ -1,29 +1,10 @@
 //! What the platform is asked: pure descriptions of calls, without host or transport.
 
 use crate::account::{Account, Method};
+use crate::call::Call;
 use crate::secret::Secret;
 use crate::value::{Value, ValueName};
 use zeroize::Zeroizing;
-
-/// One thing to ask the platform for an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// The access token, by the account's method.
-    Token,
-    /// A new access token at once (stable only): ends the standing one.
-    ForceToken,
-    /// A ticket.
-    Ticket(ValueName),
-    /// Whether the access token lives.
-    Verify,
-}
-
-impl Call {
-    /// Whether it carries the AppSecret and brings an access token.
-    pub const fn is_token(self) -> bool {
-        matches!(self, Self::Token | Self::ForceToken)
-    }
-}
 
 /// A request without its host. Holds secrets: neither shown nor kept.
 pub struct Request {

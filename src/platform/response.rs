@@ -1,68 +1,14 @@
 //! What the platform answered: bytes become a grant, a sign of life, or a refusal that says what to do.
 
 use super::errcode::{self, Asked, Console};
-use super::request::Call;
 use crate::account::Method;
-use crate::trouble::Class;
+use crate::call::{Answer, Call, Refusal};
 use crate::value::Value;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
-
-/// What the platform granted.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A value and how long it lives from the moment before the request was sent.
-    Granted(Value, Duration),
-    /// The access token lives.
-    Alive,
-}
-
-/// Why there is no answer to use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Decides when to try again.
-    pub class: Class,
-    /// The platform's errcode, if it gave one.
-    pub errcode: Option<i64>,
-    /// The platform's request id, if it gave one.
-    pub rid: Option<String>,
-    /// What happened, for people; free of secrets and values.
-    pub message: String,
-    /// What to do.
-    pub hint: String,
-}
-
-impl Refusal {
-    /// A failure that passes by itself.
-    pub fn transient(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            class: Class::Transient,
-            errcode: None,
-            rid: None,
-            message: message.into(),
-            hint: hint.into(),
-        }
-    }
-
-    /// Something on this host is missing, so no call was made.
-    pub fn local(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            class: Class::Local,
-            ..Self::transient(message, hint)
-        }
-    }
-
-    /// A failure that lasts until somebody acts.
-    pub fn operator(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            class: Class::Operator,
-            ..Self::transient(message, hint)
-        }
-    }
-}
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -272,6 +218,7 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trouble::Class;
     use proptest::prelude::*;
 
     fn token(status: u16, body: &str) -> Result<Answer, Refusal> {

@@ -3,8 +3,8 @@
 
 use super::{Outcome, Schedule};
 use crate::account::Method;
-use crate::platform::request::Call;
-use crate::platform::response::{Answer, Refusal};
+use crate::call::Call;
+use crate::call::{Answer, Refusal};
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use crate::trouble::Class;

@@ -12,8 +12,8 @@ pub use record::{Record, StoredBlock, StoredGrant};
 
 use crate::account::{Account, Method};
 use crate::budget::Budget;
-use crate::platform::request::Call;
-use crate::platform::response::Refusal;
+use crate::call::Call;
+use crate::call::Refusal;
 use crate::snapshot::State;
 use crate::time::{Moment, Now};
 use crate::trouble::LastError;

@@ -2,7 +2,7 @@
 
 use super::{Outcome, SPARING};
 use crate::backoff;
-use crate::platform::response::Refusal;
+use crate::call::Refusal;
 use crate::time::{Moment, Now};
 use crate::trouble::Class;
 use crate::trouble::LastError;

@@ -2,8 +2,9 @@
 
 use fastrand::Rng;
 use wxtokend::account::Account;
-use wxtokend::platform::request::{self, Call};
-use wxtokend::platform::response::{Answer, Refusal, interpret};
+use wxtokend::call::{Answer, Call, Refusal};
+use wxtokend::platform::request;
+use wxtokend::platform::response::interpret;
 use wxtokend::schedule::Record;
 use wxtokend::secret::Secret;
 use wxtokend::sim::{self, Body, World};

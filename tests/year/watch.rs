@@ -4,7 +4,7 @@ use super::host::Host;
 use super::script::{DAY, MINUTE, SECOND, Scope, Trouble};
 use std::collections::VecDeque;
 use wxtokend::account::{Account, Method};
-use wxtokend::platform::request::Call;
+use wxtokend::call::Call;
 use wxtokend::schedule::{Schedule, Step};
 use wxtokend::sim::{Truth, World};
 use wxtokend::snapshot::State;

@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use wxtokend::account::{Account, Method};
-use wxtokend::platform::request::Call;
+use wxtokend::call::Call;
 use wxtokend::schedule::{Outcome, Schedule, Step};
 use wxtokend::sim::{self, Effect, Fault, Kill, World};
 use wxtokend::snapshot::Verdict;

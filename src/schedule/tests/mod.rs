@@ -8,8 +8,9 @@ mod storms;
 
 use super::{Outcome, Schedule, Step};
 use crate::account::{Account, AccountName, Method, SecretSource};
-use crate::platform::request::Call;
-use crate::platform::response::{Answer, Refusal, interpret};
+use crate::call::Call;
+use crate::call::{Answer, Refusal};
+use crate::platform::response::interpret;
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use crate::value::{Value, ValueName};
