@@ -2,6 +2,7 @@
 
 use crate::secret::Secret;
 use crate::template::Template;
+use crate::terms::{Repeat, Terms, TicketLimits};
 use crate::value::ValueName;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -54,23 +55,75 @@ pub enum Method {
 }
 
 impl Method {
+    /// The platform's promises.
+    pub const fn terms(self) -> &'static Terms {
+        match self {
+            Self::Stable => &STABLE,
+            Self::Classic => &CLASSIC,
+            Self::Wecom => &WECOM,
+        }
+    }
+
     /// The name as configuration and API spell it.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Classic => "classic",
-            Self::Wecom => "gettoken",
-        }
+        self.terms().method
     }
 
     /// The product that the account belongs to, as the API spells it.
     pub const fn kind(self) -> &'static str {
-        match self {
-            Self::Stable | Self::Classic => "wechat",
-            Self::Wecom => "wecom",
-        }
+        self.terms().kind
     }
 }
+
+const STABLE: Terms = Terms {
+    kind: "wechat",
+    method: "stable",
+    repeat: Repeat::Same {
+        window: Duration::from_secs(300),
+        polled: true,
+    },
+    can_force: true,
+    tickets: &[
+        ("jsapi", ValueName::JsapiTicket),
+        ("wx_card", ValueName::WxCardTicket),
+    ],
+    tickets_follow_token: false,
+    // The quota of tickets is small and not published.
+    ticket_limits: TicketLimits { app: 60, id: None },
+    shares_id: false,
+    default_budget: 10_000,
+};
+
+const CLASSIC: Terms = Terms {
+    method: "classic",
+    repeat: Repeat::New {
+        overlap: Duration::from_secs(300),
+    },
+    can_force: false,
+    default_budget: 1000,
+    ..STABLE
+};
+
+const WECOM: Terms = Terms {
+    kind: "wecom",
+    method: "gettoken",
+    repeat: Repeat::Same {
+        window: Duration::ZERO,
+        polled: false,
+    },
+    can_force: false,
+    tickets: &[
+        ("jsapi", ValueName::JsapiTicket),
+        ("agent", ValueName::AgentTicket),
+    ],
+    tickets_follow_token: true,
+    ticket_limits: TicketLimits {
+        app: 100,
+        id: Some(400),
+    },
+    shares_id: true,
+    default_budget: 5000,
+};
 
 /// Where the AppSecret is read from, anew for each call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,6 +268,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// The platform's promises.
+    pub const fn terms(&self) -> &'static Terms {
+        self.method.terms()
+    }
+
     /// The values it keeps, the access token first.
     pub fn values(&self) -> impl Iterator<Item = ValueName> + '_ {
         std::iter::once(ValueName::AccessToken).chain(self.tickets.iter().copied())

@@ -29,6 +29,7 @@ pub mod snapshot;
 pub mod store;
 pub mod systemd;
 pub mod template;
+pub mod terms;
 pub mod time;
 pub mod trouble;
 pub mod value;
