@@ -34,6 +34,10 @@ pub mod time;
 pub mod trouble;
 pub mod value;
 
+#[cfg(test)]
+#[path = "../tests/common/root.rs"]
+mod root;
+
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn another_user_and_its_groups() {
-        assert!(nix::unistd::geteuid().is_root(), "run the tests as root");
+        crate::root::needs_root!();
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(
             dir.path(),

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::root;
 use common::{Bench, Freshness, Source, as_user, json, raw, wait_until};
 use std::fs;
 use std::io::Write;
@@ -120,6 +121,7 @@ fn send_fd(socket: &UnixDatagram, text: &[u8], fd: impl AsFd) {
 
 #[test]
 fn another_user_is_another_user() {
+    crate::root::needs_root!();
     let bench = Bench::new();
     let path = bench.secret("secret", "x");
     let read = || fs::read(&path).map_err(|error| error.kind());

@@ -119,6 +119,7 @@ mod tests {
 
     #[test]
     fn access_is_as_configured() {
+        crate::root::needs_root!();
         let directory = directory();
         let path = directory.path().join("token");
         let full = Access {
@@ -173,6 +174,7 @@ mod tests {
 
     #[test]
     fn a_default_list_of_the_directory_lets_nobody_in() {
+        crate::root::needs_root!();
         let directory = directory();
         let path = directory.path().join("token");
         run(
@@ -205,6 +207,7 @@ mod tests {
 
     #[test]
     fn an_unprivileged_owner_lets_any_reader_in() {
+        crate::root::needs_root!();
         const TEST: &str = "publish::file::tests::an_unprivileged_owner_lets_any_reader_in";
         let unprivileged = [
             "setpriv",
@@ -244,6 +247,7 @@ mod tests {
 
     #[test]
     fn whatever_somebody_changes_is_seen_and_put_right() {
+        crate::root::needs_root!();
         let directory = directory();
         let path = directory.path().join("token");
         let elsewhere = directory.path().join("elsewhere");
@@ -318,6 +322,7 @@ mod tests {
 
     #[test]
     fn a_reader_sees_whole_values_with_the_right_mode_only() {
+        crate::root::needs_root!();
         let mount = Mount::new("mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o640));
@@ -392,6 +397,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_keeps_the_old_value() {
+        crate::root::needs_root!();
         let mount = Mount::new("size=64k,mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o600));
@@ -413,6 +419,7 @@ mod tests {
 
     #[test]
     fn a_read_only_file_system_says_so() {
+        crate::root::needs_root!();
         let mount = Mount::new("mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o600));
@@ -434,6 +441,7 @@ mod tests {
 
     #[test]
     fn missing_directories_are_made_below_the_runtime_directory_only() {
+        crate::root::needs_root!();
         let directory = directory();
         let runtime_dir: std::sync::Arc<Path> = directory.path().join("run").into();
         let account = |path: &Path| super::super::testing::account(&[(path, FILE, access(0o644))]);

@@ -390,6 +390,7 @@ mod tests {
 
     #[test]
     fn the_kernel_and_the_readers_decide_who_reads() {
+        crate::root::needs_root!();
         let directory = directory();
         let path = directory.path().join("s");
         let (server, denied) = server();
@@ -448,6 +449,7 @@ mod tests {
 
     #[test]
     fn it_is_born_for_nobody_and_deaf() {
+        crate::root::needs_root!();
         let mount = Mount::new("mode=755");
         let list = [
             "-d",
@@ -465,6 +467,7 @@ mod tests {
 
     #[test]
     fn at_no_moment_it_lets_more_in_than_it_should() {
+        crate::root::needs_root!();
         let directory = Mount::new("mode=755");
         let (server, _) = server();
         super::super::testing::run(

@@ -227,6 +227,7 @@ const HOARD: &str = r#"
 
 #[test]
 fn ten_thousand_idle_connections_of_one_user_leave_room_for_others() {
+    crate::root::needs_root!();
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();

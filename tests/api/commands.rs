@@ -152,6 +152,7 @@ fn degrade(fake: &Fake) {
 
 #[test]
 fn status() {
+    crate::root::needs_root!();
     let (blog, shop) = (account("blog", vec![]), account("shop", vec![user(READER)]));
     let daemon = Daemon::of(&[blog.clone(), shop]);
     let cli = Cli::of(&daemon);
@@ -314,6 +315,7 @@ fn watching_without_terminal_prints_what_changes() {
 
 #[test]
 fn get() {
+    crate::root::needs_root!();
     let shop = account("shop", vec![user(READER)]);
     let daemon = Daemon::of(&[shop.clone(), account("blog", vec![])]);
     let cli = Cli::of(&daemon);
@@ -413,6 +415,7 @@ fn a_full_disk_is_not_success() {
 
 #[test]
 fn refresh() {
+    crate::root::needs_root!();
     let shop = account("shop", vec![user(READER)]);
     let daemon = Daemon::of_one(&shop);
     let cli = Cli::of(&daemon);
@@ -486,6 +489,7 @@ fn refresh() {
 
 #[test]
 fn reload() {
+    crate::root::needs_root!();
     let changes = Changes {
         added: vec!["blog".to_owned(), "corp".to_owned()],
         changed: vec![],
@@ -524,6 +528,7 @@ fn reload_of_a_faulty_configuration() {
 
 #[test]
 fn without_a_daemon() {
+    crate::root::needs_root!();
     let daemon = Daemon::of(&[account("shop", vec![])]);
     let mut cli = Cli::of(&daemon);
     let all = [

@@ -101,6 +101,11 @@ pub(crate) fn user(uid: u32) -> Principal {
     Principal::User(format!("user{uid}").into(), uid)
 }
 
+/// The user that runs the tests.
+pub(crate) fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 pub(crate) fn group(gid: u32) -> Principal {
     Principal::Group(format!("group{gid}").into(), gid)
 }
@@ -204,12 +209,11 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Serves these accounts; root is administrator. Reloads end as `reloaded` says.
+    /// Serves these accounts; whoever runs the tests is administrator. Reloads end as `reloaded` says.
     pub(crate) fn start(
         fakes: &[Fake],
         reloaded: impl Fn() -> Option<Reloaded> + Send + 'static,
     ) -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "run the tests as root");
         let dir = TempDir::new().unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let runtime = runtime::Builder::new_current_thread()
@@ -227,7 +231,7 @@ impl Daemon {
         drop(entered);
 
         let accounts = watch::Sender::new(directory(fakes));
-        let admins: watch::Sender<Arc<[Principal]>> = watch::Sender::new([user(0)].into());
+        let admins: watch::Sender<Arc<[Principal]>> = watch::Sender::new([user(own_uid())].into());
         let metrics = Arc::new(Metrics::new());
         let (reload, mut reloads) = mpsc::channel::<oneshot::Sender<Reloaded>>(1);
         let state = ApiState {

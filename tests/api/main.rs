@@ -9,4 +9,6 @@ mod commands;
 mod fixture;
 mod metrics;
 mod permissions;
+#[path = "../common/root.rs"]
+mod root;
 mod routes;

@@ -39,6 +39,7 @@ fn visible(reply: &Reply) -> Vec<String> {
 
 #[test]
 fn each_sees_what_is_for_them() {
+    crate::root::needs_root!();
     let daemon = daemon();
     for (who, sees, admin) in [
         (who(STRANGER, STRANGER, &[]), &[][..], false),
@@ -81,6 +82,7 @@ fn each_sees_what_is_for_them() {
 
 #[test]
 fn an_account_of_others_looks_as_if_it_were_not_there() {
+    crate::root::needs_root!();
     let daemon = daemon();
     let stranger = who(STRANGER, STRANGER, &[]);
     for (method, path, body) in [
@@ -112,6 +114,7 @@ fn an_account_of_others_looks_as_if_it_were_not_there() {
 
 #[test]
 fn refusals_say_what_to_do() {
+    crate::root::needs_root!();
     let daemon = daemon();
     let reader = who(READER, STRANGER, &[]);
     for (method, path, hint) in [
@@ -130,6 +133,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn a_reader_is_no_admin_to_the_account() {
+    crate::root::needs_root!();
     let shop = account("shop", vec![user(READER)]);
     let (asked, asks) = std::sync::mpsc::channel();
     shop.on_request(move |request, _| {
@@ -152,6 +156,7 @@ fn a_reader_is_no_admin_to_the_account() {
 
 #[test]
 fn health_is_judged_by_what_one_may_see() {
+    crate::root::needs_root!();
     let (shop, blog) = (account("shop", vec![user(READER)]), account("blog", vec![]));
     blog.publish(|snapshot| snapshot.grants = Box::default());
     let daemon = Daemon::of(&[shop, blog]);
@@ -163,6 +168,7 @@ fn health_is_judged_by_what_one_may_see() {
 
 #[test]
 fn new_readers_and_admins_count_at_once() {
+    crate::root::needs_root!();
     let shop = account("shop", vec![]);
     let daemon = Daemon::of_one(&shop);
     let reader = who(READER, 1, &[]);

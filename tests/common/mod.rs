@@ -9,6 +9,7 @@ mod api;
 mod daemon;
 mod freshness;
 mod manager;
+pub(crate) mod root;
 
 pub use api::{Answer, call};
 pub use daemon::{Daemon, PATIENCE};
@@ -94,12 +95,14 @@ impl Bench {
         path
     }
 
-    /// Writes a configuration for a platform. In `rest`, `{dir}` stands for the directory.
+    /// Writes a configuration for a platform, with the user that runs the tests as admin. In `rest`, `{dir}` stands for
+    /// the directory.
     pub fn configure(&self, platform: &Platform, rest: &str) {
         let url = platform.base_url();
+        let admin = rustix::process::geteuid().as_raw();
         let mut text = format!(
             "[daemon]\nstate_dir = \"{{dir}}/state\"\nlog_level = \"debug\"\n\n\
-             [api]\nsocket = \"{{dir}}/run/api.sock\"\n\n\
+             [api]\nsocket = \"{{dir}}/run/api.sock\"\nadmins = [\"{admin}\"]\n\n\
              [platform]\nhosts = [\"{url}\"]\nwecom_hosts = [\"{url}\"]\n"
         );
         text.write_str(rest).unwrap();

@@ -99,6 +99,7 @@ fn token(path: &Path) -> String {
 
 #[test]
 fn it_shows_rotations_and_removes_everything() {
+    crate::root::needs_root!();
     for umask in ["000", "077"] {
         let mut demo = Demo::start(umask, "--lifetime 6s");
         let directory = demo.directory();
@@ -169,6 +170,7 @@ fn it_shows_rotations_and_removes_everything() {
 
 #[test]
 fn it_keeps_what_it_made_when_told_to() {
+    crate::root::needs_root!();
     let mut demo = Demo::start("022", "--lifetime 6s --keep");
     let directory = demo.directory();
     demo.wait_until("a token", || directory.join("shop.json").exists());
@@ -182,6 +184,7 @@ fn it_keeps_what_it_made_when_told_to() {
 
 #[test]
 fn it_says_what_is_wrong_with_how_it_is_called() {
+    crate::root::needs_root!();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
     for (arguments, said) in [

@@ -446,6 +446,7 @@ fn config() -> String {
 
 #[test]
 fn whatever_happens_to_an_output_it_heals() {
+    crate::root::needs_root!();
     let (bench, disks) = (bench(), [appid(1), appid(2)]);
     let platform = platform(|world| {
         for n in 0..SCENARIOS.len() {

@@ -149,6 +149,7 @@ fn a_timed_block_is_slept_out_over_restarts() {
 
 #[test]
 fn a_full_disk_below_the_state_costs_no_reader_anything() {
+    crate::root::needs_root!();
     let (bench, platform) = (bench(), platform_of(Duration::from_secs(4)));
     let disk = Mount::over(bench.path("state"), 65_536);
     bench.configure(&platform, &shop("method = \"classic\""));
@@ -189,6 +190,7 @@ fn a_full_disk_below_the_state_costs_no_reader_anything() {
 
 #[test]
 fn a_full_disk_below_an_output_leaves_the_old_value_while_it_is_valid() {
+    crate::root::needs_root!();
     let life = Duration::from_secs(8);
     let (bench, platform) = (
         bench(),

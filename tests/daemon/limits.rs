@@ -16,6 +16,7 @@ const MANY: u64 = 3000;
 
 #[test]
 fn thousands_of_accounts_need_few_file_descriptors() {
+    crate::root::needs_root!();
     let bench = Bench::new();
     // Waiting for a disk is not what is tried here.
     let disks = [
@@ -125,6 +126,7 @@ fn more_sockets_than_file_descriptors_are_refused_with_the_number_to_set() {
 
 #[test]
 fn silent_clients_cost_nobody_anything() {
+    crate::root::needs_root!();
     let limit = getrlimit(Resource::Nofile);
     setrlimit(
         Resource::Nofile,

@@ -23,3 +23,5 @@ mod repair;
 mod rotation;
 mod secrets;
 mod trouble;
+
+use common::root;

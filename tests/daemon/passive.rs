@@ -36,6 +36,7 @@ fn verifications(platform: &Platform, id: &str) -> u64 {
 
 #[test]
 fn fifty_readers_of_a_dead_token_cost_one_question_and_one_new_token() {
+    crate::root::needs_root!();
     const ASKERS: u32 = 50;
     let (bench, blog) = (bench(), appid(1));
     let platform = platform(|world| {
@@ -103,6 +104,7 @@ fn fifty_readers_of_a_dead_token_cost_one_question_and_one_new_token() {
 
 #[test]
 fn readers_who_complain_for_a_minute_cause_a_call_each_half_minute() {
+    crate::root::needs_root!();
     let (bench, platform) = (bench(), platform(|_| ()));
     let readers = format!("readers = [\"@{}\"]", READERS.0);
     bench.configure(&platform, &shop(&readers));
@@ -176,6 +178,7 @@ fn readers_who_complain_for_a_minute_cause_a_call_each_half_minute() {
 
 #[test]
 fn what_is_handed_out_dead_is_replaced_by_force_for_those_who_may() {
+    crate::root::needs_root!();
     let (bench, blog, wiki) = (bench(), appid(1), appid(2));
     let platform = platform(|world| {
         world.account(&blog, SECRET);

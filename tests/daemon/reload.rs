@@ -228,6 +228,7 @@ const DAEMON: u32 = 1;
 
 #[test]
 fn readers_that_are_added_may_read_within_a_second_and_those_removed_may_not() {
+    crate::root::needs_root!();
     let (bench, platform) = (bench(), three());
     let configure = |readers: &str| {
         bench.configure(&platform, &shop(&format!("readers = [{readers}]")));

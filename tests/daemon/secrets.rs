@@ -119,6 +119,7 @@ fn printed(bench: &Bench, arguments: &[&str], code: i32) -> String {
 
 #[test]
 fn they_are_in_nothing_that_is_printed_or_shown() {
+    crate::root::needs_root!();
     let (bench, platform) = (bench(), chatty_platform());
     let config = configure(&bench, &platform);
     let daemon = bench.spawn_with(|command| {

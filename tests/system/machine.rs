@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// What the trees hold besides a minimal Debian: what wxtokend depends on, and what administrators and apps use.
 const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,locales,php-cli,procps";
+    "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,locales,php-cli,php-curl,procps";
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
