@@ -1,78 +1,160 @@
 //! What the service manager is told, and what it keeps for us over a restart.
 
-use sd_notify::NotifyState;
+use crate::outbox::Outbox;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, sendmsg_addr, socket_with,
+};
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
-use std::io;
+use std::ffi::OsStr;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// Tells the service manager that the daemon is ready. Without one, this and all of the below do nothing.
-pub fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+/// Messages that wait for a service manager that is slow: one for each of thousands of sockets, and some.
+const QUEUE: usize = 16_384;
+
+/// Tells the service manager how the daemon is. Never waits for it. Without one, all of this does nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notifier(Option<Outbox<Notice>>);
+
+/// One datagram for the service manager.
+#[derive(Debug)]
+struct Notice {
+    text: String,
+    socket: Option<OwnedFd>,
 }
 
-/// Tells the service manager that a reload has begun.
-pub fn reloading() {
-    // The monotonic clock is always there; without its time systemd would not take the message for a reload.
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
+impl Notifier {
+    /// Reads `$NOTIFY_SOCKET`: a path, or an abstract name that begins with `@`.
+    pub(crate) fn from_process() -> Self {
+        let Some(address) = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name))
+        else {
+            return Self(None);
+        };
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
+        Self(socket.ok().map(|socket| {
+            // A message that was dropped is told by no other: there is nobody else to tell.
+            Outbox::new("notify", QUEUE, move |notice: Notice, _dropped| {
+                notice.write(&socket, &address);
+            })
+        }))
+    }
+
+    /// Tells that the daemon is ready.
+    pub(crate) fn ready(&self, status: &str) {
+        self.tell(format!("READY=1\nSTATUS={status}"), |_| false);
+    }
+
+    /// Tells that a reload has begun.
+    pub(crate) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.tell(format!("RELOADING=1\nMONOTONIC_USEC={micros}"), |_| false);
+    }
+
+    /// Tells that the daemon is about to end.
+    pub(crate) fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=stopping".to_owned(), |_| false);
+    }
+
+    /// Sets the line that `systemctl status` shows.
+    pub(crate) fn status(&self, line: &str) {
+        self.tell(format!("STATUS={line}"), |text| text.starts_with("STATUS="));
+    }
+
+    /// Gives a sign of life for the watchdog.
+    pub(crate) fn alive(&self) {
+        self.tell("WATCHDOG=1".to_owned(), |text| text == "WATCHDOG=1");
+    }
+
+    /// Whether a service manager listens: only then can it keep sockets.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Gives a listening socket to the service manager, which keeps it over a restart of the daemon.
+    pub(crate) fn keep(&self, name: &str, socket: impl AsFd) -> io::Result<()> {
+        if let Some(outbox) = &self.0 {
+            let notice = Notice {
+                text: format!("FDSTORE=1\nFDNAME={name}"),
+                socket: Some(socket.as_fd().try_clone_to_owned()?),
+            };
+            outbox.send(notice, |_| false);
+        }
+        Ok(())
+    }
+
+    /// Has the service manager drop a socket that it keeps.
+    pub(crate) fn drop_kept(&self, name: &str) {
+        self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"), |_| false);
+    }
+
+    /// Waits until the service manager has all messages, for so long at most.
+    pub(crate) fn flush(&self, limit: Duration) {
+        if let Some(outbox) = &self.0 {
+            outbox.flush(limit);
+        }
+    }
+
+    fn tell(&self, text: String, replaces: impl Fn(&str) -> bool) {
+        if let Some(outbox) = &self.0 {
+            outbox.send(Notice { text, socket: None }, |waiting| {
+                waiting.socket.is_none() && replaces(&waiting.text)
+            });
+        }
     }
 }
 
-/// Tells the service manager that the daemon is about to end.
-pub fn stopping() {
-    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+impl Notice {
+    fn write(&self, socket: &OwnedFd, address: &SocketAddrUnix) {
+        let sockets: Vec<_> = self.socket.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !sockets.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(&sockets));
+        }
+        let text = [IoSlice::new(self.text.as_bytes())];
+        // A service manager that does not listen cannot be told so either.
+        let _ = sendmsg_addr(socket, address, &text, &mut ancillary, SendFlags::NOSIGNAL);
+    }
 }
 
-/// The line that `systemctl status` shows.
-pub fn status(line: &str) {
-    notify(&[NotifyState::Status(line)]);
-}
-
-/// A sign of life for the watchdog.
-pub fn alive() {
-    notify(&[NotifyState::Watchdog]);
+fn address(name: &OsStr) -> Option<SocketAddrUnix> {
+    match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name).ok(),
+        [b'/', ..] => SocketAddrUnix::new(name).ok(),
+        _ => None,
+    }
 }
 
 /// How often a sign of life is due: half of what the service manager waits. Nothing when it does not wait for one.
-pub fn alive_every() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|interval| interval / 2)
-}
-
-/// Whether a service manager listens: only then can it keep sockets.
-pub fn is_managed() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    // A service manager that does not listen cannot be told so either.
-    let _ = sd_notify::notify(states);
-}
-
-/// Gives a listening socket to the service manager, which keeps it over a restart of the daemon.
-pub fn keep(name: &str, socket: impl AsFd) -> io::Result<()> {
-    let states = [NotifyState::FdStore, NotifyState::FdName(name)];
-    sd_notify::notify_with_fds(&states, &[socket.as_fd()])
-}
-
-/// Has the service manager drop a socket that it keeps.
-pub fn drop_kept(name: &str) {
-    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+pub(crate) fn alive_every() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let is_ours = std::env::var_os("WATCHDOG_PID").is_none()
+        || number("WATCHDOG_PID") == Some(std::process::id().into());
+    let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 0 && is_ours)?;
+    Some(Duration::from_micros(micros) / 2)
 }
 
 /// Listening sockets that the service manager kept, by name.
 #[derive(Debug, Default)]
-pub struct Kept(HashMap<String, OwnedFd>);
+pub(crate) struct KeptSockets(HashMap<String, OwnedFd>);
 
-impl Kept {
+impl KeptSockets {
     /// Takes over what was passed to this process. To be called once, first of all.
-    pub fn from_process() -> Self {
+    pub(crate) fn from_process() -> Self {
         // A malformed environment is as good as none: the sockets are bound anew.
         let passed = sd_listen_fds::get().unwrap_or_default();
         let mut kept = HashMap::new();
         for (name, socket) in passed {
             let socket = socket.into_std();
-            let inherit = rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC);
+            let inherit = fcntl_setfd(&socket, FdFlags::CLOEXEC);
             if let (Some(name), Ok(())) = (name, inherit) {
                 kept.insert(name, socket);
             }
@@ -81,14 +163,12 @@ impl Kept {
     }
 
     /// Takes the socket of that name, if there is one.
-    pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<OwnedFd> {
         self.0.remove(name)
     }
 
     /// Drops what nobody took, here and at the service manager: outputs that are configured no more.
-    pub fn drop_rest(self) {
-        for name in self.0.keys() {
-            notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
-        }
+    pub(crate) fn drop_rest(self, notifier: &Notifier) {
+        self.0.keys().for_each(|name| notifier.drop_kept(name));
     }
 }

@@ -6,6 +6,7 @@ use super::service::Asker;
 use super::slots::Slots;
 use super::stream::Stream;
 use super::{ApiState, Listener};
+use crate::logging::Entry;
 use crate::peer::Peer;
 use rustix::net::SendFlags;
 use rustix::process::{Resource, getrlimit};
@@ -148,7 +149,9 @@ fn turn_away(socket: &OwnedFd) {
 /// A connection that went away before it was accepted is nothing; having no room for it passes with time.
 async fn pause_after(error: &io::Error) {
     if error.kind() != io::ErrorKind::ConnectionAborted {
-        tracing::warn!("cannot accept a connection to the API: {error}");
+        Entry::new().warn(format_args!(
+            "cannot accept a connection to the API: {error}"
+        ));
         sleep(EXHAUSTED).await;
     }
 }

@@ -8,6 +8,7 @@ use super::service::{Answer, Asker, json, stopping};
 use crate::clock;
 use crate::counters::Counters;
 use crate::handle::{AccountHandle, Command};
+use crate::logging::Entry;
 use crate::snapshot::{Snapshot, Verdict};
 use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
@@ -118,12 +119,11 @@ pub(super) async fn refresh(
             ));
         }
     };
-    tracing::debug!(
-        account = %handle.snapshot.latest().account.name,
-        errcode,
-        bad = bad.as_ref().map(|bad| bad.fingerprint().to_string()),
-        "somebody doubts the token"
-    );
+    let fingerprint = bad.as_ref().map(|bad| bad.fingerprint().to_string());
+    Entry::of(&handle.snapshot.latest().account.name).debug(format_args!(
+        "somebody doubts the token {}, errcode {errcode:?}",
+        fingerprint.as_deref().unwrap_or("that stands")
+    ));
     let (reply, verdict) = oneshot::channel();
     handle.inbox.send(Command::Suspect {
         bad,

@@ -14,6 +14,9 @@ use tokio::runtime::{Builder, Runtime};
 /// Threads that load a configuration, look over outputs or sync the store; what there is more of has threads of its own.
 const BLOCKING_THREADS: usize = 4;
 
+/// How long the last lines of the log may take to be read.
+const LOG_FLUSH: Duration = Duration::from_millis(200);
+
 /// Run the daemon in the foreground
 ///
 /// Publishes the values that a former run stored, fetches those that are missing, and keeps all of them fresh until
@@ -75,6 +78,7 @@ pub fn run(common: &Common, _args: &Args) -> Exit {
     });
     // What hangs on a dead disk does not keep the process.
     runtime.shutdown_background();
+    log.flush(LOG_FLUSH);
     exit
 }
 

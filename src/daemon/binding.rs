@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::fault::Fault;
 use crate::logging::Entry;
 use crate::publish::socket::stored_name;
-use crate::systemd;
+use crate::systemd::Notifier;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -26,13 +26,17 @@ pub(super) fn at_top(path: &Path, message: String) -> Fault {
     }
 }
 
-pub(super) fn listen(path: &Path, inherited: Option<OwnedFd>) -> Result<Listener, String> {
+pub(super) fn listen(
+    path: &Path,
+    inherited: Option<OwnedFd>,
+    notifier: &Notifier,
+) -> Result<Listener, String> {
     let listener =
         Listener::open(path, inherited).map_err(|error| format!("api.socket: {error}"))?;
     if let Some(name) = stored_name(path) {
         // One that was inherited is kept already; the same once more would be kept twice.
-        systemd::drop_kept(&name);
-        if let Err(error) = systemd::keep(&name, &listener) {
+        notifier.drop_kept(&name);
+        if let Err(error) = notifier.keep(&name, &listener) {
             Entry::new().warn(format_args!(
                 "`{}` cannot be kept open over a restart: {}",
                 path.display(),

@@ -30,7 +30,7 @@ use crate::publish::{
     watch::{Watch, damaged},
 };
 use crate::store::{Store, StoreError};
-use crate::systemd::{self, Kept};
+use crate::systemd::{self, KeptSockets, Notifier};
 use crate::time::human;
 use binding::{at_top, enough_files, listen, listen_tcp, raise_file_limit};
 use clocks::Clocks;
@@ -54,6 +54,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// SIGTERM to exit, less what the operating system needs.
 const PATIENCE: Duration = Duration::from_millis(4500);
+
+/// How long the last messages may take to be read.
+const FLUSH: Duration = Duration::from_millis(100);
 
 /// So many accounts at most do something at a time. What they do takes files, and memory: thousands want to at the start.
 const TURNS: usize = 64;
@@ -99,7 +102,8 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .map_err(|error| StartError::Other(format!("cannot handle signals: {error}")))?;
-        let kept = Kept::from_process();
+        let kept = KeptSockets::from_process();
+        let notifier = Notifier::from_process();
         raise_file_limit();
         let store = Store::open(&config.daemon.state_dir).map_err(|error| match error {
             error @ StoreError::Locked(_) => StartError::Locked(error),
@@ -113,6 +117,7 @@ impl Daemon {
             .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
         let shared = Arc::new(Shared {
             store,
+            notifier: notifier.clone(),
             offload: Offload::default(),
             client: client_receiver,
             metrics: metrics.clone(),
@@ -142,8 +147,8 @@ impl Daemon {
         };
         // Last, since it takes its place at once.
         let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
-        let listener = listen(&config.api.socket, inherited).map_err(&fault)?;
-        kept.drop_rest();
+        let listener = listen(&config.api.socket, inherited, &notifier).map_err(&fault)?;
+        kept.drop_rest(&notifier);
         left::take_away(&config);
         let (unready_sender, unready) = mpsc::channel(1);
         supervisor.apply(&accounts, prepared, &unready_sender).await;
@@ -231,23 +236,24 @@ impl Daemon {
                 _ = alive.tick(), if alive_every.is_some() => self.alive(),
             }
         }
-        systemd::stopping();
+        self.shared.notifier.stopping();
         Entry::new()
             .event(Event::Stopped)
             .info("stopping; files stay where they are");
-        if !systemd::is_managed() {
+        if !self.shared.notifier.is_managed() {
             self.listener.borrow().retire();
         }
         let places = self.supervisor.places();
         self.supervisor.stop(PATIENCE).await;
         left::note(self.config.daemon.state_dir, places).await;
+        self.shared.notifier.flush(FLUSH);
     }
 
     fn ready(&mut self) {
         self.rearm();
         let now = clock::now();
         let line = status::line(&self.supervisor.directory().borrow(), &now);
-        systemd::ready(&line);
+        self.shared.notifier.ready(&line);
         Entry::new()
             .event(Event::Started)
             .info(format_args!("wxtokend {} is ready: {line}", crate::VERSION));
@@ -266,7 +272,7 @@ impl Daemon {
     fn say_status(&mut self) {
         let line = self.status_line();
         if line != self.said {
-            systemd::status(&line);
+            self.shared.notifier.status(&line);
             self.said = line;
         }
     }
@@ -280,6 +286,7 @@ impl Daemon {
             self.supervisor.inspect(place.account());
         }
         self.rearm();
+        self.log.tell_left_out();
         if ready {
             self.say_status();
         }
@@ -317,11 +324,11 @@ impl Daemon {
         let now = clock::now();
         // After a suspend all deadlines are past: the tasks need their turn first.
         if self.clocks_moved() {
-            systemd::alive();
+            self.shared.notifier.alive();
             return;
         }
         match self.supervisor.hung(&now) {
-            None => systemd::alive(),
+            None => self.shared.notifier.alive(),
             Some(name) => Entry::of(name).error("the task of this account hangs: no sign of life is given, so that systemd starts the daemon anew"),
         }
     }

@@ -11,7 +11,7 @@ use crate::publish::Place;
 use crate::publish::file::{self, Published};
 use crate::publish::socket::{Bound, TokenSocket};
 use crate::snapshot::OutputState;
-use crate::systemd;
+use crate::systemd::Notifier;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
 use std::sync::Arc;
@@ -143,16 +143,16 @@ impl LiveOutput {
             }
             Sink::Socket { bound, serving } => {
                 let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
-                let offload = shared.offload.clone();
+                let (offload, notifier) = (shared.offload.clone(), shared.notifier.clone());
                 let socket = blocking(&offload, move || {
                     let bound =
                         bound.map_or_else(|| Bound::prepare(place, None), |bound| Ok(*bound))?;
                     bound.commit(rendered, &shared.server, counters)
                 })
                 .await?;
-                keep_over_restart(&socket);
+                keep_over_restart(&socket, &notifier);
                 if let Some(replaced) = serving.replace(Box::new(socket)) {
-                    systemd::drop_kept(&replaced.stored_name());
+                    notifier.drop_kept(&replaced.stored_name());
                     // Its path is the new one's already; but who found it there before is served yet.
                     tokio::spawn(async move {
                         tokio::time::sleep(SUCCESSION).await;
@@ -227,7 +227,10 @@ impl LiveOutput {
         }
     }
 
-    pub(super) async fn end(self, end: End, offload: &Offload) {
+    pub(super) async fn end(self, end: End, shared: &Shared) {
+        let Shared {
+            offload, notifier, ..
+        } = shared;
         let place = self.place;
         let gone = match (self.sink, end) {
             (Sink::File(_), End::Removed) => {
@@ -241,7 +244,7 @@ impl LiveOutput {
                 },
                 End::Removed | End::Stopped,
             ) => {
-                systemd::drop_kept(&socket.stored_name());
+                notifier.drop_kept(&socket.stored_name());
                 blocking(offload, move || socket.retire()).await
             }
             (
@@ -251,7 +254,7 @@ impl LiveOutput {
                 },
                 End::Replaced,
             ) => {
-                systemd::drop_kept(&socket.stored_name());
+                notifier.drop_kept(&socket.stored_name());
                 Ok(())
             }
             // A file stays when the daemon stops, and so does a socket that the service manager keeps.
@@ -267,11 +270,11 @@ impl LiveOutput {
     }
 }
 
-fn keep_over_restart(socket: &TokenSocket) {
+fn keep_over_restart(socket: &TokenSocket, notifier: &Notifier) {
     let name = socket.stored_name();
     // One that was inherited is kept already; the same once more would be kept twice.
-    systemd::drop_kept(&name);
-    if let Err(error) = systemd::keep(&name, socket) {
+    notifier.drop_kept(&name);
+    if let Err(error) = notifier.keep(&name, socket) {
         let path = &socket.place().output().path;
         Entry::of(socket.place().account())
             .output(path)

@@ -8,7 +8,6 @@ use crate::counters::Counters;
 use crate::publish::Place;
 use crate::publish::socket::Bound;
 use crate::snapshot::{OutputState, State};
-use crate::systemd;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
 use std::io::ErrorKind;
@@ -199,7 +198,7 @@ impl Outputs {
             } else {
                 End::Removed
             };
-            gone.end(end, &self.shared.offload).await;
+            gone.end(end, &self.shared).await;
         }
     }
 
@@ -265,13 +264,13 @@ impl Outputs {
 
     /// Ends all of them: files stay when the daemon stops, and go when the account does.
     pub(super) async fn stop(&mut self, remove: bool) {
-        let end = match (remove, systemd::is_managed()) {
+        let end = match (remove, self.shared.notifier.is_managed()) {
             (true, _) => End::Removed,
             (false, true) => End::Kept,
             (false, false) => End::Stopped,
         };
         for out in std::mem::take(&mut self.list) {
-            out.end(end, &self.shared.offload).await;
+            out.end(end, &self.shared).await;
         }
     }
 }

@@ -10,14 +10,14 @@ use crate::event::Event;
 use crate::logging::Entry;
 use crate::platform::client::Client;
 use crate::publish::socket::stored_name;
-use crate::systemd::{self, Kept};
+use crate::systemd::KeptSockets;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 impl Daemon {
     /// Loads the configuration anew: everything is parsed, checked and bound first, then swapped.
     pub(super) async fn reload(&mut self) -> Reloaded {
-        systemd::reloading();
+        self.shared.notifier.reloading();
         let reloaded = self.try_reload().await;
         self.shared
             .metrics
@@ -57,7 +57,7 @@ impl Daemon {
             }
         }
         self.said = self.status_line();
-        systemd::ready(&self.said);
+        self.shared.notifier.ready(&self.said);
         reloaded
     }
 
@@ -89,7 +89,7 @@ impl Daemon {
         };
         let prepared = self
             .supervisor
-            .prepare(&new.accounts, Kept::default())
+            .prepare(&new.accounts, KeptSockets::default())
             .await;
         let (prepared, _) = prepared.map_err(|faults| {
             faults
@@ -101,7 +101,7 @@ impl Daemon {
         let listener = if new.api.socket == self.config.api.socket {
             None
         } else {
-            Some(listen(&new.api.socket, None).map_err(fault)?)
+            Some(listen(&new.api.socket, None, &self.shared.notifier).map_err(fault)?)
         };
         // From here on nothing can fail.
         if let Some(client) = client {
@@ -109,7 +109,7 @@ impl Daemon {
         }
         if let Some(listener) = listener {
             if let Some(name) = stored_name(&self.config.api.socket) {
-                systemd::drop_kept(&name);
+                self.shared.notifier.drop_kept(&name);
             }
             self.listener.send_replace(Arc::new(listener)).retire();
         }

@@ -5,6 +5,7 @@ use crate::offload::Offload;
 use crate::platform::client::Client;
 use crate::publish::Server;
 use crate::store::Store;
+use crate::systemd::Notifier;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -12,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 /// What the tasks of all accounts have in common.
 pub(super) struct Shared {
     pub(super) store: Store,
+    pub(super) notifier: Notifier,
     pub(super) offload: Offload,
     pub(super) client: watch::Receiver<Arc<Client>>,
     pub(super) metrics: Arc<Metrics>,

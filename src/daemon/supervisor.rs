@@ -71,8 +71,8 @@ impl Supervisor {
     pub(super) async fn prepare(
         &self,
         accounts: &Accounts,
-        mut kept: systemd::Kept,
-    ) -> Result<(Prepared, systemd::Kept), Vec<String>> {
+        mut kept: systemd::KeptSockets,
+    ) -> Result<(Prepared, systemd::KeptSockets), Vec<String>> {
         let shared = self.shared.clone();
         let served: Vec<_> = accounts
             .values()

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::counters::Counters;
 use crate::fault::reason;
 use crate::format::Rendered;
+use crate::logging::Entry;
 use crate::peer::Peer;
 use prometheus::IntCounter;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -128,9 +129,9 @@ impl Shared {
             if let Some(errno) = shortage {
                 if !was_short {
                     let cause = reason(&errno.into());
-                    tracing::warn!(
+                    Entry::new().warn(format_args!(
                         "token sockets cannot accept connections: {cause}; raise LimitNOFILE= of the service"
-                    );
+                    ));
                 }
                 thread::sleep(SHORTAGE);
             }

@@ -1,0 +1,227 @@
+//! Where lines of the log go, and in which form.
+
+use super::{Entry, Level};
+use crate::account::AccountName;
+use crate::event::Event;
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+/// The journal's socket.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+/// What the journal calls the daemon.
+const IDENTIFIER: &str = "wxtokend";
+/// Bytes of a message at most: a datagram has to hold it.
+const MAX_MESSAGE: usize = 16_384;
+
+/// A line on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) level: Level,
+    pub(super) message: String,
+    /// Of the journal: names and values.
+    fields: Vec<(&'static str, String)>,
+    at: jiff::Timestamp,
+}
+
+impl Line {
+    pub(super) fn new(entry: Entry<'_>, level: Level, message: &dyn fmt::Display) -> Self {
+        let mut text = String::new();
+        if let Some(account) = entry.account {
+            let _ = write!(text, "{account}: ");
+        }
+        let _ = write!(text, "{message}");
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+        let fields = [
+            (
+                "MESSAGE_ID",
+                entry.event.map(Event::message_id).map(str::to_owned),
+            ),
+            (
+                "WXTOKEND_EVENT",
+                entry.event.map(Event::name).map(str::to_owned),
+            ),
+            (
+                "WXTOKEND_ACCOUNT",
+                entry.account.map(AccountName::to_string),
+            ),
+            (
+                "WXTOKEND_ERRCODE",
+                entry
+                    .error
+                    .and_then(|error| Some(error.errcode?.to_string())),
+            ),
+            (
+                "WXTOKEND_RID",
+                entry.error.and_then(|error| error.rid.clone()),
+            ),
+            (
+                "WXTOKEND_OUTPUT",
+                entry.output.map(Path::display).map(|path| path.to_string()),
+            ),
+        ];
+        Self {
+            level,
+            message: text,
+            fields: fields
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
+            at: jiff::Timestamp::now(),
+        }
+    }
+
+    /// Says at its end how many lines like it were left out.
+    pub(super) fn add_left_out(&mut self, left_out: u64) {
+        let _ = write!(
+            self.message,
+            " ({left_out} more times since it was last told)"
+        );
+    }
+
+    /// As the journal takes it: `NAME=value` lines, or the name, the length and the value where that has a line break.
+    fn datagram(&self) -> Vec<u8> {
+        let priority = match self.level {
+            Level::Error => "3",
+            Level::Warn => "4",
+            Level::Info => "6",
+            Level::Debug => "7",
+        };
+        let first = [
+            ("PRIORITY", priority),
+            ("SYSLOG_IDENTIFIER", IDENTIFIER),
+            ("MESSAGE", &*self.message),
+        ];
+        let rest = self.fields.iter().map(|(name, value)| (*name, &**value));
+        let mut datagram = Vec::new();
+        for (name, value) in first.into_iter().chain(rest) {
+            datagram.extend_from_slice(name.as_bytes());
+            if value.contains('\n') {
+                datagram.push(b'\n');
+                datagram.extend_from_slice(&(value.len() as u64).to_le_bytes());
+            } else {
+                datagram.push(b'=');
+            }
+            datagram.extend_from_slice(value.as_bytes());
+            datagram.push(b'\n');
+        }
+        datagram
+    }
+
+    /// For people: time, level, message.
+    fn text(&self, is_coloured: bool) -> String {
+        let now = self.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let (colour, level) = match self.level {
+            Level::Error => ("\x1b[31m", "ERROR"),
+            Level::Warn => ("\x1b[33m", "WARN "),
+            Level::Info => ("\x1b[32m", "INFO "),
+            Level::Debug => ("\x1b[34m", "DEBUG"),
+        };
+        let message = &self.message;
+        if is_coloured {
+            format!("\x1b[2m{now}\x1b[0m {colour}{level}\x1b[0m {message}\n")
+        } else {
+            format!("{now} {level} {message}\n")
+        }
+    }
+}
+
+/// Where lines go.
+#[derive(Debug)]
+pub(super) enum Sink {
+    Journal(UnixDatagram),
+    StandardError { is_coloured: bool },
+}
+
+impl Sink {
+    /// The journal if standard error is connected to it, else standard error.
+    pub(super) fn of_process() -> Self {
+        let journal = || {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect(JOURNAL)?;
+            Ok::<_, io::Error>(socket)
+        };
+        match journal() {
+            Ok(socket) if is_journal() => Self::Journal(socket),
+            _ => Self::StandardError {
+                is_coloured: io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+            },
+        }
+    }
+
+    /// Writes a line, and before it how many were dropped. May hang: called by a thread that may.
+    pub(super) fn write(&mut self, line: &Line, dropped: u64) {
+        if dropped > 0 {
+            let message =
+                format_args!("{dropped} lines of the log were dropped: nobody read them in time");
+            self.write_one(&Line::new(Entry::new(), Level::Warn, &message));
+        }
+        self.write_one(line);
+    }
+
+    fn write_one(&mut self, line: &Line) {
+        match self {
+            Self::Journal(socket) => {
+                let datagram = line.datagram();
+                if socket.send(&datagram).is_err() && socket.connect(JOURNAL).is_ok() {
+                    // The journal was restarted.
+                    let _ = socket.send(&datagram);
+                }
+            }
+            // Nobody is left to be told.
+            Self::StandardError { is_coloured } => {
+                let _ = io::stderr().write_all(line.text(*is_coloured).as_bytes());
+            }
+        }
+    }
+}
+
+/// Whether standard error is the journal (`$JOURNAL_STREAM` names its device and inode).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else {
+        return false;
+    };
+    stream == format!("{}:{}", stderr.dev(), stderr.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journal_gets_fields_and_binary_form_for_line_breaks() {
+        let name = AccountName::parse("shop").unwrap();
+        let entry = Entry::of(&name)
+            .event(Event::OutputFailed)
+            .output(Path::new("/run/a"));
+        let line = Line::new(entry, Level::Warn, &"a\nb");
+        let mut expected = b"PRIORITY=4\nSYSLOG_IDENTIFIER=wxtokend\nMESSAGE\n".to_vec();
+        expected.extend([9, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend(b"shop: a\nb\n");
+        let id = Event::OutputFailed.message_id();
+        expected.extend(
+            format!(
+                "MESSAGE_ID={id}\nWXTOKEND_EVENT=output_failed\nWXTOKEND_ACCOUNT=shop\nWXTOKEND_OUTPUT=/run/a\n"
+            )
+            .bytes(),
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&line.datagram()),
+            String::from_utf8_lossy(&expected)
+        );
+    }
+
+    #[test]
+    fn line_for_people_has_time_level_and_message() {
+        let line = Line::new(Entry::new(), Level::Info, &"hello");
+        let text = line.text(false);
+        assert!(text.ends_with("Z INFO  hello\n"), "{text}");
+        assert!(line.text(true).contains("\x1b[32mINFO \x1b[0m hello"));
+    }
+}
