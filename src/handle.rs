@@ -4,6 +4,7 @@ use crate::account::{Account, AccountName};
 use crate::counters::Counters;
 use crate::publish::socket::Bound;
 use crate::snapshot::{Snapshot, Verdict};
+use crate::subscribe::Subscribers;
 use crate::time::Moment;
 use crate::value::{Value, ValueName};
 use std::collections::BTreeMap;
@@ -95,12 +96,14 @@ pub struct SnapshotCell {
     changed: Notify,
     ended: AtomicBool,
     is_gone: AtomicBool,
+    subscribers: Arc<Subscribers>,
 }
 
 impl SnapshotCell {
-    /// Begins with a first snapshot.
-    pub fn new(snapshot: Snapshot) -> Self {
+    /// Begins with a first snapshot. Tells the subscribers when the values or the readers change.
+    pub fn new(snapshot: Snapshot, subscribers: Arc<Subscribers>) -> Self {
         Self {
+            subscribers,
             latest: Mutex::new(Arc::new(snapshot)),
             changed: Notify::new(),
             ended: AtomicBool::new(false),
@@ -115,8 +118,12 @@ impl SnapshotCell {
 
     /// Replaces the snapshot and wakes whoever waits for another one.
     pub fn publish(&self, snapshot: Snapshot) {
-        *self.lock() = Arc::new(snapshot);
+        let snapshot = Arc::new(snapshot);
+        let before = std::mem::replace(&mut *self.lock(), snapshot.clone());
         self.changed.notify_waiters();
+        if snapshot.shows_other_values_than(&before) {
+            self.subscribers.tell(&snapshot.account.name);
+        }
     }
 
     /// There will be no other snapshot: the account is gone, or the daemon stops.

@@ -28,6 +28,7 @@ pub mod secret;
 pub mod sim;
 pub mod snapshot;
 pub mod store;
+pub mod subscribe;
 pub(crate) mod systemd;
 pub mod template;
 pub mod terms;

@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub state: State,
     /// The values that it has; an expired one may still be among them.
     pub grants: Box<[(ValueName, Grant)]>,
+    /// The number of values that were valid when this was taken: the end of one is a change too.
+    pub valid_values: usize,
     /// When it calls the platform next.
     pub next_refresh: Option<Moment>,
     /// When a call for the access token last succeeded.
@@ -76,6 +78,13 @@ impl Snapshot {
             .iter()
             .find(|(name, grant)| *name == value && grant.is_valid(now))
             .map(|(_, grant)| grant)
+    }
+
+    /// Whether somebody who follows its values has to look again after `before`.
+    pub fn shows_other_values_than(&self, before: &Self) -> bool {
+        !Arc::ptr_eq(&self.account, &before.account)
+            || self.valid_values != before.valid_values
+            || self.grants != before.grants
     }
 
     /// The state at `now`: a snapshot does not notice by itself that its value has expired.

@@ -1,9 +1,11 @@
 //! One connection: HTTP on it, and the patience to have with it.
 
 use super::ApiState;
-use super::service::{Asker, respond};
-use super::slots::Slot;
-use super::stream::Stream;
+use super::asker::Asker;
+use super::response::AnswerBody;
+use super::service::respond;
+use super::slots::ConnectionSlot;
+use super::stream::LocalStream;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,16 +25,18 @@ const FIRST_READ: usize = 512;
 
 /// Who is at the other end, and all that goes with them.
 pub(super) struct Visitor {
-    pub(super) asker: Asker,
+    pub(super) asker: Arc<Asker>,
+    /// Odd while a request is being answered: that takes the time it takes, and has limits of its own.
+    pub(super) progress: Arc<AtomicU32>,
     pub(super) state: Arc<ApiState>,
     /// Time passes in ticks, the same for all: a timer for each connection would cost more than the connection.
     pub(super) ticks: watch::Receiver<()>,
     /// Freed with the visitor.
-    pub(super) _slot: Slot,
+    pub(super) _slot: ConnectionSlot,
 }
 
 /// Serves a local process. One that says nothing costs a small task and none of the buffers.
-pub(super) async fn serve_local(mut stream: Stream, mut visitor: Visitor) {
+pub(super) async fn serve_local(mut stream: LocalStream, mut visitor: Visitor) {
     let mut first = [0; FIRST_READ];
     let read = tokio::select! {
         biased;
@@ -47,17 +51,14 @@ pub(super) async fn serve_local(mut stream: Stream, mut visitor: Visitor) {
 
 /// Serves until the client is gone, takes too long for a request or for reading the answer, or speaks no HTTP.
 pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, mut visitor: Visitor) {
-    let (asker, state) = (&visitor.asker, &visitor.state);
-    // Odd while a request is being answered: that takes the time it takes, and has bounds of its own.
-    let progress = AtomicU32::new(0);
-    let service = service_fn(|request: Request<Incoming>| {
-        let progress = &progress;
-        async move {
-            progress.fetch_add(1, Ordering::Relaxed);
-            let answer = respond(state, asker, request).await;
-            progress.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Infallible>(answer)
+    let (asker, state, progress) = (&visitor.asker, &visitor.state, &visitor.progress);
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let busy = Busy::begin(progress);
+        let mut answer = respond(state, asker, request).await;
+        if let AnswerBody::Watch(body) = answer.body_mut() {
+            body.hold(busy);
         }
+        Ok::<_, Infallible>(answer)
     });
     let connection = http1::Builder::new()
         // Like `socat`: a client may have no more to say and still want the answer.
@@ -67,16 +68,32 @@ pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, mut visit
     // It is closed by being dropped.
     let mut connection = pin!(connection.without_shutdown());
     loop {
-        let before = progress.load(Ordering::Relaxed);
+        let before = visitor.progress.load(Ordering::Relaxed);
         let passed = tokio::select! {
             biased;
             _ = &mut connection => return,
             passed = two_ticks(&mut visitor.ticks) => passed,
         };
-        let after = progress.load(Ordering::Relaxed);
+        let after = visitor.progress.load(Ordering::Relaxed);
         if passed.is_err() || after == before && after.is_multiple_of(2) {
             return;
         }
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Busy(Arc<AtomicU32>);
+
+impl Busy {
+    fn begin(progress: &Arc<AtomicU32>) -> Self {
+        progress.fetch_add(1, Ordering::Relaxed);
+        Self(progress.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

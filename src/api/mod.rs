@@ -4,18 +4,22 @@
 //! for, `service` decides whether the peer may have that and finds it, [`answer`] is how it is put. Everything is
 //! answered from the snapshots that the accounts publish; nothing here holds up an account.
 
-pub mod answer;
+mod asker;
+pub mod body;
 mod connection;
+pub mod error;
 mod families;
 pub mod listener;
 pub mod metrics;
-pub mod refusal;
+mod response;
 mod route;
 mod server;
 mod service;
 mod slots;
 mod stream;
 mod token;
+mod watch_body;
+mod watch_line;
 
 pub use listener::Listener;
 pub use metrics::Metrics;
@@ -24,6 +28,7 @@ pub use server::{serve, serve_metrics};
 use crate::account::Principal;
 use crate::changes::Reloaded;
 use crate::handle::AccountHandles;
+use crate::subscribe::Subscribers;
 use crate::time::Moment;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,6 +44,8 @@ pub struct ApiState {
     pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     /// When the daemon started.
     pub started: Moment,
+    /// Told when an account's values or readers change.
+    pub subscribers: Arc<Subscribers>,
     /// What is counted for the daemon as a whole.
     pub metrics: Arc<Metrics>,
 }

@@ -1,9 +1,10 @@
 //! From a request line to what is asked for.
 
-use super::refusal::{Reason, Refusal, no_such_account};
+use super::error::{ApiError, Reason, no_such_account};
 use crate::account::AccountName;
 use crate::value::ValueName;
 use hyper::Method;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The longest that a client may wait for another value.
@@ -20,6 +21,7 @@ pub(super) enum Route {
     Token(AccountName, Wish),
     Refresh(AccountName),
     Reload,
+    Watch(WatchWish),
     Metrics,
     Health,
 }
@@ -36,6 +38,15 @@ pub(super) struct Wish {
     pub(super) after: String,
 }
 
+/// What a follower wants to be told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct WatchWish {
+    /// Empty for every account.
+    pub(super) accounts: BTreeSet<AccountName>,
+    /// Empty for every value.
+    values: Vec<ValueName>,
+}
+
 impl Default for Wish {
     fn default() -> Self {
         Self {
@@ -49,7 +60,7 @@ impl Default for Wish {
 
 impl Route {
     /// Reads a request line. Says the same of an account's name that cannot be as of one that is not there.
-    pub(super) fn parse(method: &Method, path: &str, query: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(method: &Method, path: &str, query: &str) -> Result<Self, ApiError> {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match segments.as_slice() {
             ["v1", "accounts"] => get(method).map(|()| Self::Accounts),
@@ -62,30 +73,24 @@ impl Route {
             ["v1", "accounts", name, "refresh"] => {
                 post(method).and_then(|()| Ok(Self::Refresh(account(name)?)))
             }
+            ["v1", "watch"] => get(method).and_then(|()| Ok(Self::Watch(WatchWish::parse(query)?))),
             ["v1", "reload"] => post(method).map(|()| Self::Reload),
             ["metrics"] => get(method).map(|()| Self::Metrics),
             ["healthz"] => get(method).map(|()| Self::Health),
             _ => Err(no_such_path(
                 "/v1/accounts, /v1/accounts/ACCOUNT, /v1/accounts/ACCOUNT/token, \
-                 /v1/accounts/ACCOUNT/refresh, /v1/reload, /metrics and /healthz",
+                 /v1/accounts/ACCOUNT/refresh, /v1/reload, /v1/watch, /metrics and /healthz",
             )),
         }
     }
 }
 
 impl Wish {
-    fn parse(query: &str) -> Result<Self, Refusal> {
+    fn parse(query: &str) -> Result<Self, ApiError> {
         let mut wish = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
-                "value" => {
-                    wish.value = ValueName::parse(&value).ok_or_else(|| {
-                        bad_query(format!(
-                            "`value` must be one of {}",
-                            ValueName::ALL.map(ValueName::as_str).join(", ")
-                        ))
-                    })?;
-                }
+                "value" => wish.value = value_name(&value)?,
                 "min_valid" => wish.min_valid = seconds("min_valid", &value, MAX_MIN_VALID)?,
                 "wait" => wish.wait = seconds("wait", &value, MAX_WAIT)?,
                 "after" => {
@@ -109,7 +114,46 @@ impl Wish {
     }
 }
 
-fn seconds(key: &str, value: &str, max: u64) -> Result<Duration, Refusal> {
+impl WatchWish {
+    fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut wish = Self::default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "account" => {
+                    wish.accounts.insert(account(&value)?);
+                }
+                "value" => wish.values.push(value_name(&value)?),
+                _ => {
+                    return Err(bad_query(
+                        "the query may have account and value, each as often as you like, and nothing else".to_owned(),
+                    ));
+                }
+            }
+        }
+        Ok(wish)
+    }
+
+    /// Whether it is about this account.
+    pub(super) fn names(&self, account: &AccountName) -> bool {
+        self.accounts.is_empty() || self.accounts.contains(account)
+    }
+
+    /// Whether it is about this value.
+    pub(super) fn wants(&self, value: ValueName) -> bool {
+        self.values.is_empty() || self.values.contains(&value)
+    }
+}
+
+fn value_name(name: &str) -> Result<ValueName, ApiError> {
+    ValueName::parse(name).ok_or_else(|| {
+        bad_query(format!(
+            "`value` must be one of {}",
+            ValueName::ALL.map(ValueName::as_str).join(", ")
+        ))
+    })
+}
+
+fn seconds(key: &str, value: &str, max: u64) -> Result<Duration, ApiError> {
     value
         .parse()
         .ok()
@@ -118,41 +162,41 @@ fn seconds(key: &str, value: &str, max: u64) -> Result<Duration, Refusal> {
         .ok_or_else(|| bad_query(format!("`{key}` must be whole seconds from 0 to {max}")))
 }
 
-fn bad_query(message: String) -> Refusal {
-    Refusal::new(
+fn bad_query(message: String) -> ApiError {
+    ApiError::new(
         Reason::BadRequest,
         message,
         "for example ?value=jsapi_ticket&min_valid=300, or ?wait=60&after=0123abcd",
     )
 }
 
-fn account(name: &str) -> Result<AccountName, Refusal> {
+fn account(name: &str) -> Result<AccountName, ApiError> {
     AccountName::parse(name).ok_or_else(|| no_such_account(name))
 }
 
-pub(super) fn no_such_path(paths: &str) -> Refusal {
-    Refusal::new(
+pub(super) fn no_such_path(paths: &str) -> ApiError {
+    ApiError::new(
         Reason::NoSuchPath,
         "nothing is at this path",
         format!("there are {paths}"),
     )
 }
 
-fn get(method: &Method) -> Result<(), Refusal> {
+fn get(method: &Method) -> Result<(), ApiError> {
     only(matches!(*method, Method::GET | Method::HEAD), "GET, HEAD")
 }
 
-fn post(method: &Method) -> Result<(), Refusal> {
+fn post(method: &Method) -> Result<(), ApiError> {
     only(*method == Method::POST, "POST")
 }
 
-fn only(right: bool, allow: &'static str) -> Result<(), Refusal> {
+fn only(right: bool, allow: &'static str) -> Result<(), ApiError> {
     if right {
         return Ok(());
     }
-    Err(Refusal {
+    Err(ApiError {
         allow: Some(allow),
-        ..Refusal::new(
+        ..ApiError::new(
             Reason::MethodNotAllowed,
             "this path does not know that method",
             format!("use {allow}"),

@@ -1,10 +1,10 @@
 //! Accepting connections: who holds how many, and that none is held for nothing.
 
+use super::asker::Asker;
 use super::connection::{Visitor, serve as serve_any, serve_local};
-use super::refusal::{Reason, Refusal};
-use super::service::Asker;
-use super::slots::Slots;
-use super::stream::Stream;
+use super::error::{ApiError, Reason};
+use super::slots::ConnectionSlots;
+use super::stream::LocalStream;
 use super::{ApiState, Listener};
 use crate::logging::Entry;
 use crate::peer::Peer;
@@ -56,7 +56,7 @@ pub async fn serve(mut listeners: watch::Receiver<Arc<Listener>>, state: ApiStat
         // Without a peer it is gone again.
         if let Ok(peer) = Peer::of(&socket) {
             match connections.admit(peer.uid, Asker::Peer(peer)) {
-                Some(visitor) => drop(spawn(serve_local(Stream::new(socket), visitor))),
+                Some(visitor) => drop(spawn(serve_local(LocalStream::new(socket), visitor))),
                 None => turn_away(&socket),
             }
         }
@@ -85,7 +85,7 @@ pub async fn serve_metrics(listener: TcpListener, state: ApiState) {
 
 /// The connections that are open. They end with this.
 struct Connections {
-    slots: Arc<Slots>,
+    slots: Arc<ConnectionSlots>,
     clock: Interval,
     ticks: watch::Sender<()>,
     state: Arc<ApiState>,
@@ -96,7 +96,7 @@ impl Connections {
         let mut clock = interval(TICK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            slots: Slots::new(total),
+            slots: ConnectionSlots::new(total),
             clock,
             ticks: watch::Sender::new(()),
             state: Arc::new(state),
@@ -107,7 +107,8 @@ impl Connections {
     fn admit(&self, uid: u32, asker: Asker) -> Option<Visitor> {
         Some(Visitor {
             _slot: self.slots.take(uid)?,
-            asker,
+            asker: Arc::new(asker),
+            progress: Arc::default(),
             state: Arc::clone(&self.state),
             ticks: self.ticks.subscribe(),
         })
@@ -127,7 +128,7 @@ impl Connections {
 
 /// Tells a client that there are too many, at the price of one system call.
 fn turn_away(socket: &OwnedFd) {
-    let refusal = Refusal::new(
+    let refusal = ApiError::new(
         Reason::TooManyConnections,
         "you, or all together, hold too many connections",
         "close connections that are not in use",

@@ -5,25 +5,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The connections that may be open at once. No uid gets more than half of them.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct ConnectionSlots {
     total: usize,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenSlots>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenSlots {
     total: usize,
     by_uid: HashMap<u32, usize>,
 }
 
 /// Leave to hold one connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
-    slots: Arc<Slots>,
+pub(super) struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
     uid: u32,
 }
 
-impl Slots {
+impl ConnectionSlots {
     pub(super) fn new(total: usize) -> Arc<Self> {
         Arc::new(Self {
             total,
@@ -37,7 +37,7 @@ impl Slots {
     }
 
     /// A slot for one more connection of this uid, if there may be one.
-    pub(super) fn take(self: &Arc<Self>, uid: u32) -> Option<Slot> {
+    pub(super) fn take(self: &Arc<Self>, uid: u32) -> Option<ConnectionSlot> {
         let mut taken = self.lock();
         if taken.total >= self.total {
             return None;
@@ -48,18 +48,18 @@ impl Slots {
         }
         *own += 1;
         taken.total += 1;
-        Some(Slot {
+        Some(ConnectionSlot {
             slots: Arc::clone(self),
             uid,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, TakenSlots> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut taken = self.slots.lock();
         taken.total -= 1;
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn one_uid_gets_half_and_all_together_no_more_than_all() {
-        let slots = Slots::new(10);
+        let slots = ConnectionSlots::new(10);
         let mut first: Vec<_> = std::iter::from_fn(|| slots.take(1)).collect();
         assert_eq!(first.len(), 5);
         let second: Vec<_> = std::iter::from_fn(|| slots.take(2)).collect();

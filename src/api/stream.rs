@@ -14,7 +14,7 @@ const READ: usize = 512;
 /// A local connection. Most clients have sent their request when they are accepted, and are gone a moment after the
 /// answer: for those, the event loop would cost as much as all the rest.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct LocalStream {
     socket: Socket,
     /// Whether all others have had a turn since something was read.
     has_waited: bool,
@@ -31,7 +31,7 @@ enum Socket {
     Lost,
 }
 
-impl Stream {
+impl LocalStream {
     /// A connection that does not block.
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for LocalStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -97,7 +97,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for LocalStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -146,13 +146,13 @@ mod tests {
     use std::os::unix::net::UnixStream as Peer;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn pair() -> (Stream, Peer) {
+    fn pair() -> (LocalStream, Peer) {
         let (ours, theirs) = Peer::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Stream::new(ours.into()), theirs)
+        (LocalStream::new(ours.into()), theirs)
     }
 
-    fn is_raw(stream: &Stream) -> bool {
+    fn is_raw(stream: &LocalStream) -> bool {
         matches!(stream.socket, Socket::Raw(_))
     }
 

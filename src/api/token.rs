@@ -1,10 +1,11 @@
 //! Giving out values, and having a token looked at that somebody doubts.
 
 use super::ApiState;
-use super::answer::{Given, Outcome, RefreshRequest};
-use super::refusal::{Reason, Refusal, no_such_account};
+use super::asker::Asker;
+use super::body::{RefreshOutcome, RefreshRequest, ValueBody};
+use super::error::{ApiError, Reason, no_such_account};
+use super::response::{HttpAnswer, json, stopping};
 use super::route::Wish;
-use super::service::{Answer, Asker, json, stopping};
 use crate::clock;
 use crate::counters::Counters;
 use crate::handle::{AccountHandle, Command};
@@ -34,7 +35,7 @@ pub(super) async fn give(
     asker: &Asker,
     handle: AccountHandle,
     wish: &Wish,
-) -> Result<Answer, Refusal> {
+) -> Result<HttpAnswer, ApiError> {
     let kept = |name| {
         handle
             .snapshot
@@ -44,7 +45,7 @@ pub(super) async fn give(
             .any(|kept| kept == name)
     };
     if !kept(wish.value) {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             Reason::NoSuchValue,
             format!("the account does not keep `{}`", wish.value),
             "an administrator adds it to the account's `tickets`",
@@ -101,7 +102,7 @@ pub(super) async fn refresh(
     asker: &Asker,
     handle: AccountHandle,
     body: Incoming,
-) -> Result<Answer, Refusal> {
+) -> Result<HttpAnswer, ApiError> {
     let RefreshRequest { bad_token, errcode } = read(body).await?;
     let admin = asker.is_admin(state);
     let bad = match bad_token {
@@ -112,7 +113,7 @@ pub(super) async fn refresh(
         })?),
         None if admin => None,
         None => {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 Reason::NotAllowed,
                 "only an administrator of the daemon may ask for a refresh without a token that failed",
                 "send the token that failed as `bad_token`",
@@ -137,13 +138,13 @@ pub(super) async fn refresh(
     }
 }
 
-fn judge(handle: &AccountHandle, verdict: Verdict) -> Result<Answer, Refusal> {
+fn judge(handle: &AccountHandle, verdict: Verdict) -> Result<HttpAnswer, ApiError> {
     let outcome = match verdict {
-        Verdict::Superseded => Outcome::Superseded,
-        Verdict::StillValid => Outcome::StillValid,
-        Verdict::Refreshed => Outcome::Refreshed,
+        Verdict::Superseded => RefreshOutcome::Superseded,
+        Verdict::StillValid => RefreshOutcome::StillValid,
+        Verdict::Refreshed => RefreshOutcome::Refreshed,
         Verdict::TooSoon { retry_at } => {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 Reason::TooSoon,
                 "the token was looked at a moment ago",
                 "use the one that `GET /v1/accounts/ACCOUNT/token` gives, or ask again later",
@@ -167,8 +168,8 @@ fn judge(handle: &AccountHandle, verdict: Verdict) -> Result<Answer, Refusal> {
 fn answer(
     handle: &AccountHandle,
     name: ValueName,
-    outcome: Option<Outcome>,
-) -> Result<Answer, Refusal> {
+    outcome: Option<RefreshOutcome>,
+) -> Result<HttpAnswer, ApiError> {
     let now = clock::now();
     let snapshot = handle.snapshot.latest();
     let Some(grant) = snapshot.valid(name, now.at) else {
@@ -178,7 +179,7 @@ fn answer(
     Counters::add(&handle.counters.api_reads);
     Ok(json(
         StatusCode::OK,
-        &Given {
+        &ValueBody {
             outcome,
             name,
             grant,
@@ -187,7 +188,7 @@ fn answer(
     ))
 }
 
-fn no_valid_value(name: ValueName, error: Option<&LastError>, after: Duration) -> Refusal {
+fn no_valid_value(name: ValueName, error: Option<&LastError>, after: Duration) -> ApiError {
     unavailable(
         Reason::NoValidValue,
         format!("no valid `{name}` now"),
@@ -196,7 +197,7 @@ fn no_valid_value(name: ValueName, error: Option<&LastError>, after: Duration) -
     )
 }
 
-fn try_later(error: Option<&LastError>, after: Duration) -> Refusal {
+fn try_later(error: Option<&LastError>, after: Duration) -> ApiError {
     unavailable(
         Reason::TryLater,
         "the platform could not be asked; the token that stands may still be valid".to_owned(),
@@ -210,27 +211,27 @@ fn unavailable(
     message: String,
     error: Option<&LastError>,
     after: Duration,
-) -> Refusal {
+) -> ApiError {
     match error {
-        Some(error) => Refusal::new(
+        Some(error) => ApiError::new(
             reason,
             format!("{message}: {}", error.message),
             error.hint.as_str(),
         ),
-        None => Refusal::new(reason, message, "ask again later"),
+        None => ApiError::new(reason, message, "ask again later"),
     }
     .retry_after(after)
 }
 
 /// Reads the body of a refresh; none at all is an empty one.
-async fn read(body: Incoming) -> Result<RefreshRequest, Refusal> {
+async fn read(body: Incoming) -> Result<RefreshRequest, ApiError> {
     let collected = timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect())
         .await
         .map_err(|_| bad_body("the body took too long to arrive"))?;
     let bytes: Bytes = match collected {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 Reason::BodyTooLarge,
                 format!("the body is larger than {MAX_BODY} bytes"),
                 BODY_HINT,
@@ -254,6 +255,6 @@ async fn read(body: Incoming) -> Result<RefreshRequest, Refusal> {
 const BODY_HINT: &str =
     r#"send JSON: {"bad_token":"…","errcode":40001}; administrators may leave out both"#;
 
-fn bad_body(message: &str) -> Refusal {
-    Refusal::new(Reason::BadRequest, message, BODY_HINT)
+fn bad_body(message: &str) -> ApiError {
+    ApiError::new(Reason::BadRequest, message, BODY_HINT)
 }

@@ -2,8 +2,8 @@
 
 use super::{Common, Exit};
 use crate::account::AccountName;
-use crate::api::answer::Accounts;
-use crate::api::refusal::{Reason, Refusal, no_such_account};
+use crate::api::body::AccountsBody;
+use crate::api::error::{ApiError, Reason, no_such_account};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
@@ -43,7 +43,7 @@ pub(super) enum Trouble {
     /// Somebody is, but does not answer as the daemon does.
     NoAnswer(PathBuf, String),
     /// The daemon refuses, and perhaps says after how many seconds to ask again.
-    Refused(Refusal, Option<u64>),
+    Refused(ApiError, Option<u64>),
     /// The daemon has no account for this user.
     Stranger,
     /// Whoever read our output wants no more.
@@ -77,8 +77,8 @@ impl Client {
 
     /// The accounts that this user may see. Having none, and not being the administrator of a daemon without any, is
     /// not being allowed to.
-    pub(super) fn accounts(&self) -> Result<Accounts, Trouble> {
-        let accounts: Accounts = self.get("/v1/accounts")?.parse()?;
+    pub(super) fn accounts(&self) -> Result<AccountsBody, Trouble> {
+        let accounts: AccountsBody = self.get("/v1/accounts")?.parse()?;
         if accounts.accounts.is_empty() && self.is_not_allowed("/metrics") {
             return Err(Trouble::Stranger);
         }

@@ -3,7 +3,7 @@
 use super::client::{Client, Trouble, path, print, printable};
 use super::table::human;
 use super::{Common, Exit};
-use crate::api::answer::RefreshRequest;
+use crate::api::body::RefreshRequest;
 use serde::Deserialize;
 use std::io::{self, Read};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use super::client::{Client, Trouble, complain, print, printable};
 use super::{Common, Exit};
-use crate::api::answer::Reload;
+use crate::api::body::ReloadBody;
 use crate::changes::Changes;
 use hyper::body::Bytes;
 
@@ -27,7 +27,7 @@ pub fn run(common: &Common, _args: &Args) -> Exit {
 }
 
 fn reload(common: &Common) -> Result<Exit, Trouble> {
-    let answer: Reload = Client::new(common)?
+    let answer: ReloadBody = Client::new(common)?
         .post("/v1/reload", Bytes::new())?
         .parse()?;
     if answer.reloaded {

@@ -2,7 +2,7 @@
 
 use super::client::{Client, Trouble, complain, print};
 use super::{Common, Exit, table};
-use crate::api::answer::{Account, Accounts};
+use crate::api::body::{AccountBody, AccountsBody};
 use crate::clock;
 use crate::snapshot::State;
 use anstream::adapter::strip_str;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Show how the accounts are
 ///
 /// Prints a table of the accounts that you may see: their state, when the token expires, when the platform is asked
-/// next, and the last error with what to do about it. Accounts have one of these states:
+/// next, and the last error with what to do about it. AccountsBody have one of these states:
 ///
 /// starting: no attempt has ended yet. fresh: every value is valid and nothing is wrong. degraded: a valid token stands,
 /// but the last attempt or an output failed. expired: there is no valid token.
@@ -71,7 +71,7 @@ fn status(common: &Common, args: &Args) -> Result<Exit, Trouble> {
         return Err(trouble);
     }
     print(&text(&accounts, args)?)?;
-    let fresh = |account: &Account| account.state == State::Fresh;
+    let fresh = |account: &AccountBody| account.state == State::Fresh;
     if missing.is_empty() && accounts.accounts.iter().all(fresh) {
         Ok(Exit::Success)
     } else {
@@ -80,7 +80,7 @@ fn status(common: &Common, args: &Args) -> Result<Exit, Trouble> {
 }
 
 /// The accounts of these names, or all if there are none; and the names of which there is no account.
-fn select(mut accounts: Accounts, names: &[String]) -> (Accounts, Vec<String>) {
+fn select(mut accounts: AccountsBody, names: &[String]) -> (AccountsBody, Vec<String>) {
     if names.is_empty() {
         return (accounts, Vec::new());
     }
@@ -98,7 +98,7 @@ fn select(mut accounts: Accounts, names: &[String]) -> (Accounts, Vec<String>) {
 }
 
 /// Shows the accounts until a signal ends it, or nobody reads any further.
-fn watch(client: &Client, args: &Args, first: Accounts) -> Result<Infallible, Trouble> {
+fn watch(client: &Client, args: &Args, first: AccountsBody) -> Result<Infallible, Trouble> {
     let redraw = !args.json && io::stdout().is_terminal();
     let mut shown = None;
     let mut current = Ok(first);
@@ -122,7 +122,7 @@ fn watch(client: &Client, args: &Args, first: Accounts) -> Result<Infallible, Tr
 }
 
 /// Without what changes with every second.
-fn timeless(accounts: &Accounts) -> Accounts {
+fn timeless(accounts: &AccountsBody) -> AccountsBody {
     let mut accounts = accounts.clone();
     accounts.uptime_seconds = 0;
     for account in &mut accounts.accounts {
@@ -135,7 +135,7 @@ fn timeless(accounts: &Accounts) -> Accounts {
     accounts
 }
 
-fn text(accounts: &Accounts, args: &Args) -> Result<String, Trouble> {
+fn text(accounts: &AccountsBody, args: &Args) -> Result<String, Trouble> {
     if args.json {
         return match serde_json::to_string(accounts) {
             Ok(json) => Ok(json + "\n"),

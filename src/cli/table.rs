@@ -1,7 +1,7 @@
 //! The table of `wxtokend status`, for people.
 
 use super::client::printable;
-use crate::api::answer::{Account, Accounts};
+use crate::api::body::{AccountBody, AccountsBody};
 use crate::snapshot::State;
 use anstyle::{AnsiColor, Style};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const HINT: Style = AnsiColor::Cyan.on_default();
 const COLUMNS: [&str; 5] = ["ACCOUNT", "STATE", "EXPIRES", "NEXT REFRESH", "CALLS TODAY"];
 
 /// The table at Unix time `now`, for a terminal of so many columns, in colour.
-pub(super) fn render(all: &Accounts, now: i64, columns: usize) -> String {
+pub(super) fn render(all: &AccountsBody, now: i64, columns: usize) -> String {
     let rows: Vec<Row> = all
         .accounts
         .iter()
@@ -46,7 +46,7 @@ pub(super) fn render(all: &Accounts, now: i64, columns: usize) -> String {
 
 type Row = [String; 5];
 
-fn cells(account: &Account, now: i64) -> Row {
+fn cells(account: &AccountBody, now: i64) -> Row {
     let when = |time: Option<i64>| time.map_or_else(|| "-".to_owned(), |time| relative(time - now));
     [
         account.account.clone(),
@@ -59,7 +59,7 @@ fn cells(account: &Account, now: i64) -> Row {
 }
 
 /// What is wrong with it, each thing in a sentence.
-fn troubles(account: &Account, now: i64) -> Vec<String> {
+fn troubles(account: &AccountBody, now: i64) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(error) = &account.last_error {
         troubles.push(format!(
@@ -89,7 +89,7 @@ fn troubles(account: &Account, now: i64) -> Vec<String> {
 }
 
 /// How it stands with all of them, and with the daemon.
-fn summary(all: &Accounts) -> String {
+fn summary(all: &AccountsBody) -> String {
     let count = |state| {
         all.accounts
             .iter()
@@ -169,14 +169,14 @@ pub(super) fn human(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::answer::{LastError, Output, Ticket};
+    use crate::api::body::{LastErrorBody, OutputBody, TicketBody};
     use crate::value::ValueName;
     use anstream::adapter::strip_str;
 
     const NOW: i64 = 1_700_000_000;
 
-    fn account(name: &str, state: State) -> Account {
-        Account {
+    fn account(name: &str, state: State) -> AccountBody {
+        AccountBody {
             account: name.to_owned(),
             kind: "wechat".to_owned(),
             appid: "wx0123456789abcdef".to_owned(),
@@ -195,20 +195,20 @@ mod tests {
         }
     }
 
-    fn all(accounts: Vec<Account>) -> Accounts {
-        Accounts {
+    fn all(accounts: Vec<AccountBody>) -> AccountsBody {
+        AccountsBody {
             version: "1.2.3".to_owned(),
             uptime_seconds: 273_840,
             accounts,
         }
     }
 
-    fn troubled() -> Accounts {
+    fn troubled() -> AccountsBody {
         let mut blog = account("blog", State::Expired);
         blog.expire_time = Some(NOW - 180);
         blog.calls_today = 9;
         blog.daily_budget = 1000;
-        blog.last_error = Some(LastError {
+        blog.last_error = Some(LastErrorBody {
             time: NOW - 240,
             class: "operator".to_owned(),
             errcode: Some(40164),
@@ -224,14 +224,14 @@ mod tests {
         (new.expire_time, new.next_refresh_time) = (None, None);
         new.calls_today = 0;
         let mut shop = account("shop_with_a_long_name", State::Degraded);
-        shop.outputs = vec![Output {
+        shop.outputs = vec![OutputBody {
             kind: "file".to_owned(),
             path: "/run/wxtokend/shop.json".to_owned(),
             value: ValueName::AccessToken,
             state: "failed".to_owned(),
             error: Some("cannot write `/run/wxtokend/shop.json`: permission denied".to_owned()),
         }];
-        let ticket = |value, expire_time| Ticket {
+        let ticket = |value, expire_time| TicketBody {
             value,
             expire_time,
             expires_in: None,
@@ -294,7 +294,7 @@ shop_with_a_long_name  degraded  in 1h52m  in 4m         31 of 10000
     #[test]
     fn nothing_of_what_the_platform_says_reaches_the_terminal_as_a_command() {
         let mut evil = account("shop", State::Degraded);
-        evil.last_error = Some(LastError {
+        evil.last_error = Some(LastErrorBody {
             time: NOW,
             class: "operator".to_owned(),
             errcode: Some(1),

@@ -124,6 +124,7 @@ impl Daemon {
             server,
             runtime_dir: config.daemon.runtime_dir.as_path().into(),
             turns: Semaphore::new(TURNS),
+            subscribers: Arc::default(),
             changed: Arc::new(Notify::new()),
         });
         let accounts = config.accounts.clone();
@@ -159,6 +160,7 @@ impl Daemon {
             admins: admins_receiver,
             reload,
             started: clock::now().at,
+            subscribers: shared.subscribers.clone(),
             metrics: metrics.clone(),
         };
         metrics.config_loaded(&clock::now());

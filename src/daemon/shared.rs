@@ -5,6 +5,7 @@ use crate::offload::Offload;
 use crate::platform::client::Client;
 use crate::publish::Server;
 use crate::store::Store;
+use crate::subscribe::Subscribers;
 use crate::systemd::Notifier;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(super) struct Shared {
     pub(super) runtime_dir: Arc<Path>,
     /// Held by a task while it does something.
     pub(super) turns: Semaphore,
+    /// Told when an account's values or readers change.
+    pub(super) subscribers: Arc<Subscribers>,
     /// Told when an account's state changes, for the status line.
     pub(super) changed: Arc<Notify>,
 }

@@ -27,6 +27,7 @@ use wxtokend::handle::{
 };
 use wxtokend::secret::Secret;
 use wxtokend::snapshot::{OutputState, Snapshot, State, Verdict};
+use wxtokend::subscribe::Subscribers;
 use wxtokend::value::{Grant, Value, ValueName};
 
 /// What the account's task would do with a request; `None` keeps the one who asks waiting.
@@ -37,6 +38,15 @@ pub(crate) fn modify(published: &SnapshotCell, change: impl FnOnce(&mut Snapshot
     let mut snapshot = Snapshot::clone(&published.latest());
     change(&mut snapshot);
     published.publish(snapshot);
+}
+
+thread_local! {
+    static SUBSCRIBERS: Arc<Subscribers> = Arc::default();
+}
+
+/// Those who follow the accounts of this test.
+fn subscribers() -> Arc<Subscribers> {
+    SUBSCRIBERS.with(Arc::clone)
 }
 
 /// A made-up account.
@@ -179,6 +189,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
             ),
         ]
         .into(),
+        valid_values: 2,
         next_refresh: Some(now.at + Duration::from_secs(250)),
         last_success: Some(now.at - Duration::from_secs(50)),
         calls_today: 31,
@@ -187,7 +198,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
         outputs: [OutputState::Published, OutputState::Published].into(),
     };
     Fake {
-        snapshot: Arc::new(SnapshotCell::new(snapshot)),
+        snapshot: Arc::new(SnapshotCell::new(snapshot, subscribers())),
         counters: Arc::default(),
         inbox: Arc::default(),
         script: Arc::new(Mutex::new(Box::new(|_, _| None))),
@@ -239,6 +250,7 @@ impl Daemon {
             admins: admins.subscribe(),
             reload,
             started: clock::now().at - Duration::from_secs(100),
+            subscribers: subscribers(),
             metrics: Arc::clone(&metrics),
         };
         let fakes = fakes.to_vec();

@@ -12,3 +12,4 @@ mod permissions;
 #[path = "../common/root.rs"]
 mod root;
 mod routes;
+mod watch;

@@ -73,7 +73,8 @@ impl Worker {
         let now = clock::now();
         desk.promise.make(now.at);
         let reporter = Reporter::new(shared.changed.clone());
-        let snapshot = Arc::new(SnapshotCell::new(take_snapshot(&schedule, &outputs, &now)));
+        let snapshot = take_snapshot(&schedule, &outputs, &now);
+        let snapshot = Arc::new(SnapshotCell::new(snapshot, shared.subscribers.clone()));
         let published = snapshot.clone();
         let worker = Self {
             shared,
@@ -327,10 +328,13 @@ impl Worker {
 
 fn take_snapshot(schedule: &Schedule, outputs: &Outputs, now: &Now) -> Snapshot {
     let (calls_today, calls_day) = schedule.calls();
+    let grants = schedule.grants();
+    let valid = grants.iter().filter(|(_, grant)| grant.is_valid(now.at));
     Snapshot {
         account: schedule.account().clone(),
         state: outputs.weaken(schedule.state(now.at)),
-        grants: schedule.grants(),
+        valid_values: valid.count(),
+        grants,
         next_refresh: Some(match schedule.next(now) {
             Step::Call(_) => now.at,
             Step::Sleep(until) => until,

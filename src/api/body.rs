@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// `GET /v1/accounts`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accounts {
+pub struct AccountsBody {
     /// The daemon's version.
     pub version: String,
     /// How long it has been running.
     pub uptime_seconds: u64,
     /// The accounts that the peer may see, by name.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<AccountBody>,
 }
 
 /// `GET /v1/accounts/A`: how one account is. Holds no value, only the fingerprints of some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
+pub struct AccountBody {
     /// Its local name.
     pub account: String,
     /// `wechat` or `wecom`.
@@ -48,16 +48,16 @@ pub struct Account {
     /// The first 8 hex digits of the access token's SHA-256.
     pub token_fingerprint: Option<String>,
     /// The tickets that it keeps.
-    pub tickets: Vec<Ticket>,
+    pub tickets: Vec<TicketBody>,
     /// Why the last attempt failed, if it did.
-    pub last_error: Option<LastError>,
+    pub last_error: Option<LastErrorBody>,
     /// Where its values go.
-    pub outputs: Vec<Output>,
+    pub outputs: Vec<OutputBody>,
 }
 
 /// One ticket of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ticket {
+pub struct TicketBody {
     /// Which.
     pub value: ValueName,
     /// When it ends, or ended.
@@ -70,7 +70,7 @@ pub struct Ticket {
 
 /// Why the last attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastError {
+pub struct LastErrorBody {
     /// When it failed.
     pub time: i64,
     /// What kind of trouble it is.
@@ -87,7 +87,7 @@ pub struct LastError {
 
 /// One output of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Output {
+pub struct OutputBody {
     /// `file` or `socket`.
     pub kind: String,
     /// Where it is.
@@ -103,7 +103,7 @@ pub struct Output {
 /// How a refresh ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RefreshOutcome {
     /// The token in question had been replaced already.
     Superseded,
     /// The platform says that it still lives.
@@ -123,9 +123,9 @@ pub struct RefreshRequest {
 }
 
 /// A value, for those who may have it: `{"access_token":"…","expire_time":…,"expires_in":…}`.
-pub struct Given<'a> {
+pub struct ValueBody<'a> {
     /// How the refresh ended that was asked for; goes first.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<RefreshOutcome>,
     /// Which value: its name is the key.
     pub name: ValueName,
     /// The value and its life.
@@ -134,7 +134,7 @@ pub struct Given<'a> {
     pub now: Now,
 }
 
-impl Serialize for Given<'_> {
+impl Serialize for ValueBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if let Some(outcome) = self.outcome {
@@ -149,7 +149,7 @@ impl Serialize for Given<'_> {
 
 /// `POST /v1/reload`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reload {
+pub struct ReloadBody {
     /// Whether the new configuration is in force.
     pub reloaded: bool,
     /// What changed.
@@ -160,7 +160,7 @@ pub struct Reload {
     pub faults: Option<Vec<Fault>>,
 }
 
-impl Account {
+impl AccountBody {
     /// How the account of a snapshot is at `now`.
     pub fn of(snapshot: &Snapshot, now: &Now) -> Self {
         let account = &snapshot.account;
@@ -182,7 +182,7 @@ impl Account {
             tickets: account
                 .tickets
                 .iter()
-                .map(|&value| Ticket {
+                .map(|&value| TicketBody {
                     value,
                     expire_time: grant(value).map(|ticket| now.unix(ticket.expires)),
                     expires_in: grant(value).map(|ticket| expires_in(ticket, now)),
@@ -192,18 +192,18 @@ impl Account {
             last_error: snapshot
                 .last_error
                 .as_deref()
-                .map(|error| LastError::of(error, now)),
+                .map(|error| LastErrorBody::of(error, now)),
             outputs: account
                 .outputs
                 .iter()
                 .zip(&snapshot.outputs)
-                .map(|(output, state)| Output::of(output, state))
+                .map(|(output, state)| OutputBody::of(output, state))
                 .collect(),
         }
     }
 }
 
-impl Account {
+impl AccountBody {
     /// What keeps it from being fresh, in one sentence, if something is known to.
     pub fn trouble(&self) -> Option<&str> {
         let error = self.last_error.as_ref().map(|error| error.message.as_str());
@@ -212,7 +212,7 @@ impl Account {
     }
 }
 
-impl LastError {
+impl LastErrorBody {
     fn of(error: &trouble::LastError, now: &Now) -> Self {
         Self {
             time: now.unix(error.at),
@@ -225,7 +225,7 @@ impl LastError {
     }
 }
 
-impl Output {
+impl OutputBody {
     fn of(output: &crate::account::Output, state: &OutputState) -> Self {
         let (state, error) = match state {
             OutputState::Published => ("published", None),
@@ -291,6 +291,7 @@ mod tests {
             }),
             state: State::Starting,
             grants: Box::default(),
+            valid_values: 0,
             next_refresh: None,
             last_success: None,
             calls_today: 7,
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn what_is_unknown_is_null() {
         assert_eq!(
-            serde_json::to_value(Account::of(&snapshot(), &NOW)).unwrap(),
+            serde_json::to_value(AccountBody::of(&snapshot(), &NOW)).unwrap(),
             json!({
                 "account": "corp", "kind": "wecom", "appid": "ww0123456789abcdef", "method": "gettoken",
                 "state": "starting", "expire_time": null, "expires_in": null, "next_refresh_time": null,
@@ -340,7 +341,7 @@ mod tests {
             })),
             ..snapshot()
         };
-        let account = Account::of(&snapshot, &NOW);
+        let account = AccountBody::of(&snapshot, &NOW);
         assert_eq!(account.expire_time, Some(1_700_007_200));
         assert_eq!(account.expires_in, Some(7199));
         assert_eq!(account.next_refresh_time, Some(1_700_000_060));
@@ -352,8 +353,8 @@ mod tests {
         let error = account.last_error.unwrap();
         assert_eq!((error.time, &*error.class), (1_700_000_000, "timed_block"));
 
-        let given = Given {
-            outcome: Some(Outcome::StillValid),
+        let given = ValueBody {
+            outcome: Some(RefreshOutcome::StillValid),
             name: ValueName::JsapiTicket,
             grant: &grant,
             now: NOW,

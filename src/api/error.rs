@@ -58,7 +58,7 @@ impl Reason {
 
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct ApiError {
     /// Why, for programs.
     pub error: Reason,
     /// Why, for people.
@@ -73,7 +73,7 @@ pub struct Refusal {
     pub allow: Option<&'static str>,
 }
 
-impl Refusal {
+impl ApiError {
     /// A refusal that says why and what to do.
     pub fn new(error: Reason, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
@@ -96,8 +96,8 @@ impl Refusal {
 }
 
 /// The same for an account that is not there and for one that the peer may not see.
-pub(crate) fn no_such_account(name: &str) -> Refusal {
-    Refusal::new(
+pub(crate) fn no_such_account(name: &str) -> ApiError {
+    ApiError::new(
         Reason::NoSuchAccount,
         format!("no account `{name}` that you may see"),
         "`wxtokend status` lists the accounts that you may see; an administrator adds you to the account's `readers`",
