@@ -2,7 +2,7 @@
 
 use crate::secret::Secret;
 use crate::template::Template;
-use crate::terms::{Repeat, Terms, TicketLimits};
+use crate::terms::Terms;
 use crate::value::ValueName;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -42,88 +42,6 @@ impl std::borrow::Borrow<str> for AccountName {
         &self.0
     }
 }
-
-/// How the access token of an account is fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// `/cgi-bin/stable_token`: the same token until it nears its end; callers do not disturb each other.
-    Stable,
-    /// `/cgi-bin/token`: each call mints a new token and ends the one before five minutes later.
-    Classic,
-    /// 企业微信, `/cgi-bin/gettoken` on its own host.
-    Wecom,
-}
-
-impl Method {
-    /// The platform's promises.
-    pub const fn terms(self) -> &'static Terms {
-        match self {
-            Self::Stable => &STABLE,
-            Self::Classic => &CLASSIC,
-            Self::Wecom => &WECOM,
-        }
-    }
-
-    /// The name as configuration and API spell it.
-    pub const fn as_str(self) -> &'static str {
-        self.terms().method
-    }
-
-    /// The product that the account belongs to, as the API spells it.
-    pub const fn kind(self) -> &'static str {
-        self.terms().kind
-    }
-}
-
-const STABLE: Terms = Terms {
-    kind: "wechat",
-    method: "stable",
-    repeat: Repeat::Same {
-        window: Duration::from_secs(300),
-        polled: true,
-    },
-    can_force: true,
-    tickets: &[
-        ("jsapi", ValueName::JsapiTicket),
-        ("wx_card", ValueName::WxCardTicket),
-    ],
-    tickets_follow_token: false,
-    // The quota of tickets is small and not published.
-    ticket_limits: TicketLimits { app: 60, id: None },
-    shares_id: false,
-    default_budget: 10_000,
-};
-
-const CLASSIC: Terms = Terms {
-    method: "classic",
-    repeat: Repeat::New {
-        overlap: Duration::from_secs(300),
-    },
-    can_force: false,
-    default_budget: 1000,
-    ..STABLE
-};
-
-const WECOM: Terms = Terms {
-    kind: "wecom",
-    method: "gettoken",
-    repeat: Repeat::Same {
-        window: Duration::ZERO,
-        polled: false,
-    },
-    can_force: false,
-    tickets: &[
-        ("jsapi", ValueName::JsapiTicket),
-        ("agent", ValueName::AgentTicket),
-    ],
-    tickets_follow_token: true,
-    ticket_limits: TicketLimits {
-        app: 100,
-        id: Some(400),
-    },
-    shares_id: true,
-    default_budget: 5000,
-};
 
 /// Where the AppSecret is read from, anew for each call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,8 +163,8 @@ pub struct Account {
     pub id: Box<str>,
     /// 企业微信: which app of the corp, where there are several.
     pub agentid: Option<u32>,
-    /// How its token is fetched.
-    pub method: Method,
+    /// The terms of its platform, for its way to fetch a token.
+    pub terms: &'static Terms,
     /// Where its AppSecret is.
     pub secret: SecretSource,
     /// Who may read its values and report them bad.
@@ -270,7 +188,7 @@ pub struct Account {
 impl Account {
     /// The platform's promises.
     pub const fn terms(&self) -> &'static Terms {
-        self.method.terms()
+        self.terms
     }
 
     /// The values it keeps, the access token first.

@@ -174,7 +174,8 @@ fn is_shell_word(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{Access, AccountName, Method, OnExpiry, OutputKind, SecretSource};
+    use crate::account::{Access, AccountName, OnExpiry, OutputKind, SecretSource};
+    use crate::platform::wechat::STABLE;
     use crate::value::Value;
     use std::sync::Arc;
     use std::time::Duration;
@@ -189,7 +190,7 @@ mod tests {
             name: AccountName::parse("shop").unwrap(),
             id: "wx0123456789abcdef".into(),
             agentid: None,
-            method: Method::Stable,
+            terms: STABLE,
             secret: SecretSource::File("/secret".into()),
             readers: [].into(),
             tickets: [ValueName::JsapiTicket].into(),

@@ -168,9 +168,9 @@ impl AccountBody {
         let token = grant(ValueName::AccessToken);
         Self {
             account: account.name.to_string(),
-            kind: account.method.kind().to_owned(),
+            kind: account.terms.kind.to_owned(),
             appid: account.id.to_string(),
-            method: account.method.as_str().to_owned(),
+            method: account.terms.method.to_owned(),
             state: snapshot.state_at(now.at),
             expire_time: token.map(|token| now.unix(token.expires)),
             expires_in: token.map(|token| expires_in(token, now)),
@@ -258,7 +258,8 @@ fn expires_in(grant: &Grant, now: &Now) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{self, AccountName, Method, SecretSource};
+    use crate::account::{self, AccountName, SecretSource};
+    use crate::platform::wecom::GETTOKEN;
     use crate::secret::Secret;
     use crate::time::Moment;
     use crate::trouble::Class;
@@ -278,7 +279,7 @@ mod tests {
                 name: AccountName::parse("corp").unwrap(),
                 id: "ww0123456789abcdef".into(),
                 agentid: Some(1_000_002),
-                method: Method::Wecom,
+                terms: GETTOKEN,
                 secret: SecretSource::Inline(Secret::parse("SECRET").unwrap()),
                 readers: Arc::new([]),
                 tickets: [ValueName::JsapiTicket].into(),

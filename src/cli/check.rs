@@ -1,9 +1,10 @@
 //! `wxtokend check`
 
 use super::{Common, Exit};
-use crate::account::{Account, Method};
+use crate::account::Account;
 use crate::config::{self, Config, Environment};
 use crate::platform;
+use crate::platform::Platforms;
 use crate::platform::client::Client;
 use crate::time::human;
 use std::io::{self, Write};
@@ -35,7 +36,7 @@ Exit status:
 pub fn run(common: &Common, args: &Args) -> Exit {
     let environment = Environment::from_process();
     match offline(&common.config, &environment, &mut io::stdout().lock()) {
-        Ok(Some(config)) if args.online => online(&config),
+        Ok(Some(config)) if args.online => online(&config, environment.platforms),
         Ok(Some(_)) => Exit::Success,
         Ok(None) => Exit::BadConfiguration,
         Err(_) => Exit::Failure,
@@ -74,7 +75,7 @@ pub fn offline(
 }
 
 #[expect(clippy::print_stdout, reason = "the report is the command's output")]
-fn online(config: &Config) -> Exit {
+fn online(config: &Config, platforms: Platforms) -> Exit {
     let client = match Client::new(&config.platform) {
         Ok(client) => client,
         Err(error) => {
@@ -90,7 +91,10 @@ fn online(config: &Config) -> Exit {
         let calls: Vec<_> = config
             .accounts
             .values()
-            .map(|account| tokio::spawn(platform::try_account(client.clone(), harmless(account))))
+            .map(|account| {
+                let account = harmless(account, platforms);
+                tokio::spawn(platform::try_account(client.clone(), account))
+            })
             .collect();
         let mut answers = Vec::new();
         for call in calls {
@@ -123,12 +127,12 @@ fn online(config: &Config) -> Exit {
 }
 
 /// The account, asked in a way that ends no token in use: a classic call would end the one that apps hold.
-fn harmless(account: &Arc<Account>) -> Arc<Account> {
-    match account.method {
-        Method::Classic => Arc::new(Account {
-            method: Method::Stable,
-            ..Account::clone(account)
-        }),
-        Method::Stable | Method::Wecom => account.clone(),
-    }
+fn harmless(account: &Arc<Account>, platforms: Platforms) -> Arc<Account> {
+    let Some(platform) = platforms.of(account.terms.kind) else {
+        return account.clone();
+    };
+    Arc::new(Account {
+        terms: platform.harmless(account.terms),
+        ..Account::clone(account)
+    })
 }

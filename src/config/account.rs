@@ -8,22 +8,14 @@ use super::secret::secret;
 use super::source::Place;
 use super::table::Table;
 use super::value;
-use crate::account::{Account, AccountName, Method};
+use crate::account::{Account, AccountName};
+use crate::platform::{Platform, Platforms};
+use crate::terms::Terms;
 use crate::value::ValueName;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-
-const METHODS: [(&str, Method); 2] = [("stable", Method::Stable), ("classic", Method::Classic)];
-const WECHAT_TICKETS: [(&str, ValueName); 2] = [
-    ("jsapi", ValueName::JsapiTicket),
-    ("wx_card", ValueName::WxCardTicket),
-];
-const WECOM_TICKETS: [(&str, ValueName); 2] = [
-    ("jsapi", ValueName::JsapiTicket),
-    ("agent", ValueName::AgentTicket),
-];
 
 /// Reads accounts from one file after the other, and sees where they collide.
 pub(super) struct Accounts<'e> {
@@ -53,7 +45,9 @@ impl<'e> Accounts<'e> {
         for (name, at, table) in root.table("accounts").named() {
             // Without a name, its other faults are found all the same.
             let name = self.name(name, at, &table);
-            if let Some(account) = self.account(name, &table.known(&keys::ACCOUNT)) {
+            if let Some(account) =
+                self.account(name, &table.known(&keys::ACCOUNT, self.env.platforms))
+            {
                 let name = account.name.clone();
                 self.done.insert(name, Arc::new(account));
             }
@@ -83,18 +77,18 @@ impl<'e> Accounts<'e> {
     }
 
     fn account(&mut self, name: Option<AccountName>, table: &Table<'_>) -> Option<Account> {
-        let method = method(table);
-        let id = match method {
-            Method::Stable | Method::Classic => table.read("appid", value::appid),
-            Method::Wecom => table.read("corpid", value::corpid),
-        };
-        let agentid = table.read("agentid", |id| value::whole(id, 1..=u32::MAX));
+        let platform = platform(table, self.env.platforms)?;
+        let ids = &platform.ids;
+        let id = table.read(ids.key, |id| value::id(id, ids.check));
+        let app_id = |key| table.read(key, |id| value::whole(id, 1..=u32::MAX));
+        let agentid = ids.app_key.and_then(app_id);
+        let terms = terms(table, platform);
         if let Some(id) = &id {
-            self.claim(id, agentid, method, table);
+            self.claim(id, agentid, (platform, terms), table);
         }
         let secret = secret(table, self.env);
         let readers = self.names.read(table, || Some([].into()));
-        let tickets = tickets(table, method);
+        let tickets = tickets(table, terms);
         let values =
             (tickets.as_deref()).map(|tickets| [&[ValueName::AccessToken], tickets].concat());
         let owner = Owner {
@@ -110,13 +104,13 @@ impl<'e> Accounts<'e> {
         let verify_every = interval("verify_every", 0);
         let refresh_at = table.read("refresh_at", value::part).unwrap_or(0.5);
         let daily_budget = (table.read("daily_budget", |calls| value::whole(calls, 1..=u32::MAX)))
-            .unwrap_or(default_budget(method));
+            .unwrap_or(terms.default_budget);
         let force_on_dead = table.read("force_on_dead", value::flag).unwrap_or(false);
         Some(Account {
             name: name?,
             id: id?,
             agentid,
-            method,
+            terms,
             secret: secret?,
             readers: readers?,
             tickets: tickets?.into(),
@@ -129,13 +123,18 @@ impl<'e> Accounts<'e> {
         })
     }
 
-    /// Two accounts that fetch for one app end each other's tokens, but for `stable`.
-    fn claim(&mut self, id: &str, agentid: Option<u32>, method: Method, table: &Table<'_>) {
-        let (key, advice) = match method {
-            Method::Stable => return,
-            Method::Classic => ("appid", "merge the two, or set `method = \"stable\"`"),
-            Method::Wecom => ("corpid", "merge the two, or give each app its `agentid`"),
-        };
+    /// Two accounts that fetch for one app end each other's tokens, unless a repeat gives the same one.
+    fn claim(
+        &mut self,
+        id: &str,
+        agentid: Option<u32>,
+        (platform, terms): (&Platform, &Terms),
+        table: &Table<'_>,
+    ) {
+        if terms.overlap().is_none() && !terms.shares_id {
+            return;
+        }
+        let (key, advice) = (platform.ids.key, platform.ids.twice);
         match self.ids.entry((id.into(), agentid)) {
             Entry::Occupied(other) => {
                 let other = other.get();
@@ -151,53 +150,90 @@ impl<'e> Accounts<'e> {
     }
 }
 
-/// How the token is fetched, which also says what kind of account it is.
-fn method(table: &Table<'_>) -> Method {
-    let method = table.read("method", |method| value::choice(method, &METHODS));
-    match (table.has("appid"), table.has("corpid")) {
-        (true, true) => table.fault(
-            "corpid",
-            "stands beside `appid`: keep `appid` for 公众号 and 小程序, `corpid` for 企业微信",
-        ),
-        (false, false) => table.fault_of_absence(
-            "`appid` is missing: an account needs `appid` (公众号, 小程序) or `corpid` (企业微信)",
-        ),
-        (true, false) if table.has("agentid") => table.fault(
-            "agentid",
-            "is for 企业微信 only, beside `corpid`: remove it",
-        ),
-        (false, true) if table.has("method") => table.fault(
-            "method",
-            "is not for 企业微信, which has only one: remove it",
-        ),
-        _ => {}
+/// The platform of an account, by the key of its id.
+fn platform(table: &Table<'_>, platforms: Platforms) -> Option<&'static Platform> {
+    let mut named = platforms
+        .0
+        .iter()
+        .filter(|platform| table.has(platform.ids.key));
+    let list = |say: fn(&Platform) -> String, between: &str| {
+        let words: Vec<_> = platforms.0.iter().map(|platform| say(platform)).collect();
+        words.join(between)
+    };
+    let Some(platform) = named.next() else {
+        let keys = list(
+            |platform| {
+                format!(
+                    "`{}` ({})",
+                    platform.ids.key,
+                    platform.products.replace(" and ", ", ")
+                )
+            },
+            " or ",
+        );
+        let first = platforms.0.first()?;
+        table.fault_of_absence(&format!(
+            "`{}` is missing: an account needs {keys}",
+            first.ids.key
+        ));
+        return Some(first);
+    };
+    let key = platform.ids.key;
+    if let Some(other) = named.next() {
+        let keys = list(
+            |platform| format!("`{}` for {}", platform.ids.key, platform.products),
+            ", ",
+        );
+        table.fault(
+            other.ids.key,
+            format_args!("stands beside `{key}`: keep {keys}"),
+        );
     }
-    if table.has("corpid") {
-        Method::Wecom
-    } else {
-        method.unwrap_or(Method::Stable)
+    for other in platforms.0 {
+        if let Some(app_key) = other.ids.app_key
+            && platform.ids.app_key != Some(app_key)
+            && table.has(app_key)
+        {
+            table.fault(
+                app_key,
+                format_args!(
+                    "is for {} only, beside `{}`: remove it",
+                    other.products, other.ids.key
+                ),
+            );
+        }
     }
+    Some(platform)
 }
 
-const fn default_budget(method: Method) -> u32 {
-    match method {
-        Method::Stable => 10_000,
-        Method::Classic => 1000,
-        Method::Wecom => 5000,
+/// The terms of the account's way to fetch a token.
+fn terms(table: &Table<'_>, platform: &Platform) -> &'static Terms {
+    let usual = platform.methods[0];
+    if platform.methods.len() == 1 {
+        if table.has("method") {
+            table.fault(
+                "method",
+                format_args!(
+                    "is not for {}, which has only one: remove it",
+                    platform.products
+                ),
+            );
+        }
+        return usual;
     }
+    let words: Vec<_> = (platform.methods.iter())
+        .map(|terms| (terms.method, *terms))
+        .collect();
+    (table.read("method", |method| value::choice(method, &words))).unwrap_or(usual)
 }
 
 /// The tickets to keep, each once; nothing if some could not be read.
-fn tickets(table: &Table<'_>, method: Method) -> Option<Vec<ValueName>> {
+fn tickets(table: &Table<'_>, terms: &Terms) -> Option<Vec<ValueName>> {
     if !table.has("tickets") {
         // In the ruins of a file they may only be misspelt.
         return (!table.source().is_broken()).then(Vec::new);
     }
-    let words = match method {
-        Method::Stable | Method::Classic => WECHAT_TICKETS,
-        Method::Wecom => WECOM_TICKETS,
-    };
-    let mut tickets = table.read_list("tickets", |ticket| value::choice(ticket, &words))?;
+    let mut tickets = table.read_list("tickets", |ticket| value::choice(ticket, terms.tickets))?;
     tickets.sort_unstable();
     tickets.dedup();
     Some(tickets)

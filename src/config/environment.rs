@@ -1,5 +1,6 @@
 //! What the configuration takes from outside its files.
 
+use crate::platform::Platforms;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ pub struct Environment {
     pub runtime_dir: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`
     pub credentials_dir: Option<PathBuf>,
+    /// The platforms that an account may be of.
+    pub platforms: Platforms,
 }
 
 impl Environment {
@@ -23,6 +26,7 @@ impl Environment {
             state_dir: directory("STATE_DIRECTORY"),
             runtime_dir: directory("RUNTIME_DIRECTORY"),
             credentials_dir: directory("CREDENTIALS_DIRECTORY"),
+            platforms: Platforms::default(),
         }
     }
 

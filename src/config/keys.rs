@@ -1,44 +1,59 @@
 //! Every key that the configuration knows, and what to say of any other.
 
+use crate::platform::{Platform, Platforms};
+
 /// A table of the configuration: how it is written, and its keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Keys {
     /// As in a file: `[daemon]`; empty for the top level.
     pub table: &'static str,
-    /// The keys that may stand in it.
-    pub keys: &'static [&'static str],
+    /// The keys that may stand in it, whatever the platforms are.
+    keys: &'static [&'static str],
+    /// The keys that a platform adds.
+    of_platform: fn(&Platform) -> Vec<&'static str>,
+}
+
+impl Keys {
+    /// All keys that may stand in it.
+    pub fn with(&self, platforms: Platforms) -> Vec<&'static str> {
+        let of_platforms = platforms.0.iter().copied().flat_map(self.of_platform);
+        of_platforms.chain(self.keys.iter().copied()).collect()
+    }
+}
+
+const fn no_more(_: &Platform) -> Vec<&'static str> {
+    Vec::new()
 }
 
 pub(super) const ROOT: Keys = Keys {
     table: "",
     keys: &["daemon", "api", "platform", "accounts"],
+    of_platform: no_more,
 };
 pub(super) const DAEMON: Keys = Keys {
     table: "[daemon]",
     keys: &["state_dir", "include", "log_level"],
+    of_platform: no_more,
 };
 pub(super) const API: Keys = Keys {
     table: "[api]",
     keys: &["socket", "admins", "metrics"],
+    of_platform: no_more,
 };
 pub(super) const PLATFORM: Keys = Keys {
     table: "[platform]",
     keys: &[
-        "hosts",
-        "wecom_hosts",
         "connect_timeout",
         "timeout",
         "concurrency",
         "ca_file",
         "proxy",
     ],
+    of_platform: |platform| vec![platform.hosts_key],
 };
 pub(super) const ACCOUNT: Keys = Keys {
     table: "[accounts.NAME]",
     keys: &[
-        "appid",
-        "corpid",
-        "agentid",
         "secret_file",
         "secret_credential",
         "secret",
@@ -53,6 +68,10 @@ pub(super) const ACCOUNT: Keys = Keys {
         "file",
         "socket",
     ],
+    of_platform: |platform| {
+        let ids = &platform.ids;
+        [Some(ids.key), ids.app_key].into_iter().flatten().collect()
+    },
 };
 pub(super) const FILE: Keys = Keys {
     table: "[[accounts.NAME.file]]",
@@ -67,23 +86,26 @@ pub(super) const FILE: Keys = Keys {
         "readers",
         "on_expiry",
     ],
+    of_platform: no_more,
 };
 pub(super) const SOCKET: Keys = Keys {
     table: "[[accounts.NAME.socket]]",
     keys: &[
         "path", "value", "format", "template", "mode", "owner", "group", "readers",
     ],
+    of_platform: no_more,
 };
 
 /// Every table with its keys: what `config.example.toml` has to explain.
 pub const ALL: [Keys; 7] = [ROOT, DAEMON, API, PLATFORM, ACCOUNT, FILE, SOCKET];
 
 /// What is right, where `wrong` is none of the keys of a table.
-pub(super) fn advice(table: &Keys, wrong: &str) -> String {
-    if let Some(right) = nearest(wrong, table.keys) {
+pub(super) fn advice(right: &[&str], wrong: &str, platforms: Platforms) -> String {
+    if let Some(right) = nearest(wrong, right) {
         return format!("did you mean `{right}`?");
     }
-    if let Some(other) = ALL.iter().find(|other| other.keys.contains(&wrong)) {
+    let is_there = |other: &&Keys| other.with(platforms).contains(&wrong);
+    if let Some(other) = ALL.iter().find(is_there) {
         let place = if other.table.is_empty() {
             "the top level"
         } else {
@@ -91,7 +113,7 @@ pub(super) fn advice(table: &Keys, wrong: &str) -> String {
         };
         return format!("it belongs to {place}");
     }
-    format!("known here: {}", list(table.keys))
+    format!("known here: {}", list(right))
 }
 
 /// The word that was probably meant.
@@ -119,7 +141,14 @@ mod tests {
     #[test]
     fn an_unknown_key_is_told_where_to_go() {
         let check = |table: &Keys, wrong: &str, expected: &str| {
-            assert_eq!(advice(table, wrong), expected);
+            assert_eq!(
+                advice(
+                    &table.with(Platforms::default()),
+                    wrong,
+                    Platforms::default()
+                ),
+                expected
+            );
         };
         check(&ACCOUNT, "secretfile", "did you mean `secret_file`?");
         check(&ACCOUNT, "poll-every", "did you mean `poll_every`?");

@@ -19,12 +19,12 @@ pub fn load(path: &Path, env: &Environment) -> Result<Config, Vec<Fault>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let source = Source::read(&path).map_err(|fault| vec![fault])?;
     let tree = source.parse();
-    let root = Table::root(&source, &tree).known(&keys::ROOT);
+    let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
 
     let mut names = Names::default();
     let daemon = sections::daemon(&root, env);
     let api = sections::api(&root, env, &mut names);
-    let platform = sections::platform(&root);
+    let platform = sections::platform(&root, env);
     let mut outputs = Outputs::new(&daemon.runtime_dir);
     outputs.claim(&api.socket, &root.table("api"), "socket");
     let mut accounts = Accounts::new(env, names, outputs);
@@ -33,7 +33,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<Config, Vec<Fault>> {
 
     let mut faults = source.take_faults();
     for path in included {
-        faults.extend(include(&path, &mut accounts));
+        faults.extend(include(&path, &mut accounts, env));
     }
     if !faults.is_empty() {
         return Err(faults);
@@ -60,13 +60,13 @@ pub fn api_socket(path: &Path, env: &Environment) -> PathBuf {
 }
 
 /// Reads the accounts of one more file.
-fn include(path: &Path, accounts: &mut Accounts<'_>) -> Vec<Fault> {
+fn include(path: &Path, accounts: &mut Accounts<'_>, env: &Environment) -> Vec<Fault> {
     let source = match Source::read(path) {
         Ok(source) => source,
         Err(fault) => return vec![fault],
     };
     let tree = source.parse();
-    let root = Table::root(&source, &tree).known(&keys::ROOT);
+    let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
     for key in [keys::DAEMON, keys::API, keys::PLATFORM] {
         let key = key.table.trim_matches(['[', ']']);
         if root.has(key) {

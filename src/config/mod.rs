@@ -17,6 +17,7 @@ pub use environment::Environment;
 pub use load::{api_socket, load};
 
 use crate::account::{Account, AccountName, Principal};
+use crate::platform::Platform;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,7 +49,7 @@ pub struct Config {
     /// `[api]`
     pub api: Api,
     /// `[platform]`
-    pub platform: Platform,
+    pub platform: PlatformSection,
     /// `[accounts.*]` of this file and all included ones.
     pub accounts: BTreeMap<AccountName, Arc<Account>>,
 }
@@ -103,13 +104,20 @@ impl std::fmt::Debug for ProxyUrl {
     }
 }
 
+/// The hosts of one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlatformHosts {
+    /// The platform.
+    pub platform: &'static Platform,
+    /// Its hosts, in order of preference; at least one.
+    pub hosts: Arc<[Host]>,
+}
+
 /// `[platform]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Platform {
-    /// Hosts of 公众号 and 小程序, in order of preference; at least one.
-    pub hosts: Arc<[Host]>,
-    /// Hosts of 企业微信, in order of preference; at least one.
-    pub wecom_hosts: Arc<[Host]>,
+pub struct PlatformSection {
+    /// The hosts of each platform.
+    pub hosts: Box<[PlatformHosts]>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long a whole call may take.

@@ -7,6 +7,7 @@ use super::source::Place;
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::{Access, Format, OnExpiry, Output, OutputKind, Principal};
+use crate::platform::Platforms;
 use crate::template::Template;
 use crate::value::ValueName;
 use std::collections::HashMap;
@@ -93,13 +94,13 @@ impl Outputs {
     ) -> Vec<Output> {
         let mut outputs = Vec::new();
         for table in account.tables("file") {
-            let table = table.known(&keys::FILE);
+            let table = table.known(&keys::FILE, Platforms::default());
             let on_expiry = table.read("on_expiry", |word| value::choice(word, &ON_EXPIRY));
             let kind = OutputKind::File(on_expiry.unwrap_or(OnExpiry::Remove));
             outputs.extend(self.output(kind, &table, owner, names));
         }
         for table in account.tables("socket") {
-            let table = table.known(&keys::SOCKET);
+            let table = table.known(&keys::SOCKET, Platforms::default());
             outputs.extend(self.output(OutputKind::Socket, &table, owner, names));
         }
         outputs

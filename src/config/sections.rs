@@ -4,8 +4,9 @@ use super::environment::Environment;
 use super::names::Names;
 use super::table::Table;
 use super::value::{self, Checked};
-use super::{Api, Daemon, Host, LogLevel, Platform, keys};
+use super::{Api, Daemon, Host, LogLevel, PlatformHosts, PlatformSection, keys};
 use crate::fault::reason;
+use crate::platform::Platform;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -13,8 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-const HOSTS: [&str; 2] = ["https://api.weixin.qq.com", "https://api2.weixin.qq.com"];
-const WECOM_HOSTS: [&str; 1] = ["https://qyapi.weixin.qq.com"];
 const ADMINS: [&str; 2] = ["root", "@wxtokend"];
 const LOG_LEVELS: [(&str, LogLevel); 5] = [
     ("error", LogLevel::Error),
@@ -26,7 +25,7 @@ const LOG_LEVELS: [(&str, LogLevel); 5] = [
 
 /// `[daemon]`, but for `include`.
 pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> Daemon {
-    let table = root.table("daemon").known(&keys::DAEMON);
+    let table = root.table("daemon").known(&keys::DAEMON, env.platforms);
     Daemon {
         state_dir: (table.read("state_dir", value::directory))
             .unwrap_or_else(|| env.state_dir().to_path_buf()),
@@ -38,7 +37,7 @@ pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> Daemon {
 
 /// `[api]`
 pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> Api {
-    let table = root.table("api").known(&keys::API);
+    let table = root.table("api").known(&keys::API, env.platforms);
     let admins = if table.has("admins") {
         table.read_list("admins", |name| names.principal(value::text(name)?))
     } else {
@@ -59,8 +58,8 @@ pub(super) fn api_socket(table: &Table<'_>, env: &Environment) -> PathBuf {
 }
 
 /// `[platform]`
-pub(super) fn platform(root: &Table<'_>) -> Platform {
-    let table = root.table("platform").known(&keys::PLATFORM);
+pub(super) fn platform(root: &Table<'_>, env: &Environment) -> PlatformSection {
+    let table = root.table("platform").known(&keys::PLATFORM, env.platforms);
     let ca_file = table.read("ca_file", |path| {
         let path = table.source().directory().join(value::text(path)?);
         check_certificates(&path).map(|()| path)
@@ -69,9 +68,12 @@ pub(super) fn platform(root: &Table<'_>) -> Platform {
         let configured = table.read(key, value::timeout);
         configured.unwrap_or(Duration::from_secs(default))
     };
-    Platform {
-        hosts: hosts(&table, "hosts", &HOSTS),
-        wecom_hosts: hosts(&table, "wecom_hosts", &WECOM_HOSTS),
+    let hosts = |platform: &&'static Platform| PlatformHosts {
+        platform,
+        hosts: hosts(&table, platform.hosts_key, platform.hosts),
+    };
+    PlatformSection {
+        hosts: env.platforms.0.iter().map(hosts).collect(),
         connect_timeout: timeout("connect_timeout", 3),
         timeout: timeout("timeout", 10),
         concurrency: (table.read("concurrency", |number| value::whole(number, 1..=1024)))

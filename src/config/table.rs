@@ -3,6 +3,7 @@
 use super::keys::{self, Keys};
 use super::source::{Place, Source};
 use super::value;
+use crate::platform::Platforms;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -31,17 +32,18 @@ impl<'a> Table<'a> {
     }
 
     /// The same table, with a fault for each key that is not known.
-    pub(super) fn known(self, known: &Keys) -> Self {
+    pub(super) fn known(self, known: &Keys, platforms: Platforms) -> Self {
+        let right = known.with(platforms);
         for (key, _) in self.entries.into_iter().flatten() {
             let name = key.get_ref().as_ref();
-            if !known.keys.contains(&name) {
+            if !right.contains(&name) {
                 // In the ruins of a line it may be a part of a value.
                 let shown = if self.source.is_broken() {
                     "…".to_owned()
                 } else {
                     value::shown(name)
                 };
-                let advice = keys::advice(known, name);
+                let advice = keys::advice(&right, name, platforms);
                 let message = format!("unknown key `{shown}`; {advice}");
                 self.source.fault(key.span().start, message);
             }

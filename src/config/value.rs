@@ -208,25 +208,15 @@ pub(super) fn loopback(value: &DeValue<'_>) -> Checked<SocketAddr> {
     Ok(address)
 }
 
-/// The id of a 公众号 or 小程序.
-pub(super) fn appid(value: &DeValue<'_>) -> Checked<Box<str>> {
-    (value.as_str())
-        .filter(|id| is_id(id, &["wx"], |b| b.is_ascii_hexdigit()))
-        .map(Box::from)
-        .ok_or_else(|| "must be wx and 16 hexadecimal digits, in quotes".into())
-}
-
-/// The id of a 企业微信.
-pub(super) fn corpid(value: &DeValue<'_>) -> Checked<Box<str>> {
-    (value.as_str())
-        .filter(|id| is_id(id, &["ww", "wx"], |b| b.is_ascii_alphanumeric()))
-        .map(Box::from)
-        .ok_or_else(|| "must be ww (or wx) and 16 letters or digits, in quotes".into())
-}
-
-fn is_id(id: &str, beginnings: &[&str], allowed: impl Fn(u8) -> bool) -> bool {
-    let rest = beginnings.iter().find_map(|b| id.strip_prefix(b));
-    rest.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(allowed))
+/// The id of an account.
+pub(super) fn id(
+    value: &DeValue<'_>,
+    check: fn(&str) -> Result<(), &'static str>,
+) -> Checked<Box<str>> {
+    // No id is empty: the check says what is right.
+    let id = value.as_str().unwrap_or_default();
+    check(id)?;
+    Ok(id.into())
 }
 
 /// A name from the configuration as a message may show it: one that is as long as a secret may be one.

@@ -254,7 +254,11 @@ impl Daemon {
     fn ready(&mut self) {
         self.rearm();
         let now = clock::now();
-        let line = status::line(&self.supervisor.directory().borrow(), &now);
+        let line = status::line(
+            &self.supervisor.directory().borrow(),
+            self.environment.platforms,
+            &now,
+        );
         self.shared.notifier.ready(&line);
         Entry::new()
             .event(Event::Started)
@@ -264,7 +268,11 @@ impl Daemon {
 
     /// A rejected configuration stands in the status line until the next reload.
     fn status_line(&self) -> String {
-        let line = status::line(&self.supervisor.directory().borrow(), &clock::now());
+        let line = status::line(
+            &self.supervisor.directory().borrow(),
+            self.environment.platforms,
+            &clock::now(),
+        );
         match &self.rejected {
             Some(rejected) => format!("{rejected}; {line}"),
             None => line,

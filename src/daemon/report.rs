@@ -1,9 +1,9 @@
 //! What the log says of an account: changes, and lasting trouble at growing intervals.
 
 use crate::account::{Account, AccountName};
-use crate::config::Host;
 use crate::event::Event;
 use crate::logging::Entry;
+use crate::platform::Switched;
 use crate::schedule::{Outcome, Schedule, Step};
 use crate::snapshot::{Snapshot, State};
 use crate::store::StoreError;
@@ -212,17 +212,13 @@ fn when(next: Option<Moment>, now: &Now) -> String {
 }
 
 /// Tells that another host of the platform serves now.
-pub(super) fn host_switched(host: &Host, preferred: bool, wecom: bool) {
-    let key = if wecom { "wecom_hosts" } else { "hosts" };
-    if preferred {
-        Entry::new().info(format_args!(
-            "{}, the preferred host, serves again",
-            host.as_str()
-        ));
+pub(super) fn host_switched(switched: &Switched) {
+    let (host, key) = (switched.host.as_str(), switched.key);
+    if switched.preferred {
+        Entry::new().info(format_args!("{host}, the preferred host, serves again"));
     } else {
         Entry::new().event(Event::FallbackHost).warn(format_args!(
-            "{} serves, since hosts before it in `{key}` fail: look at this host's network and DNS if it lasts",
-            host.as_str()
+            "{host} serves, since hosts before it in `{key}` fail: look at this host's network and DNS if it lasts"
         ));
     }
 }

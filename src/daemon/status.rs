@@ -2,14 +2,15 @@
 
 use crate::account::AccountName;
 use crate::handle::AccountHandles;
-use crate::platform::errcode;
+use crate::platform::Platforms;
+use crate::platform::errcode::{self, Row};
 use crate::snapshot::{OutputState, Snapshot, State};
 use crate::time::{Moment, Now, human};
 use crate::trouble::Class;
 use crate::trouble::LastError;
 
 /// How all accounts are: `3/4 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh shop in 4m`.
-pub(super) fn line(directory: &AccountHandles, now: &Now) -> String {
+pub(super) fn line(directory: &AccountHandles, platforms: Platforms, now: &Now) -> String {
     if directory.is_empty() {
         return "no accounts: add one to the configuration and reload".to_owned();
     }
@@ -22,10 +23,10 @@ pub(super) fn line(directory: &AccountHandles, now: &Now) -> String {
             State::Fresh => fresh += 1,
             // One that has no token comes before one that has trouble.
             State::Expired if !matches!(trouble, Some((State::Expired, ..))) => {
-                trouble = Some((State::Expired, name, reason(&snapshot, now)));
+                trouble = Some((State::Expired, name, reason(&snapshot, platforms, now)));
             }
             state @ State::Degraded if trouble.is_none() => {
-                trouble = Some((state, name, reason(&snapshot, now)));
+                trouble = Some((state, name, reason(&snapshot, platforms, now)));
             }
             _ => {}
         }
@@ -48,7 +49,7 @@ pub(super) fn line(directory: &AccountHandles, now: &Now) -> String {
     parts.join("; ")
 }
 
-fn reason(snapshot: &Snapshot, now: &Now) -> String {
+fn reason(snapshot: &Snapshot, platforms: Platforms, now: &Now) -> String {
     let failed = snapshot.outputs.iter().find_map(|state| match state {
         OutputState::Failed(error) => Some(error.to_string()),
         _ => None,
@@ -56,14 +57,20 @@ fn reason(snapshot: &Snapshot, now: &Now) -> String {
     snapshot
         .last_error
         .as_deref()
-        .map(|error| brief(error, now))
+        .map(|error| {
+            brief(
+                error,
+                platforms.errcodes_of(snapshot.account.terms.kind),
+                now,
+            )
+        })
         .or(failed)
         .unwrap_or_else(|| "no valid value".to_owned())
 }
 
-fn brief(error: &LastError, now: &Now) -> String {
+fn brief(error: &LastError, errcodes: &[Row], now: &Now) -> String {
     let said = match error.errcode {
-        Some(errcode) => errcode::brief(errcode, &error.message),
+        Some(errcode) => errcode::brief(errcodes, errcode, &error.message),
         None => error.message.clone(),
     };
     match error.class {

@@ -1,17 +1,17 @@
 //! Sends a request to the platform over HTTPS and returns status and bytes. Knows hosts, limits and time-outs, and nothing
 //! of what an answer means.
 
+use super::Platform;
+use super::hosts::{Hosts, Switched};
 use super::request::Request;
-use crate::account::Method;
 use crate::call::Refusal;
 use crate::clock;
-use crate::config::{Host, Platform};
+use crate::config::{Host, PlatformSection};
 use crate::time::Moment;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, NoProxy, Proxy, Url, redirect, retry};
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fmt, fs, io};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,8 +19,6 @@ use zeroize::Zeroizing;
 
 /// The longest answer that is read, bytes. The platform's have a few hundred.
 const MAX_BODY: usize = 64 * 1024;
-/// A host that failed is asked last for so long.
-const AVOID: Duration = Duration::from_secs(60);
 /// Unused connections are closed after this: a dead one must not wait for the next call.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -28,13 +26,12 @@ const IDLE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
-    hosts: Hosts,
-    wecom_hosts: Hosts,
+    groups: Box<[Hosts]>,
     limit: Arc<Semaphore>,
 }
 
-/// What came back: whatever the platform, or something in between, said.
-pub struct Reply {
+/// An answer in HTTP, of the platform or of something in between.
+pub struct Received {
     /// HTTP status.
     pub status: u16,
     /// The body, at most 64 KiB.
@@ -43,14 +40,25 @@ pub struct Reply {
     pub sent: Moment,
 }
 
-/// How a call went.
-pub struct Call {
-    /// What came back, or why nothing did.
-    pub reply: Result<Reply, Refusal>,
+/// The result of a call, over all hosts.
+pub struct Reply {
+    /// The bytes that came back, or why none did.
+    pub outcome: Result<Received, Refusal>,
     /// How many requests may have reached the platform: more than one when a host failed.
     pub reached: u32,
-    /// Set when another host serves now than before: its URL, and whether it is the preferred one.
-    pub switched: Option<(Host, bool)>,
+    /// Set when another host serves now than before.
+    pub switched: Option<Switched>,
+}
+
+impl Reply {
+    fn none() -> Self {
+        let why = "there is no host to ask";
+        Self {
+            outcome: Err(Refusal::transient(why, "set `hosts` of [platform]")),
+            reached: 0,
+            switched: None,
+        }
+    }
 }
 
 /// Why no client could be made of the configuration.
@@ -73,18 +81,9 @@ impl fmt::Display for ClientError {
 
 impl Error for ClientError {}
 
-#[derive(Debug)]
-struct Hosts {
-    list: Arc<[Host]>,
-    /// Until when each is avoided, milliseconds since boot.
-    avoid: Box<[AtomicI64]>,
-    /// The one that served last.
-    serving: AtomicUsize,
-}
-
 impl Client {
     /// Makes a client. Reads the system's root certificates when a host is reached over HTTPS.
-    pub fn new(config: &Platform) -> Result<Self, ClientError> {
+    pub fn new(config: &PlatformSection) -> Result<Self, ClientError> {
         // A second client finds the provider installed; that is no error.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder()
@@ -107,8 +106,9 @@ impl Client {
             http: builder
                 .build()
                 .map_err(|error| ClientError::Build(innermost(&error)))?,
-            hosts: Hosts::new(&config.hosts),
-            wecom_hosts: Hosts::new(&config.wecom_hosts),
+            groups: (config.hosts.iter())
+                .map(|group| Hosts::new(group.platform, &group.hosts))
+                .collect(),
             limit: Arc::new(Semaphore::new(config.concurrency)),
         })
     }
@@ -122,12 +122,16 @@ impl Client {
         }
     }
 
-    /// Sends a request to the hosts of the account's kind, one after the other while they fail. Cancelled by dropping.
-    pub async fn call(&self, method: Method, request: &Request) -> Call {
-        let hosts = if method == Method::Wecom {
-            &self.wecom_hosts
-        } else {
-            &self.hosts
+    /// The platform of this kind, if it is one that the configuration knows.
+    pub(super) fn platform(&self, kind: &str) -> Option<&'static Platform> {
+        let group = self.groups.iter().find(|group| group.platform.kind == kind);
+        group.map(|group| group.platform)
+    }
+
+    /// Sends a request to the platform's hosts, one after the other while they fail. Cancelled by dropping.
+    pub async fn call(&self, kind: &str, request: &Request) -> Reply {
+        let Some(hosts) = self.groups.iter().find(|group| group.platform.kind == kind) else {
+            return Reply::none();
         };
         let mut reached = 0;
         let mut last = None;
@@ -139,30 +143,27 @@ impl Client {
                 Err(_) => true,
             };
             if !failed {
-                return Call {
-                    reply,
+                return Reply {
+                    outcome: reply,
                     reached,
-                    switched: hosts.served(at),
+                    switched: hosts.on_answer(at),
                 };
             }
-            hosts.avoid(at, clock::now().at + AVOID);
+            hosts.on_failure(at, clock::now().at);
             last = Some(reply);
         }
-        let reply = last.unwrap_or_else(|| {
-            Err(Refusal::transient(
-                "there is no host to ask",
-                "set `hosts` of [platform]",
-            ))
-        });
-        Call {
-            reply,
-            reached,
-            switched: None,
+        match last {
+            Some(outcome) => Reply {
+                outcome,
+                reached,
+                switched: None,
+            },
+            None => Reply::none(),
         }
     }
 
     /// One request to one host; says too whether it may have been sent.
-    async fn ask(&self, host: &Host, request: &Request) -> (Result<Reply, Refusal>, bool) {
+    async fn ask(&self, host: &Host, request: &Request) -> (Result<Received, Refusal>, bool) {
         let Ok(mut url) = Url::parse(&format!("{}{}", host.as_str(), request.path)) else {
             let message = format!("`{}` is not a URL", host.as_str());
             return (
@@ -187,6 +188,12 @@ impl Client {
                 .body(body.to_vec()),
             None => self.http.get(url),
         };
+        let builder = request
+            .headers
+            .iter()
+            .fold(builder, |builder, (name, value)| {
+                builder.header(*name, value.as_str())
+            });
         let sent = clock::now().at;
         let response = match builder.send().await {
             Ok(response) => response,
@@ -201,7 +208,7 @@ impl Client {
             }
             Err(error) => return (Err(explain(host, &error)), true),
         };
-        (Ok(Reply { status, body, sent }), true)
+        (Ok(Received { status, body, sent }), true)
     }
 }
 
@@ -264,11 +271,9 @@ fn innermost(error: &reqwest::Error) -> String {
     reason.unwrap_or_else(|| "no answer in HTTP".to_owned())
 }
 
-fn certificates(config: &Platform) -> Result<Vec<Certificate>, ClientError> {
-    let hosts = config.hosts.iter().chain(config.wecom_hosts.iter());
-    let tls = hosts
-        .clone()
-        .any(|host| host.as_str().starts_with("https:"));
+fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, ClientError> {
+    let mut hosts = config.hosts.iter().flat_map(|group| group.hosts.iter());
+    let tls = hosts.any(|host| host.as_str().starts_with("https:"));
     let mut certificates = Vec::new();
     if tls {
         // Single unreadable certificates of the system are not our concern; a host that needs one says so.
@@ -289,7 +294,7 @@ fn certificates(config: &Platform) -> Result<Vec<Certificate>, ClientError> {
 }
 
 /// The configured proxy for everything, else that of `HTTPS_PROXY` for HTTPS; `NO_PROXY` exempts from both.
-fn proxy(config: &Platform) -> Option<Result<Proxy, ClientError>> {
+fn proxy(config: &PlatformSection) -> Option<Result<Proxy, ClientError>> {
     let wrong = |what: &str| ClientError::Build(format!("{what} is not the URL of a proxy"));
     let proxy = if let Some(url) = &config.proxy {
         Proxy::all(url.expose()).map_err(|_| wrong("`proxy`"))
@@ -303,30 +308,4 @@ fn proxy(config: &Platform) -> Option<Result<Proxy, ClientError>> {
         Proxy::https(url).map_err(|_| wrong("$HTTPS_PROXY"))
     };
     Some(proxy.map(|proxy| proxy.no_proxy(NoProxy::from_env())))
-}
-
-impl Hosts {
-    fn new(list: &Arc<[Host]>) -> Self {
-        Self {
-            avoid: list.iter().map(|_| AtomicI64::new(i64::MIN)).collect(),
-            list: list.clone(),
-            serving: AtomicUsize::new(0),
-        }
-    }
-
-    /// In order of preference, those that failed a moment ago last.
-    fn order(&self, now: Moment) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.list.len()).collect();
-        order.sort_by_key(|at| self.avoid[*at].load(Ordering::Relaxed) > now.as_millis());
-        order
-    }
-
-    fn avoid(&self, at: usize, until: Moment) {
-        self.avoid[at].store(until.as_millis(), Ordering::Relaxed);
-    }
-
-    fn served(&self, at: usize) -> Option<(Host, bool)> {
-        self.avoid[at].store(i64::MIN, Ordering::Relaxed);
-        (self.serving.swap(at, Ordering::Relaxed) != at).then(|| (self.list[at].clone(), at == 0))
-    }
 }

@@ -1,12 +1,12 @@
 //! One exchange with the platform for an account: the secret is read, the request sent, the answer understood.
 
-use super::client::{self, Client};
-use super::request;
-use super::response;
+use super::answer::interpret;
+use super::client::{Client, Reply};
+use super::hosts::Switched;
+use super::request::Ask;
 use crate::account::{Account, SecretSource};
 use crate::call::{Answer, Call, Refusal};
 use crate::clock;
-use crate::config::Host;
 use crate::secret::Secret;
 use crate::time::Moment;
 use crate::value::Value;
@@ -15,21 +15,23 @@ use std::time::Duration;
 
 /// How an exchange went.
 pub struct Exchange {
-    /// What was asked.
+    /// The question.
     pub call: Call,
+    /// Its path, which is its name in metrics.
+    pub endpoint: &'static str,
     /// Just before the request was sent.
     pub sent: Moment,
     /// How long it took.
     pub took: Duration,
     /// How many requests may have reached the platform.
     pub reached: u32,
-    /// Set when another host serves now than before, and whether it is the preferred one.
-    pub switched: Option<(Host, bool)>,
+    /// Set when another host serves now than before.
+    pub switched: Option<Switched>,
     /// What it brought.
     pub answer: Result<Answer, Refusal>,
 }
 
-/// What a call proves itself with.
+/// The credential of a call.
 #[derive(Debug)]
 pub enum Credential {
     /// A call for an access token: the AppSecret.
@@ -38,7 +40,16 @@ pub enum Credential {
     Token(Value),
 }
 
-/// What a call proves itself with. The AppSecret is read anew for each: a reset one needs no reload. Blocks.
+impl Credential {
+    fn expose(&self) -> &str {
+        match self {
+            Self::Secret(secret) => secret.expose(),
+            Self::Token(token) => token.expose(),
+        }
+    }
+}
+
+/// The credential of a call. The AppSecret is read anew for each: a reset one needs no reload. Blocks.
 pub fn credential(
     account: &Account,
     call: Call,
@@ -73,41 +84,39 @@ pub async fn exchange(
     credential: Result<Credential, Refusal>,
 ) -> Exchange {
     let began = clock::now().at;
+    let none = |endpoint, refusal| Exchange {
+        call,
+        endpoint,
+        sent: began,
+        took: Duration::ZERO,
+        reached: 0,
+        switched: None,
+        answer: Err(refusal),
+    };
+    let Some(platform) = client.platform(account.terms.kind) else {
+        let why = format!("nothing is known of the platform `{}`", account.terms.kind);
+        return none("", Refusal::operator(why, "correct the configuration"));
+    };
     let credential = match credential {
         Ok(credential) => credential,
-        Err(refusal) => {
-            return Exchange {
-                call,
-                sent: began,
-                took: Duration::ZERO,
-                reached: 0,
-                switched: None,
-                answer: Err(refusal),
-            };
-        }
+        Err(refusal) => return none((platform.endpoint)(account.terms, call), refusal),
     };
-    let (request, secret) = match &credential {
-        Credential::Secret(secret) => (
-            request::token(account, call == Call::ForceToken, secret),
-            secret.expose(),
-        ),
-        Credential::Token(token) => (request::with_token(account, call, token), token.expose()),
-    };
-    let client::Call {
-        reply,
+    let ask = Ask::of(platform, account, call, credential.expose());
+    let Reply {
+        outcome,
         reached,
         switched,
-    } = client.call(account.method, &request).await;
-    let (sent, answer) = match reply {
-        Ok(reply) => {
-            let answer =
-                response::interpret(call, account.method, reply.status, &reply.body, &[secret]);
-            (reply.sent, answer)
-        }
+    } = client.call(platform.kind, &(platform.request)(&ask)).await;
+    let (sent, answer) = match outcome {
+        Ok(received) => (
+            received.sent,
+            interpret(platform, &ask, received.status, &received.body),
+        ),
         Err(refusal) => (began, Err(refusal)),
     };
     Exchange {
         call,
+        endpoint: ask.path,
         sent,
         took: began.until(clock::now().at),
         reached,

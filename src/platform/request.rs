@@ -1,10 +1,38 @@
-//! What the platform is asked: pure descriptions of calls, without host or transport.
+//! Requests, without host and transport.
 
-use crate::account::{Account, Method};
+use super::Platform;
+use crate::account::Account;
 use crate::call::Call;
-use crate::secret::Secret;
-use crate::value::{Value, ValueName};
+use crate::terms::Terms;
 use zeroize::Zeroizing;
+
+/// One question, as a platform makes a request of it.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// The kind of question.
+    pub call: Call,
+    /// Its path.
+    pub path: &'static str,
+    /// The terms of the account.
+    pub terms: &'static Terms,
+    /// The id of the account: appid or corpid.
+    pub id: &'a str,
+    /// The AppSecret for a call that brings an access token, otherwise the access token.
+    pub credential: &'a str,
+}
+
+impl<'a> Ask<'a> {
+    /// A question about an account of the platform.
+    pub fn of(platform: &Platform, account: &'a Account, call: Call, credential: &'a str) -> Self {
+        Self {
+            call,
+            path: (platform.endpoint)(account.terms, call),
+            terms: account.terms,
+            id: &account.id,
+            credential,
+        }
+    }
+}
 
 /// A request without its host. Holds secrets: neither shown nor kept.
 pub struct Request {
@@ -12,87 +40,44 @@ pub struct Request {
     pub path: &'static str,
     /// Query parameters, unescaped.
     pub query: Vec<(&'static str, Zeroizing<String>)>,
+    /// Headers besides the usual ones.
+    pub headers: Vec<(&'static str, Zeroizing<String>)>,
     /// JSON body; with one the request is a POST.
     pub body: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// The path of a call, which is also its name in metrics.
-pub const fn endpoint(call: Call, method: Method) -> &'static str {
-    match (call, method) {
-        (Call::Token | Call::ForceToken, Method::Stable) => "/cgi-bin/stable_token",
-        (Call::Token | Call::ForceToken, Method::Classic) => "/cgi-bin/token",
-        (Call::Token | Call::ForceToken, Method::Wecom) => "/cgi-bin/gettoken",
-        (Call::Ticket(ValueName::AgentTicket), Method::Wecom) => "/cgi-bin/ticket/get",
-        (Call::Ticket(_), Method::Wecom) => "/cgi-bin/get_jsapi_ticket",
-        (Call::Ticket(_), _) => "/cgi-bin/ticket/getticket",
-        (Call::Verify, _) => "/cgi-bin/get_api_domain_ip",
-    }
-}
-
-/// A call for an access token.
-pub fn token(account: &Account, force: bool, secret: &Secret) -> Request {
-    let call = if force { Call::ForceToken } else { Call::Token };
-    let text = |text: &str| Zeroizing::new(text.to_owned());
-    let (query, body) = match account.method {
-        Method::Stable => {
-            let body = StableBody {
-                grant_type: "client_credential",
-                appid: &account.id,
-                secret: secret.expose(),
-                force_refresh: force,
-            };
-            // Strings and a flag: writing them as JSON into memory cannot fail.
-            (
-                Vec::new(),
-                Some(Zeroizing::new(
-                    serde_json::to_vec(&body).unwrap_or_default(),
-                )),
-            )
+impl Request {
+    /// A GET.
+    pub const fn get(path: &'static str) -> Self {
+        Self {
+            path,
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
         }
-        Method::Classic => (
-            vec![
-                ("grant_type", text("client_credential")),
-                ("appid", text(&account.id)),
-                ("secret", text(secret.expose())),
-            ],
-            None,
-        ),
-        Method::Wecom => (
-            vec![
-                ("corpid", text(&account.id)),
-                ("corpsecret", text(secret.expose())),
-            ],
-            None,
-        ),
-    };
-    Request {
-        path: endpoint(call, account.method),
-        query,
-        body,
     }
-}
 
-#[derive(serde::Serialize)]
-struct StableBody<'a> {
-    grant_type: &'a str,
-    appid: &'a str,
-    secret: &'a str,
-    force_refresh: bool,
-}
+    /// A POST of JSON.
+    pub fn post(path: &'static str, body: &impl serde::Serialize) -> Self {
+        // Strings, numbers and flags: writing them as JSON into memory cannot fail.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self {
+            body: Some(Zeroizing::new(body)),
+            ..Self::get(path)
+        }
+    }
 
-/// A call that carries the access token: a ticket or the question whether the token lives.
-pub fn with_token(account: &Account, call: Call, token: &Value) -> Request {
-    let mut query = vec![("access_token", Zeroizing::new(token.expose().to_owned()))];
-    let kind = match (call, account.method) {
-        (Call::Ticket(ValueName::AgentTicket), _) => Some("agent_config"),
-        (Call::Ticket(ValueName::WxCardTicket), _) => Some("wx_card"),
-        (Call::Ticket(_), Method::Stable | Method::Classic) => Some("jsapi"),
-        _ => None,
-    };
-    query.extend(kind.map(|kind| ("type", Zeroizing::new(kind.to_owned()))));
-    Request {
-        path: endpoint(call, account.method),
-        query,
-        body: None,
+    /// The same with one more query parameter.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.query.push((name, Zeroizing::new(value.to_owned())));
+        self
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, Zeroizing::new(value.to_owned())));
+        self
     }
 }

@@ -2,11 +2,11 @@
 
 use super::place::Place;
 use crate::account::{
-    Access, Account, AccountName, Format, Method, OnExpiry, Output, OutputKind, Principal,
-    SecretSource,
+    Access, Account, AccountName, Format, OnExpiry, Output, OutputKind, Principal, SecretSource,
 };
 use crate::clock;
 use crate::format::{Rendered, render};
+use crate::platform::wechat::STABLE;
 use crate::value::{Grant, Value, ValueName};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::Permissions;
@@ -59,7 +59,7 @@ pub(super) fn account(outputs: &[(&Path, OutputKind, Access)]) -> Arc<Account> {
         name: AccountName::parse("shop").unwrap(),
         id: "wx0123456789abcdef".into(),
         agentid: None,
-        method: Method::Stable,
+        terms: STABLE,
         secret: SecretSource::File("/secret".into()),
         readers: [].into(),
         tickets: [].into(),

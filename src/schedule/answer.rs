@@ -3,10 +3,10 @@
 use super::record::LONGEST_LIFE;
 use super::slot::renewed;
 use super::{CLOSEST, Flight, Outcome, Schedule, TICKET_EVERY};
-use crate::account::Method;
 use crate::call::Call;
 use crate::call::{Answer, Refusal};
 use crate::snapshot::Verdict;
+use crate::terms::Repeat;
 use crate::time::{Moment, Now};
 use crate::trouble::Class;
 use crate::value::{Grant, Value, ValueName};
@@ -91,7 +91,7 @@ impl Schedule {
         self.last_success = Some(now.at);
         if changed {
             self.verified = now.at;
-            if self.account.method == Method::Wecom {
+            if self.account.terms.tickets_follow_token {
                 self.tickets
                     .iter_mut()
                     .for_each(|ticket| ticket.due = now.at);
@@ -186,9 +186,9 @@ impl Schedule {
 
     /// When a token is asked for next.
     pub(super) fn due_of(&mut self, now: &Now, grant: &Grant) -> Moment {
-        match self.account.method {
-            Method::Stable => self.due_again(now, grant.expires),
-            Method::Classic | Method::Wecom => {
+        match self.account.terms.repeat {
+            Repeat::Same { polled: true, .. } => self.due_again(now, grant.expires),
+            Repeat::Same { .. } | Repeat::New { .. } => {
                 let life = grant.obtained.until(grant.expires);
                 grant.obtained
                     + life.mul_f64(self.account.refresh_at * (1.0 - 0.05 * self.rng.f64()))
@@ -198,10 +198,10 @@ impl Schedule {
 
     /// When a token that the platform did not replace is asked for next.
     pub(super) fn due_again(&mut self, now: &Now, expires: Moment) -> Moment {
-        let every = match self.account.method {
-            Method::Stable if self.half_spent(now) => Duration::ZERO,
-            Method::Stable => self.account.poll_every,
-            Method::Classic | Method::Wecom => {
+        let every = match self.account.terms.repeat {
+            Repeat::Same { polled: true, .. } if self.half_spent(now) => Duration::ZERO,
+            Repeat::Same { polled: true, .. } => self.account.poll_every,
+            Repeat::Same { .. } | Repeat::New { .. } => {
                 let left = now.at.until(expires);
                 left.mul_f64(self.account.refresh_at).max(AGAIN_SHORTEST)
             }

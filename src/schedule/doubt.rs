@@ -2,7 +2,6 @@
 //! who doubt it together, replaced when the platform says that it is dead.
 
 use super::{Outcome, Schedule};
-use crate::account::Method;
 use crate::call::Call;
 use crate::call::{Answer, Refusal};
 use crate::snapshot::Verdict;
@@ -249,7 +248,7 @@ impl Schedule {
         }
         let life = grant.obtained.until(grant.expires);
         // A call of ours whose answer was of no use may have replaced it as well.
-        let foreign = self.account.method == Method::Classic
+        let foreign = self.account.terms.overlap().is_some()
             && errcode == Some(REPLACED)
             && self.token.trouble.is_none()
             && now.at + life / 10 < grant.expires;
@@ -291,8 +290,7 @@ impl Schedule {
     }
 
     fn stays_dead(&mut self, now: &Now, admin: bool) -> (Outcome, Option<Verdict>) {
-        let may_force =
-            self.account.method == Method::Stable && (admin || self.account.force_on_dead);
+        let may_force = self.account.terms.can_force && (admin || self.account.force_on_dead);
         let forcing = matches!(self.doubt, Doubt::Force { .. });
         if may_force
             && !forcing
@@ -309,14 +307,13 @@ impl Schedule {
         let doubted = self.doubt != Doubt::None;
         self.doubt = Doubt::None;
         self.withdraw_dead();
-        let hint = match self.account.method {
-            Method::Stable => format!(
+        let hint = if self.account.terms.can_force {
+            format!(
                 "run `wxtokend refresh {}` as an administrator, which forces a new one, or set `force_on_dead = true` for the account",
                 self.account.name
-            ),
-            Method::Classic | Method::Wecom => {
-                "the platform contradicts itself and is asked again every 5 minutes; if it lasts, reset the secret in its console".into()
-            }
+            )
+        } else {
+            "the platform contradicts itself and is asked again every 5 minutes; if it lasts, reset the secret in its console".into()
         };
         let refusal = Refusal::operator(
             "the platform says that the token is dead, and hands out the same one again",

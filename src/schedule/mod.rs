@@ -10,7 +10,7 @@ mod tests;
 
 pub use record::{Record, StoredBlock, StoredGrant};
 
-use crate::account::{Account, Method};
+use crate::account::Account;
 use crate::budget::Budget;
 use crate::call::Call;
 use crate::call::Refusal;
@@ -173,7 +173,7 @@ impl Schedule {
                 kept.map_or_else(|| Slot::new(*name, now.at), |at| old.swap_remove(at))
             })
             .collect();
-        let other_method = account.method != self.account.method;
+        let other_method = account.terms != self.account.terms;
         self.account = account;
         self.hurry(now);
         match self.standing(now.at).cloned() {
@@ -263,7 +263,7 @@ impl Schedule {
 
     /// Whether a call may end the token that stands without a word of it reaching us.
     fn may_mint(&self, call: Call) -> bool {
-        call.is_token() && self.account.method == Method::Classic
+        call.is_token() && self.account.terms.overlap().is_some()
     }
 
     /// Half of the budget is kept for what must be done.

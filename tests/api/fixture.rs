@@ -15,8 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use wxtokend::account::{
-    Access, Account, AccountName, Format, Method, OnExpiry, Output, OutputKind, Principal,
-    SecretSource,
+    Access, Account, AccountName, Format, OnExpiry, Output, OutputKind, Principal, SecretSource,
 };
 use wxtokend::api::{ApiState, Listener, Metrics, serve, serve_metrics};
 use wxtokend::changes::Reloaded;
@@ -25,6 +24,7 @@ use wxtokend::counters::Counters;
 use wxtokend::handle::{
     AccountHandle, AccountHandles, Command as TaskCommand, Inbox, SnapshotCell,
 };
+use wxtokend::platform::wechat::STABLE;
 use wxtokend::secret::Secret;
 use wxtokend::snapshot::{OutputState, Snapshot, State, Verdict};
 use wxtokend::subscribe::Subscribers;
@@ -157,7 +157,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
             name: name(account),
             id: "wx0123456789abcdef".into(),
             agentid: None,
-            method: Method::Stable,
+            terms: STABLE,
             secret: SecretSource::Inline(
                 Secret::parse("0123456789abcdef0123456789abcdef").unwrap(),
             ),

@@ -25,9 +25,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wxtokend::account::Account;
+use wxtokend::call::Call;
 use wxtokend::config::{self, Environment};
+use wxtokend::platform::Ask;
 use wxtokend::platform::client::Client;
-use wxtokend::platform::request;
+use wxtokend::platform::wechat::WECHAT;
 use wxtokend::secret::Secret;
 use wxtokend::sim::{self, Platform, World};
 
@@ -184,8 +186,9 @@ fn call_for(config: &str, accounts: usize) {
             let secret = Secret::parse(&format!("{number:032x}")).unwrap();
             calls.spawn(async move {
                 let _permit = client.permit().await;
-                let request = request::token(&account, false, &secret);
-                client.call(account.method, &request).await.reply.unwrap()
+                let ask = Ask::of(WECHAT, &account, Call::Token, secret.expose());
+                let request = (WECHAT.request)(&ask);
+                client.call(WECHAT.kind, &request).await.outcome.unwrap()
             });
         }
         for answer in calls.join_all().await {

@@ -12,12 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use wxtokend::account::{
-    Access, Account, AccountName, Format, Method, Output, OutputKind, SecretSource,
-};
+use wxtokend::account::{Access, Account, AccountName, Format, Output, OutputKind, SecretSource};
 use wxtokend::api::metrics::{Metrics, Via};
 use wxtokend::clock;
 use wxtokend::format::render;
+use wxtokend::platform::wechat::STABLE;
 use wxtokend::publish::socket::Bound;
 use wxtokend::publish::{Place, Server};
 use wxtokend::value::{Grant, Value, ValueName};
@@ -132,7 +131,7 @@ fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
         name: AccountName::parse("shop").ok_or("a name")?,
         id: "wx0123456789abcdef".into(),
         agentid: None,
-        method: Method::Stable,
+        terms: STABLE,
         secret: SecretSource::File("/secret".into()),
         readers: [].into(),
         tickets: [].into(),

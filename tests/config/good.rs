@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use wxtokend::account::{
-    Access, AccountName, Format, Method, OnExpiry, Output, OutputKind, Principal, SecretSource,
+    Access, AccountName, Format, OnExpiry, Output, OutputKind, Principal, SecretSource,
 };
 use wxtokend::config::{Environment, Host, LogLevel};
+use wxtokend::platform::wechat::{CLASSIC, STABLE};
+use wxtokend::platform::wecom::GETTOKEN;
 use wxtokend::value::ValueName;
 
 /// A certificate that any host could have made.
@@ -39,13 +41,17 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(config.api.socket, Path::new("/run/wxtokend/api.sock"));
     assert_eq!(config.api.admins[0], Principal::User("root".into(), 0));
     assert_eq!(config.api.metrics, None);
-    let hosts: Vec<_> = config.platform.hosts.iter().map(Host::as_str).collect();
+    let hosts: Vec<_> = config.platform.hosts[0]
+        .hosts
+        .iter()
+        .map(Host::as_str)
+        .collect();
     assert_eq!(
         hosts,
         ["https://api.weixin.qq.com", "https://api2.weixin.qq.com"]
     );
     assert_eq!(
-        config.platform.wecom_hosts[0].as_str(),
+        config.platform.hosts[1].hosts[0].as_str(),
         "https://qyapi.weixin.qq.com"
     );
     assert_eq!(config.platform.connect_timeout, Duration::from_secs(3));
@@ -74,15 +80,15 @@ fn an_account_has_defaults_of_its_method() {
          path = 'DIR/run/corp.sock'"
     ));
     let [corp, old, shop] = ["corp", "old", "shop"].map(|name| Arc::clone(&config.accounts[name]));
-    assert_eq!(shop.method, Method::Stable);
+    assert_eq!(shop.terms, STABLE);
     assert_eq!(shop.secret, SecretSource::File(host.path("secret")));
     assert_eq!(shop.poll_every, Duration::from_secs(300));
     assert_eq!(shop.verify_every, Duration::ZERO);
     assert!((shop.refresh_at - 0.5).abs() < f64::EPSILON);
     assert_eq!(shop.daily_budget, 10_000);
     assert!(!shop.force_on_dead && shop.readers.is_empty() && shop.tickets.is_empty());
-    assert_eq!((old.method, old.daily_budget), (Method::Classic, 1000));
-    assert_eq!((corp.method, corp.daily_budget), (Method::Wecom, 5000));
+    assert_eq!((old.terms, old.daily_budget), (CLASSIC, 1000));
+    assert_eq!((corp.terms, corp.daily_budget), (GETTOKEN, 5000));
     assert_eq!((&*corp.id, corp.agentid), ("ww0123456789abcdef", None));
     let access = Access {
         mode: 0o600,
@@ -169,7 +175,11 @@ fn everything_can_be_set() {
         config.api.metrics,
         Some(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9480)))
     );
-    let hosts: Vec<_> = config.platform.hosts.iter().map(Host::as_str).collect();
+    let hosts: Vec<_> = config.platform.hosts[0]
+        .hosts
+        .iter()
+        .map(Host::as_str)
+        .collect();
     assert_eq!(
         hosts,
         [
@@ -179,7 +189,7 @@ fn everything_can_be_set() {
         ]
     );
     assert_eq!(
-        config.platform.wecom_hosts[0].as_str(),
+        config.platform.hosts[1].hosts[0].as_str(),
         "https://example.org"
     );
     assert_eq!(config.platform.connect_timeout, Duration::from_millis(500));

@@ -30,6 +30,7 @@ impl Host {
             state_dir: None,
             runtime_dir: Some(at("run")),
             credentials_dir: None,
+            ..Environment::default()
         };
         let host = Self { dir, env };
         host.file("secret", 0o600, "0123456789abcdef0123456789abcdef\n");

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 use wxtokend::account::Account;
 use wxtokend::call::{Answer, Call, Refusal};
-use wxtokend::platform::request;
-use wxtokend::platform::response::interpret;
+use wxtokend::platform::answer::interpret;
+use wxtokend::platform::{Ask, Platforms, Request};
 use wxtokend::schedule::Record;
 use wxtokend::secret::Secret;
 use wxtokend::sim::{self, Body, World};
@@ -126,13 +126,23 @@ impl Host {
             Network::Silent { works: false } => return lost(true, 10_000),
             Network::Silent { works: true } | Network::Fine => {}
         }
-        let reply = world.handle(self.truth, &Wire::new(account, call, token).request());
+        let platform = Platforms::default();
+        let platform = platform.of(account.terms.kind).expect("a platform");
+        let secret = secret();
+        let credential = if call.is_token() {
+            secret.expose()
+        } else {
+            token.expect("called with a token").expose()
+        };
+        let ask = Ask::of(platform, account, call, credential);
+        let wire = Wire::new((platform.request)(&ask));
+        let reply = world.handle(self.truth, &wire.request());
         if self.network != Network::Fine {
             return lost(true, 10_000);
         }
         match reply.body {
             Body::Whole(bytes) => Reply {
-                answer: interpret(call, account.method, reply.status, &bytes, &[]),
+                answer: interpret(platform, &ask, reply.status, &bytes),
                 reached: true,
                 took,
             },
@@ -150,13 +160,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(account: &Account, call: Call, token: Option<&Value>) -> Self {
-        let request = match (call, token) {
-            (Call::Token | Call::ForceToken, _) => {
-                request::token(account, call == Call::ForceToken, &secret())
-            }
-            (_, token) => request::with_token(account, call, token.expect("called with a token")),
-        };
+    fn new(request: Request) -> Self {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (name, value) in &request.query {
             query.append_pair(name, value);

@@ -5,8 +5,10 @@ use fastrand::Rng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
-use wxtokend::account::Method;
+use wxtokend::platform::wechat::{CLASSIC, STABLE};
+use wxtokend::platform::wecom::GETTOKEN;
 use wxtokend::sim::{Effect, Endpoint, Kill};
+use wxtokend::terms::Terms;
 
 pub(crate) const SECOND: i64 = 1000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
@@ -68,13 +70,13 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    pub(crate) fn endpoints(self, method: Method) -> &'static [Option<Endpoint>] {
+    pub(crate) fn endpoints(self, method: &'static Terms) -> &'static [Option<Endpoint>] {
         match (self, method) {
             (Self::All, _) => &[None],
-            (Self::Token, Method::Stable) => &[Some(Endpoint::StableToken)],
-            (Self::Token, Method::Classic) => &[Some(Endpoint::Token)],
-            (Self::Token, Method::Wecom) => &[Some(Endpoint::GetToken)],
-            (Self::Tickets, Method::Wecom) => {
+            (Self::Token, STABLE) => &[Some(Endpoint::StableToken)],
+            (Self::Token, CLASSIC) => &[Some(Endpoint::Token)],
+            (Self::Token, _) => &[Some(Endpoint::GetToken)],
+            (Self::Tickets, GETTOKEN) => {
                 &[Some(Endpoint::GetJsapiTicket), Some(Endpoint::AgentTicket)]
             }
             (Self::Tickets, _) => &[Some(Endpoint::GetTicket)],

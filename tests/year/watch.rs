@@ -3,8 +3,10 @@
 use super::host::Host;
 use super::script::{DAY, MINUTE, SECOND, Scope, Trouble};
 use std::collections::VecDeque;
-use wxtokend::account::{Account, Method};
+use wxtokend::account::Account;
 use wxtokend::call::Call;
+use wxtokend::platform::wechat::{CLASSIC, STABLE};
+use wxtokend::platform::wecom::GETTOKEN;
 use wxtokend::schedule::{Schedule, Step};
 use wxtokend::sim::{Truth, World};
 use wxtokend::snapshot::State;
@@ -67,11 +69,7 @@ impl Watch {
     /// The daemon runs again.
     pub(crate) fn woke(&mut self, at: i64, account: &Account) {
         // A call that was under way, and 企业微信's token, which stays the same to its end.
-        let method = if account.method == Method::Wecom {
-            2
-        } else {
-            1
-        };
+        let method = if account.terms == GETTOKEN { 2 } else { 1 };
         self.well_after(at + method * MINUTE);
         self.waiting = self.waiting.map(|_| at);
         (self.dead_since, self.gap_since) = (None, None);
@@ -83,7 +81,7 @@ impl Watch {
 
     /// From now on the platform hands out a dead token, to the end of its life; then it is asked again in five minutes.
     pub(crate) fn stuck(&mut self, at: i64, account: &Account) {
-        if account.method != Method::Classic {
+        if account.terms != CLASSIC {
             self.stuck_until = at + LIFE + 330 * SECOND;
         }
     }
@@ -143,7 +141,7 @@ impl Watch {
         self.call_before = self.last_call.replace(at);
         self.calls_of_day += 1;
         if call == Call::ForceToken {
-            assert_eq!(account.method, Method::Stable);
+            assert_eq!(account.terms, STABLE);
             self.last_day_forced.retain(|earlier| earlier + DAY > at);
             let since = self.last_day_forced.back().map_or(DAY, |last| at - last);
             assert!(since >= 30 * SECOND, "forced again after {since} ms");
@@ -223,7 +221,7 @@ impl Watch {
         self.gap_since = alive.is_none().then(|| self.gap_since.unwrap_or(at));
         let gap = self.gap_since.map_or(0, |since| at - since);
         // 企业微信 may hand out a token until it ends: the next one is asked for each second.
-        let tolerable = if account.method == Method::Wecom {
+        let tolerable = if account.terms == GETTOKEN {
             3 * SECOND
         } else {
             0

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
-use wxtokend::account::{Account, Method};
+use wxtokend::account::Account;
 use wxtokend::call::Call;
+use wxtokend::platform::wechat::CLASSIC;
 use wxtokend::schedule::{Outcome, Schedule, Step};
 use wxtokend::sim::{self, Effect, Fault, Kill, World};
 use wxtokend::snapshot::Verdict;
@@ -190,7 +191,7 @@ impl Year {
                 let truth = self.world.probe(self.host.truth, bad.expose());
                 let young = truth.age_ms.is_some_and(|age| age < 15 * SECOND);
                 assert!(!truth.alive || young, "a living token is called dead");
-                assert!(!foreign || self.account.method == Method::Classic);
+                assert!(!foreign || self.account.terms == CLASSIC);
                 self.watch.called_dead = Some(bad);
             }
             Outcome::Granted {
@@ -250,7 +251,7 @@ impl Year {
             Event::Spurious41002 => {
                 // One of them: twice would be no longer spurious.
                 self.world.heal_all();
-                for endpoint in Scope::Token.endpoints(self.account.method) {
+                for endpoint in Scope::Token.endpoints(self.account.terms) {
                     let fault = Fault::from(Effect::errcode(41002)).times(1);
                     self.world.set_fault(Fault {
                         endpoint: *endpoint,
@@ -303,7 +304,7 @@ impl Year {
         match &trouble.what {
             What::Network(network) => self.host.network = *network,
             What::Answer(effect) => {
-                for endpoint in trouble.scope.endpoints(self.account.method) {
+                for endpoint in trouble.scope.endpoints(self.account.terms) {
                     self.world.set_fault(Fault {
                         endpoint: *endpoint,
                         ..effect.clone().into()

@@ -6,14 +6,12 @@ use super::desk::Desk;
 use super::outputs::Outputs;
 use super::report::Reporter;
 use super::shared::Shared;
-use crate::account::Method;
 use crate::clock;
 use crate::counters::{Counted, Counters};
 use crate::handle::SnapshotCell;
 use crate::logging::Entry;
 use crate::offload::Stopping;
 use crate::platform::client::Client;
-use crate::platform::request;
 use crate::platform::{Exchange, credential, exchange};
 use crate::schedule::{Outcome, Schedule, Step};
 use crate::snapshot::{Snapshot, Verdict};
@@ -212,18 +210,15 @@ impl Worker {
         let now = clock::now();
         let Exchange {
             call,
+            endpoint,
             sent,
             took,
             reached,
             switched,
             answer,
         } = ended;
-        if let Some((host, preferred)) = switched {
-            super::report::host_switched(
-                &host,
-                preferred,
-                self.schedule.account().method == Method::Wecom,
-            );
+        if let Some(switched) = switched {
+            super::report::host_switched(&switched);
         }
         let account = self.schedule.account().clone();
         match reached {
@@ -231,7 +226,6 @@ impl Worker {
             // A host failed and another was asked too.
             more => (1..more).for_each(|_| self.schedule.sent(&now, call)),
         }
-        let endpoint = request::endpoint(call, account.method);
         let (result, errcode) = match &answer {
             Ok(_) => ("ok", None),
             Err(refusal) if refusal.errcode.is_some() => ("refused", refusal.errcode),

@@ -10,7 +10,7 @@ fn dead() -> Answered {
 }
 
 /// An account whose token `T1` is no longer young.
-fn settled(method: Method, change: impl FnOnce(&mut Account)) -> Bench {
+fn settled(method: &'static Terms, change: impl FnOnce(&mut Account)) -> Bench {
     let mut account = account(method);
     change(&mut account);
     let mut bench = Bench::granted(account);
@@ -22,7 +22,7 @@ fn as_configured(_: &mut Account) {}
 
 #[test]
 fn a_token_that_was_replaced_already_is_superseded_without_a_call() {
-    let mut bench = settled(Method::Classic, as_configured);
+    let mut bench = settled(CLASSIC, as_configured);
     for _ in 0..100 {
         assert_eq!(said(bench.suspect("T0", false)), "superseded");
     }
@@ -37,7 +37,7 @@ fn a_token_that_was_replaced_already_is_superseded_without_a_call() {
 
 #[test]
 fn a_token_that_lives_is_still_valid() {
-    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+    for method in [STABLE, CLASSIC, GETTOKEN] {
         let mut bench = settled(method, as_configured);
         assert_eq!(said(bench.suspect("T1", false)), "later");
         let (outcome, verdict) = bench.call(Call::Verify, ALIVE);
@@ -49,12 +49,12 @@ fn a_token_that_lives_is_still_valid() {
 
 #[test]
 fn a_dead_token_is_replaced() {
-    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+    for method in [STABLE, CLASSIC, GETTOKEN] {
         for errcode in [40001, 40014, 42001] {
             let mut bench = settled(method, as_configured);
             assert_eq!(said(bench.suspect("T1", false)), "later");
             let (outcome, verdict) = bench.call(Call::Verify, refused(Call::Verify, errcode));
-            let somebody_else = method == Method::Classic && errcode == 40001;
+            let somebody_else = method == CLASSIC && errcode == 40001;
             let name = if somebody_else { "foreign" } else { "dead" };
             assert_eq!(
                 (named(&outcome), said(verdict)),
@@ -72,7 +72,7 @@ fn a_dead_token_is_replaced() {
 #[test]
 fn a_classic_token_dead_near_its_end_is_nobody_elses_doing() {
     for (age, name) in [(6400, "foreign"), (6900, "dead")] {
-        let mut bench = settled(Method::Classic, |account| account.refresh_at = 0.999);
+        let mut bench = settled(CLASSIC, |account| account.refresh_at = 0.999);
         bench.pass(secs(age - 60));
         bench.suspect("T1", false);
         let (outcome, _) = bench.call(Call::Verify, dead());
@@ -82,7 +82,7 @@ fn a_classic_token_dead_near_its_end_is_nobody_elses_doing() {
 
 #[test]
 fn a_classic_token_that_a_lost_answer_may_have_replaced_is_nobody_elses_doing() {
-    let mut bench = settled(Method::Classic, as_configured);
+    let mut bench = settled(CLASSIC, as_configured);
     bench.later(Call::Token, unreachable());
     bench.suspect("T1", false);
     let (outcome, _) = bench.call(Call::Verify, dead());
@@ -91,7 +91,7 @@ fn a_classic_token_that_a_lost_answer_may_have_replaced_is_nobody_elses_doing() 
 
 #[test]
 fn all_who_ask_together_cost_one_question() {
-    let mut bench = settled(Method::Classic, as_configured);
+    let mut bench = settled(CLASSIC, as_configured);
     for _ in 0..20 {
         assert_eq!(said(bench.suspect("T1", false)), "later");
     }
@@ -107,7 +107,7 @@ fn all_who_ask_together_cost_one_question() {
 #[test]
 fn a_token_is_looked_at_once_per_half_minute() {
     for admin in [false, true] {
-        let mut bench = settled(Method::Stable, as_configured);
+        let mut bench = settled(STABLE, as_configured);
         bench.suspect("T1", admin);
         bench.call(Call::Verify, ALIVE);
         for age in [0, 1, 29] {
@@ -138,7 +138,7 @@ fn a_token_is_looked_at_once_per_half_minute() {
 fn a_young_token_is_asked_about_once_more_before_it_is_believed_dead() {
     for age in [0, 300, 5000, 9999] {
         for lives in [true, false] {
-            let mut bench = Bench::granted(account(Method::Classic));
+            let mut bench = Bench::granted(account(CLASSIC));
             let born = bench.now.at;
             bench.pass(Duration::from_millis(age));
             assert_eq!(said(bench.suspect("T1", false)), "later");
@@ -156,7 +156,7 @@ fn a_young_token_is_asked_about_once_more_before_it_is_believed_dead() {
             assert_eq!((named(&outcome), said(verdict)), expected);
         }
     }
-    let mut bench = Bench::granted(account(Method::Classic));
+    let mut bench = Bench::granted(account(CLASSIC));
     bench.pass(secs(10));
     bench.suspect("T1", false);
     let (outcome, _) = bench.call(Call::Verify, dead());
@@ -171,7 +171,7 @@ fn nothing_is_known_when_the_question_fails() {
         refused(Call::Verify, 45009),
         refused(Call::Verify, 40164),
     ] {
-        let mut bench = settled(Method::Stable, as_configured);
+        let mut bench = settled(STABLE, as_configured);
         bench.suspect("T1", true);
         let (outcome, verdict) = bench.call(Call::Verify, answer);
         assert_eq!((named(&outcome), said(verdict)), ("unsure", "unavailable"));
@@ -183,7 +183,7 @@ fn nothing_is_known_when_the_question_fails() {
 
 #[test]
 fn a_dead_token_is_withdrawn_once_no_other_can_be_had() {
-    let mut bench = settled(Method::Classic, as_configured);
+    let mut bench = settled(CLASSIC, as_configured);
     bench.suspect("T1", false);
     bench.call(Call::Verify, dead());
     assert!(
@@ -211,7 +211,7 @@ fn dead_again_under_stable_is_forced_for_administrators_or_as_configured() {
         (false, true, true),
         (true, true, true),
     ] {
-        let mut bench = settled(Method::Stable, |account| {
+        let mut bench = settled(STABLE, |account| {
             account.force_on_dead = force_on_dead;
         });
         bench.suspect("T1", admin);
@@ -235,7 +235,7 @@ fn dead_again_under_stable_is_forced_for_administrators_or_as_configured() {
 #[test]
 fn an_administrator_who_joins_brings_the_right_to_force() {
     for late in [false, true] {
-        let mut bench = settled(Method::Stable, as_configured);
+        let mut bench = settled(STABLE, as_configured);
         bench.suspect("T1", false);
         if !late {
             bench.suspect("T1", true);
@@ -252,7 +252,7 @@ fn an_administrator_who_joins_brings_the_right_to_force() {
 
 #[test]
 fn nothing_else_is_ever_forced() {
-    for method in [Method::Classic, Method::Wecom] {
+    for method in [CLASSIC, GETTOKEN] {
         let mut bench = settled(method, |account| account.force_on_dead = true);
         bench.suspect("T1", true);
         bench.call(Call::Verify, dead());
@@ -268,7 +268,7 @@ fn nothing_else_is_ever_forced() {
 
 #[test]
 fn at_most_ten_a_day_are_forced_half_a_minute_apart() {
-    let mut bench = settled(Method::Stable, |account| account.force_on_dead = true);
+    let mut bench = settled(STABLE, |account| account.force_on_dead = true);
     let mut forced = Vec::new();
     let mut serial = 1;
     let midnight = bench.now.next_platform_midnight();
@@ -295,7 +295,7 @@ fn at_most_ten_a_day_are_forced_half_a_minute_apart() {
 
 #[test]
 fn a_forced_token_that_is_due_keeps_its_turn() {
-    let mut bench = settled(Method::Stable, |account| account.force_on_dead = true);
+    let mut bench = settled(STABLE, |account| account.force_on_dead = true);
     let looked = bench.now.at;
     bench.suspect("T1", false);
     bench.pass(secs(12));
@@ -325,7 +325,7 @@ fn a_forced_token_that_is_due_keeps_its_turn() {
 
 #[test]
 fn a_forced_refresh_that_changes_nothing_is_not_repeated() {
-    let mut bench = settled(Method::Stable, as_configured);
+    let mut bench = settled(STABLE, as_configured);
     bench.suspect("T1", true);
     bench.call(Call::Verify, dead());
     bench.call(Call::Token, granted("T1", 7000));
@@ -336,7 +336,7 @@ fn a_forced_refresh_that_changes_nothing_is_not_repeated() {
 
 #[test]
 fn a_withdrawn_token_comes_back_when_the_platform_changes_its_mind() {
-    let mut account = account(Method::Stable);
+    let mut account = account(STABLE);
     account.poll_every = Duration::ZERO;
     let mut bench = Bench::granted(account);
     bench.pass(secs(60));
@@ -358,7 +358,7 @@ fn a_withdrawn_token_comes_back_when_the_platform_changes_its_mind() {
 
 #[test]
 fn a_new_token_after_a_dead_one_ends_all_trouble() {
-    let mut bench = settled(Method::Stable, as_configured);
+    let mut bench = settled(STABLE, as_configured);
     bench.suspect("T1", false);
     bench.call(Call::Verify, dead());
     bench.call(Call::Token, granted("T1", 7000));
@@ -369,7 +369,7 @@ fn a_new_token_after_a_dead_one_ends_all_trouble() {
 
 #[test]
 fn a_ticket_refused_for_its_token_makes_the_token_suspicious() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::granted(account);
     bench.call(JSAPI, granted("J1", 1000));
@@ -388,7 +388,7 @@ fn without_a_token_an_app_waits_for_the_next_try_and_an_administrator_causes_it(
         (45009, "unavailable", "later"),
         (89507, "unavailable", "unavailable"),
     ] {
-        let mut bench = Bench::new(account(Method::Classic));
+        let mut bench = Bench::new(account(CLASSIC));
         bench.call(Call::Token, refused(Call::Token, errcode));
         let due = bench.now.at + bench.wait();
         let verdict = bench.suspect("T0", false);
@@ -418,7 +418,7 @@ fn without_a_token_an_app_waits_for_the_next_try_and_an_administrator_causes_it(
 
 #[test]
 fn an_administrators_doubt_also_ends_the_wait_of_what_failed() {
-    let mut bench = settled(Method::Stable, as_configured);
+    let mut bench = settled(STABLE, as_configured);
     bench.later(Call::Token, refused(Call::Token, 40164));
     bench.pass(secs(30));
     // The whitelist was mended; `refresh` is how one finds out.
@@ -435,7 +435,7 @@ fn an_administrators_doubt_also_ends_the_wait_of_what_failed() {
 
 #[test]
 fn a_dead_token_is_asked_for_as_soon_as_the_budget_allows() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.daily_budget = 3;
     let mut bench = Bench::granted(account);
     bench.pass(secs(60));
@@ -451,7 +451,7 @@ fn a_dead_token_is_asked_for_as_soon_as_the_budget_allows() {
 
 #[test]
 fn nobody_waits_for_a_question_that_cannot_be_afforded() {
-    let mut account = account(Method::Stable);
+    let mut account = account(STABLE);
     account.daily_budget = 2;
     let mut bench = Bench::granted(account);
     assert_eq!(said(bench.suspect("T1", true)), "later");
@@ -466,7 +466,7 @@ fn nobody_waits_for_a_question_that_cannot_be_afforded() {
 
 #[test]
 fn no_app_can_use_up_the_calls_that_an_account_needs() {
-    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+    for method in [STABLE, CLASSIC, GETTOKEN] {
         let mut bench = settled(method, |account| account.daily_budget = 1000);
         let mut minted = 1;
         let mut now = bench.now;
@@ -507,7 +507,7 @@ fn no_app_can_use_up_the_calls_that_an_account_needs() {
 
 #[test]
 fn a_wish_that_stands_is_met_without_a_call() {
-    let mut bench = settled(Method::Classic, as_configured);
+    let mut bench = settled(CLASSIC, as_configured);
     let until = bench.now.at + secs(7000);
     let verdict = bench
         .schedule
@@ -518,7 +518,7 @@ fn a_wish_that_stands_is_met_without_a_call() {
 
 #[test]
 fn a_wish_for_more_life_causes_a_call_now_and_then() {
-    let mut bench = settled(Method::Classic, as_configured);
+    let mut bench = settled(CLASSIC, as_configured);
     bench.pass(secs(1000));
     let wish = |bench: &mut Bench, seconds| {
         let until = bench.now.at + secs(seconds);
@@ -554,7 +554,7 @@ fn a_wish_is_refused_at_once_where_no_call_will_come() {
         said(bench.schedule.renew(&bench.now, name, until))
     };
     let with_ticket = |change: fn(&mut Account)| {
-        let mut account = account(Method::Classic);
+        let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket]);
         change(&mut account);
         Bench::new(account)
@@ -595,7 +595,7 @@ fn a_wish_is_refused_at_once_where_no_call_will_come() {
     bench.call(Call::Token, refused(Call::Token, 89507));
     assert_eq!(wish(&mut bench, ValueName::AccessToken), "unavailable");
 
-    let mut bench = settled(Method::Classic, as_configured);
+    let mut bench = settled(CLASSIC, as_configured);
     bench.suspect("T1", false);
     bench.call(Call::Verify, dead());
     bench.call(Call::Token, refused(Call::Token, 89507));
@@ -608,10 +608,10 @@ fn a_wish_is_refused_at_once_where_no_call_will_come() {
 
 #[test]
 fn a_changed_configuration_leaves_nobody_waiting() {
-    let mut bench = settled(Method::Stable, as_configured);
+    let mut bench = settled(STABLE, as_configured);
     bench.suspect("T1", false);
     bench.call(Call::Verify, dead());
-    let mut account = account(Method::Stable);
+    let mut account = account(STABLE);
     account.poll_every = secs(600);
     bench.schedule.reconfigure(Arc::new(account), &bench.now);
     let (_, verdict) = bench.call(Call::Token, granted("T2", 7200));

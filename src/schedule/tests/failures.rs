@@ -37,7 +37,7 @@ const REFUSALS: &[(i64, f64, f64)] = &[
 #[test]
 fn each_errcode_is_tried_again_when_its_class_says() {
     for &(errcode, least, most) in REFUSALS {
-        let mut bench = Bench::new(account(Method::Classic));
+        let mut bench = Bench::new(account(CLASSIC));
         let (outcome, _) = bench.call(Call::Token, refused(Call::Token, errcode));
         assert_eq!(named(&outcome), "failed");
         let wait = bench.wait().as_secs_f64();
@@ -52,7 +52,7 @@ fn each_errcode_is_tried_again_when_its_class_says() {
 
 #[test]
 fn each_errcode_is_over_by_itself_within_its_class_interval() {
-    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+    for method in [STABLE, CLASSIC, GETTOKEN] {
         for &(errcode, _, first) in REFUSALS.iter().chain(&[(41002, 300.0, 300.0)]) {
             // What is transient is tried the less often the longer it lasts, down to once a minute.
             let longest = Duration::from_secs_f64(first.max(60.0));
@@ -76,7 +76,7 @@ fn each_errcode_is_over_by_itself_within_its_class_interval() {
 
 #[test]
 fn no_failure_ends_a_token_that_is_valid() {
-    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+    for method in [STABLE, CLASSIC, GETTOKEN] {
         for &(errcode, ..) in REFUSALS {
             let mut bench = Bench::granted(account(method));
             let expires = bench.schedule.standing(bench.now.at).unwrap().expires;
@@ -101,7 +101,7 @@ fn a_transient_failure_is_tried_again_sooner_when_little_is_left() {
     for (left, longest) in [(3600, 60.0), (301, 60.0), (299, 10.0), (0, 10.0)] {
         let mut most = 0.0_f64;
         for seed in 0..40 {
-            let mut bench = Bench::seeded(account(Method::Classic), seed);
+            let mut bench = Bench::seeded(account(CLASSIC), seed);
             bench.call(Call::Token, granted("T1", 7200));
             bench.pass(secs(7200 - left));
             // Eight failures at once: from now on it doubles no more.
@@ -121,7 +121,7 @@ fn a_transient_failure_is_tried_again_sooner_when_little_is_left() {
 
 #[test]
 fn a_success_ends_the_trouble_and_says_so() {
-    let mut bench = Bench::granted(account(Method::Stable));
+    let mut bench = Bench::granted(account(STABLE));
     for times in 1..=3 {
         let (outcome, _) = bench.later(Call::Token, refused(Call::Token, -1));
         assert!(matches!(outcome, Outcome::Failed { times: t, .. } if t == times));
@@ -145,7 +145,7 @@ fn a_success_ends_the_trouble_and_says_so() {
 
 #[test]
 fn a_spurious_41002_is_asked_once_more_and_then_believed() {
-    let mut bench = Bench::granted(account(Method::Stable));
+    let mut bench = Bench::granted(account(STABLE));
     for _ in 0..3 {
         let (outcome, _) = bench.later(Call::Token, refused(Call::Token, 41002));
         assert_eq!(named(&outcome), "unsure");
@@ -163,7 +163,7 @@ fn a_spurious_41002_is_asked_once_more_and_then_believed() {
 
 #[test]
 fn the_days_quota_is_probed_each_half_hour_until_midnight() {
-    let mut bench = Bench::new(account(Method::Classic));
+    let mut bench = Bench::new(account(CLASSIC));
     let midnight = bench.now.next_platform_midnight();
     let calls = bench.run(secs(12 * 3600 + 60), |now, call| {
         if now.at < midnight {
@@ -180,7 +180,7 @@ fn the_days_quota_is_probed_each_half_hour_until_midnight() {
 
 #[test]
 fn a_refusal_for_one_ticket_disturbs_nothing_else() {
-    let mut account = account(Method::Stable);
+    let mut account = account(STABLE);
     account.tickets = Box::new([ValueName::JsapiTicket, ValueName::WxCardTicket]);
     let mut bench = Bench::granted(account);
     bench.call(JSAPI, refused(JSAPI, 45009));
@@ -209,7 +209,7 @@ impl Bench {
 
 #[test]
 fn a_used_up_budget_leaves_a_call_each_ten_minutes_for_an_expired_token() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.daily_budget = 4;
     let mut bench = Bench::new(account);
     let mut minted = 0;
@@ -238,7 +238,7 @@ fn a_used_up_budget_leaves_a_call_each_ten_minutes_for_an_expired_token() {
 
 #[test]
 fn a_used_up_budget_asks_for_nothing_while_a_token_stands() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.daily_budget = 1;
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::granted(account);
@@ -248,7 +248,7 @@ fn a_used_up_budget_asks_for_nothing_while_a_token_stands() {
 
 #[test]
 fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_resort() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.daily_budget = 2;
     let mut bench = Bench::new(account);
     for _ in 0..20 {
@@ -281,7 +281,7 @@ fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_reso
 #[test]
 fn a_long_trouble_leaves_half_of_the_budget_for_what_must_be_done() {
     for (what, errcode) in [(Call::Token, -1), (JSAPI, -1), (JSAPI, 40001)] {
-        let mut account = account(Method::Classic);
+        let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket]);
         let mut bench = Bench::granted(account);
         bench.call(JSAPI, granted("J1", 7200));
@@ -315,7 +315,7 @@ fn a_long_trouble_leaves_half_of_the_budget_for_what_must_be_done() {
 
 #[test]
 fn a_ticket_in_trouble_keeps_within_the_quota_of_tickets() {
-    let mut account = account(Method::Wecom);
+    let mut account = account(GETTOKEN);
     account.tickets = Box::new([ValueName::AgentTicket]);
     let mut bench = Bench::granted(account);
     for (hours, least, most) in [(1, 30, 50), (11, 130, 180)] {
@@ -337,7 +337,7 @@ fn a_ticket_in_trouble_keeps_within_the_quota_of_tickets() {
 
 #[test]
 fn a_hiccup_near_the_end_is_overcome_though_half_of_the_budget_is_spent() {
-    let mut bench = Bench::granted(account(Method::Stable));
+    let mut bench = Bench::granted(account(STABLE));
     for _ in 0..6000 {
         bench.schedule.sent(&bench.now, Call::Token);
     }

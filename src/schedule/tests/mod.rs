@@ -7,11 +7,15 @@ mod restart;
 mod storms;
 
 use super::{Outcome, Schedule, Step};
-use crate::account::{Account, AccountName, Method, SecretSource};
+use crate::account::{Account, AccountName, SecretSource};
 use crate::call::Call;
 use crate::call::{Answer, Refusal};
-use crate::platform::response::interpret;
+use crate::platform::Ask;
+use crate::platform::answer::interpret;
+use crate::platform::wechat::{CLASSIC, STABLE, WECHAT};
+use crate::platform::wecom::GETTOKEN;
 use crate::snapshot::Verdict;
+use crate::terms::Terms;
 use crate::time::{Moment, Now};
 use crate::value::{Value, ValueName};
 use std::sync::Arc;
@@ -34,28 +38,24 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn account(method: Method) -> Account {
+fn account(method: &'static Terms) -> Account {
     Account {
         name: AccountName::parse("shop").unwrap(),
-        id: if method == Method::Wecom {
+        id: if method.shares_id {
             "ww0123456789abcdef"
         } else {
             "wx0123456789abcdef"
         }
         .into(),
         agentid: None,
-        method,
+        terms: method,
         secret: SecretSource::File("/secret".into()),
         readers: Arc::new([]),
         tickets: Box::new([]),
         poll_every: secs(300),
         refresh_at: 0.5,
         verify_every: Duration::ZERO,
-        daily_budget: match method {
-            Method::Stable => 10_000,
-            Method::Classic => 1_000,
-            Method::Wecom => 5_000,
-        },
+        daily_budget: method.default_budget,
         force_on_dead: false,
         outputs: Box::new([]),
     }
@@ -76,7 +76,14 @@ fn granted(text: &str, life: u64) -> Answered {
 /// What the platform's refusal means.
 fn refused(call: Call, errcode: i64) -> Answered {
     let body = format!(r#"{{"errcode":{errcode},"errmsg":"no rid: 6aac005a-01bfdbee-79769285"}}"#);
-    interpret(call, Method::Stable, 200, body.as_bytes(), &[])
+    let ask = Ask {
+        call,
+        path: "",
+        terms: STABLE,
+        id: "",
+        credential: "",
+    };
+    interpret(WECHAT, &ask, 200, body.as_bytes())
 }
 
 fn unreachable() -> Answered {

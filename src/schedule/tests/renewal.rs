@@ -27,7 +27,7 @@ fn shortest_and_longest(mut wait: impl FnMut(u64) -> Duration) -> (f64, f64) {
 fn stable_is_asked_every_poll_less_a_tenth_of_jitter() {
     for (poll, least, most) in [(300, 270.0, 300.0), (60, 54.0, 60.0), (1, 0.9, 1.0)] {
         let (shortest, longest) = shortest_and_longest(|seed| {
-            let mut account = account(Method::Stable);
+            let mut account = account(STABLE);
             account.poll_every = secs(poll);
             let mut bench = Bench::seeded(account, seed);
             bench.call(Call::Token, granted("T1", 7200));
@@ -47,7 +47,7 @@ fn stable_is_asked_when_the_window_opens_at_the_latest() {
         (DAY * 365, 7200, 6900),
         (u64::MAX, 7200, 6900),
     ] {
-        let mut account = account(Method::Stable);
+        let mut account = account(STABLE);
         account.poll_every = secs(poll);
         let mut bench = Bench::new(account);
         bench.call(Call::Token, granted("T1", life));
@@ -66,7 +66,7 @@ fn stable_is_asked_every_eighth_of_what_is_left_in_the_window() {
         (8, 1_000),
         (1, 1_000),
     ] {
-        let mut bench = Bench::granted(account(Method::Stable));
+        let mut bench = Bench::granted(account(STABLE));
         bench.pass(secs(200));
         bench.later(Call::Token, granted("T1", left));
         assert_eq!(bench.wait().as_millis(), millis, "{left} s left");
@@ -76,7 +76,7 @@ fn stable_is_asked_every_eighth_of_what_is_left_in_the_window() {
 #[test]
 fn stable_readers_are_never_without_a_token_however_short_its_life() {
     for (life, window, calls_a_life) in [(7200, 300, 30), (40, 10, 12), (60, 15, 12), (20, 5, 12)] {
-        let mut bench = Bench::new(account(Method::Stable));
+        let mut bench = Bench::new(account(STABLE));
         let mut platform = stable_platform(life, window);
         let first = bench.run(secs(1), &mut platform);
         assert_eq!(first.len(), 1);
@@ -107,7 +107,7 @@ fn the_same_value_again_is_a_success_that_updates_the_expiry() {
         (100, 7099, 7199),
         (100, 30, 130),
     ] {
-        let mut account = account(Method::Stable);
+        let mut account = account(STABLE);
         account.poll_every = secs(100);
         let mut bench = Bench::granted(account);
         bench.pass(secs(after));
@@ -129,7 +129,7 @@ fn the_same_value_again_is_a_success_that_updates_the_expiry() {
 
 #[test]
 fn life_counts_from_the_moment_before_the_request() {
-    let mut bench = Bench::new(account(Method::Stable));
+    let mut bench = Bench::new(account(STABLE));
     let sent = bench.now.at;
     bench.schedule.sent(&bench.now, Call::Token);
     bench.pass(secs(9));
@@ -141,7 +141,7 @@ fn life_counts_from_the_moment_before_the_request() {
 
 #[test]
 fn classic_and_wecom_are_replaced_at_their_part_of_life_less_a_twentieth_of_jitter() {
-    for method in [Method::Classic, Method::Wecom] {
+    for method in [CLASSIC, GETTOKEN] {
         for (refresh_at, life, most) in [(0.5, 7200, 3600.0), (0.9, 7200, 6480.0), (0.5, 40, 20.0)]
         {
             let (shortest, longest) = shortest_and_longest(|seed| {
@@ -162,7 +162,7 @@ fn classic_and_wecom_are_replaced_at_their_part_of_life_less_a_twentieth_of_jitt
 #[test]
 fn a_wecom_token_that_stays_the_same_until_it_ends_is_not_asked_for_all_the_time() {
     for refresh_at in [0.01, 0.5, 0.9, 0.99] {
-        let mut account = account(Method::Wecom);
+        let mut account = account(GETTOKEN);
         account.refresh_at = refresh_at;
         let mut bench = Bench::new(account);
         let calls = bench.run(secs(7 * DAY), stable_platform(7200, 0));
@@ -186,7 +186,7 @@ fn a_wecom_token_that_stays_the_same_until_it_ends_is_not_asked_for_all_the_time
 #[test]
 fn tickets_follow_the_token_and_are_asked_for_every_half_hour() {
     let (shortest, longest) = shortest_and_longest(|seed| {
-        let mut account = account(Method::Classic);
+        let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket, ValueName::WxCardTicket]);
         let mut bench = Bench::seeded(account, seed);
         bench.call(Call::Token, granted("T1", 7200));
@@ -202,7 +202,7 @@ fn tickets_follow_the_token_and_are_asked_for_every_half_hour() {
 
 #[test]
 fn half_of_the_budget_is_not_for_polls() {
-    let mut account = account(Method::Stable);
+    let mut account = account(STABLE);
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::granted(account);
     bench.call(JSAPI, granted("J1", 7200));
@@ -222,7 +222,7 @@ fn half_of_the_budget_is_not_for_polls() {
 
 #[test]
 fn a_ticket_is_not_asked_for_without_a_token() {
-    let mut account = account(Method::Stable);
+    let mut account = account(STABLE);
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::new(account);
     bench.call(Call::Token, refused(Call::Token, 40164));
@@ -231,7 +231,7 @@ fn a_ticket_is_not_asked_for_without_a_token() {
 
 #[test]
 fn a_ticket_near_its_own_end_is_asked_for_often() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.refresh_at = 0.9;
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::granted(account);
@@ -247,7 +247,7 @@ fn a_ticket_near_its_own_end_is_asked_for_often() {
 
 #[test]
 fn a_ticket_in_mid_life_keeps_the_life_that_it_was_first_seen_with() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.refresh_at = 0.9;
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::granted(account);
@@ -272,7 +272,7 @@ fn a_ticket_in_mid_life_keeps_the_life_that_it_was_first_seen_with() {
 
 #[test]
 fn a_changed_token_asks_for_new_tickets_of_wecom_only() {
-    for (method, ticket) in [(Method::Wecom, AGENT), (Method::Classic, JSAPI)] {
+    for (method, ticket) in [(GETTOKEN, AGENT), (CLASSIC, JSAPI)] {
         let Call::Ticket(name) = ticket else { panic!() };
         let mut account = account(method);
         account.refresh_at = 0.2;
@@ -286,7 +286,7 @@ fn a_changed_token_asks_for_new_tickets_of_wecom_only() {
         }
         bench.call(Call::Token, granted("T2", 7200));
         match method {
-            Method::Wecom => assert_eq!(bench.next(), Step::Call(ticket)),
+            GETTOKEN => assert_eq!(bench.next(), Step::Call(ticket)),
             _ => assert!(bench.wait() > secs(1)),
         }
     }
@@ -294,7 +294,7 @@ fn a_changed_token_asks_for_new_tickets_of_wecom_only() {
 
 #[test]
 fn a_token_is_looked_at_as_often_as_configured() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.verify_every = secs(600);
     let mut bench = Bench::granted(account.clone());
     for _ in 0..4 {
@@ -313,7 +313,7 @@ fn a_token_is_looked_at_as_often_as_configured() {
 #[test]
 fn however_short_the_configured_times_calls_are_a_second_apart() {
     for verify in [false, true] {
-        let mut account = account(Method::Stable);
+        let mut account = account(STABLE);
         let short = Duration::from_millis(1);
         (account.poll_every, account.verify_every) = if verify {
             (secs(300), short)

@@ -44,7 +44,7 @@ impl Bench {
     }
 }
 
-fn with_ticket(method: Method) -> Bench {
+fn with_ticket(method: &'static Terms) -> Bench {
     let mut account = account(method);
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::granted(account);
@@ -54,7 +54,7 @@ fn with_ticket(method: Method) -> Bench {
 
 #[test]
 fn a_restart_costs_no_call() {
-    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+    for method in [STABLE, CLASSIC, GETTOKEN] {
         for age in [0, 1000, 3000, 4000, 6000, 7000, 7130] {
             let mut bench = with_ticket(method);
             bench.pass(secs(age));
@@ -69,7 +69,7 @@ fn a_restart_costs_no_call() {
             }
             assert_eq!(bench.left(), 7180 - age, "its expiry is as it was");
             assert_eq!(bench.ticket(ValueName::JsapiTicket).1, 7180 - age);
-            let overdue = method != Method::Stable && age >= 3600;
+            let overdue = method != STABLE && age >= 3600;
             assert!(!overdue || bench.wait() <= secs(60), "but it is due");
         }
     }
@@ -91,7 +91,7 @@ fn a_classic_call_without_an_answer_makes_the_token_due_after_a_restart() {
     .into_iter()
     .enumerate()
     {
-        for method in [Method::Stable, Method::Classic] {
+        for method in [STABLE, CLASSIC] {
             let mut bench = Bench::granted(account(method));
             bench.pass(secs(7000));
             for call in calls {
@@ -104,7 +104,7 @@ fn a_classic_call_without_an_answer_makes_the_token_due_after_a_restart() {
                 "it is handed out while it may live"
             );
             let due = bench.next() == Step::Call(Call::Token);
-            assert_eq!(due, is_due && method == Method::Classic, "{method:?} {n}");
+            assert_eq!(due, is_due && method == CLASSIC, "{method:?} {n}");
             if due {
                 bench.call(Call::Token, granted("T3", 7200));
                 assert!(bench.restart(secs(1)).wait() >= secs(1), "settled");
@@ -115,7 +115,7 @@ fn a_classic_call_without_an_answer_makes_the_token_due_after_a_restart() {
 
 #[test]
 fn a_classic_call_that_was_never_made_needs_no_answer() {
-    let mut bench = Bench::granted(account(Method::Classic));
+    let mut bench = Bench::granted(account(CLASSIC));
     assert_eq!(bench.sleep(), Call::Token);
     bench.schedule.sent(&bench.now, Call::Token);
     bench.schedule.not_sent(Call::Token);
@@ -129,7 +129,7 @@ fn a_classic_call_that_was_never_made_needs_no_answer() {
 
 #[test]
 fn what_expired_meanwhile_is_asked_for() {
-    let mut bench = with_ticket(Method::Classic).restart(secs(7200));
+    let mut bench = with_ticket(CLASSIC).restart(secs(7200));
     assert_eq!(bench.token(), None);
     bench.call(Call::Token, granted("T2", 7200));
     bench.call(JSAPI, granted("J2", 7200));
@@ -137,7 +137,7 @@ fn what_expired_meanwhile_is_asked_for() {
 
 #[test]
 fn a_ticket_keeps_its_life_over_a_restart() {
-    let mut bench = with_ticket(Method::Stable);
+    let mut bench = with_ticket(STABLE);
     bench.pass(secs(3000));
     let mut bench = bench.restart(secs(60));
     while bench.sleep() != JSAPI {
@@ -151,7 +151,7 @@ fn a_ticket_keeps_its_life_over_a_restart() {
 
 #[test]
 fn counts_outlive_a_restart() {
-    let mut bench = with_ticket(Method::Stable);
+    let mut bench = with_ticket(STABLE);
     assert_eq!(bench.schedule.calls(), (2, 20_514));
     bench = bench.restart(secs(60));
     assert_eq!(bench.schedule.calls(), (2, 20_514));
@@ -163,17 +163,17 @@ fn a_timed_block_is_slept_out_over_restarts_and_reloads() {
     for (errcode, block) in [(89507, 3600), (89506, DAY)] {
         for granted_before in [false, true] {
             let mut bench = if granted_before {
-                let mut bench = Bench::granted(account(Method::Classic));
+                let mut bench = Bench::granted(account(CLASSIC));
                 bench.sleep();
                 bench
             } else {
-                Bench::new(account(Method::Classic))
+                Bench::new(account(CLASSIC))
             };
             bench.call(Call::Token, refused(Call::Token, errcode));
             let mut passed = 0;
             for _ in 0..5 {
                 bench = bench.restart(secs(60));
-                let mut changed = account(Method::Classic);
+                let mut changed = account(CLASSIC);
                 changed.refresh_at = 0.4;
                 bench.schedule.reconfigure(Arc::new(changed), &bench.now);
                 passed += 60;
@@ -187,7 +187,7 @@ fn a_timed_block_is_slept_out_over_restarts_and_reloads() {
                 bench = bench.restart(Duration::ZERO);
             }
             let stable = Account {
-                method: Method::Stable,
+                terms: STABLE,
                 ..Account::clone(bench.schedule.account())
             };
             bench.schedule.reconfigure(Arc::new(stable), &bench.now);
@@ -204,7 +204,7 @@ fn a_timed_block_is_slept_out_over_restarts_and_reloads() {
 
 #[test]
 fn a_block_from_a_clock_that_was_wrong_ends_within_a_day() {
-    let mut bench = Bench::new(account(Method::Classic));
+    let mut bench = Bench::new(account(CLASSIC));
     bench.call(Call::Token, refused(Call::Token, 89507));
     let bench = bench.restart_with(secs(1), -400 * 86_400, |_| ());
     assert!(bench.wait() <= secs(DAY));
@@ -214,10 +214,10 @@ fn a_block_from_a_clock_that_was_wrong_ends_within_a_day() {
 
 #[test]
 fn another_app_inherits_nothing() {
-    let bench = with_ticket(Method::Stable);
+    let bench = with_ticket(STABLE);
     let bench = bench.restart_with(secs(1), 0, |account| account.id = "wx1".into());
     assert_eq!(bench.token(), None);
-    let mut bench = with_ticket(Method::Wecom);
+    let mut bench = with_ticket(GETTOKEN);
     let mut other = Account::clone(bench.schedule.account());
     other.agentid = Some(1_000_002);
     bench.schedule.reconfigure(Arc::new(other), &bench.now);
@@ -228,7 +228,7 @@ fn another_app_inherits_nothing() {
 #[test]
 fn an_answer_for_the_app_that_an_account_was_before_is_of_no_use() {
     for waits in [false, true] {
-        let mut bench = Bench::granted(account(Method::Stable));
+        let mut bench = Bench::granted(account(STABLE));
         bench.pass(secs(60));
         if waits {
             bench.suspect("T1", false);
@@ -256,7 +256,7 @@ fn an_answer_for_the_app_that_an_account_was_before_is_of_no_use() {
 
 #[test]
 fn forced_refreshes_are_counted_over_restarts() {
-    let mut bench = Bench::granted(account(Method::Stable));
+    let mut bench = Bench::granted(account(STABLE));
     let mut forced = 0;
     for serial in 1..40 {
         bench.pass(secs(31));
@@ -279,7 +279,7 @@ fn forced_refreshes_are_counted_over_restarts() {
 
 #[test]
 fn a_clock_that_was_ahead_blocks_nothing() {
-    let mut bench = Bench::granted(account(Method::Stable));
+    let mut bench = Bench::granted(account(STABLE));
     bench.pass(secs(60));
     bench.suspect("T1", true);
     bench.call(Call::Verify, refused(Call::Verify, 40001));
@@ -302,7 +302,7 @@ fn a_clock_that_was_ahead_blocks_nothing() {
 
 #[test]
 fn a_last_resort_from_a_clock_that_was_ahead_is_not_far_away() {
-    let mut account = account(Method::Classic);
+    let mut account = account(CLASSIC);
     account.daily_budget = 0;
     let mut bench = Bench::new(account);
     bench.call(Call::Token, refused(Call::Token, 40164));
@@ -313,7 +313,7 @@ fn a_last_resort_from_a_clock_that_was_ahead_is_not_far_away() {
 #[test]
 fn a_stored_value_is_asked_about_when_the_clock_is_set_after_the_start() {
     // A host without a clock of its own starts as if no time had passed; two hours later in truth.
-    for method in [Method::Stable, Method::Classic] {
+    for method in [STABLE, CLASSIC] {
         let bench = with_ticket(method);
         let mut bench = bench.restart_with(secs(7000), -6000, |_| ());
         bench.pass(secs(10));
@@ -327,7 +327,7 @@ fn a_stored_value_is_asked_about_when_the_clock_is_set_after_the_start() {
 
 #[test]
 fn a_ticket_read_by_a_clock_that_was_ahead_gets_its_life_back() {
-    let mut bench = with_ticket(Method::Stable).restart_with(secs(1000), 3000, |_| ());
+    let mut bench = with_ticket(STABLE).restart_with(secs(1000), 3000, |_| ());
     assert_eq!(bench.ticket(ValueName::JsapiTicket).1, 3200);
     bench.set_clock(-3000);
     bench.call(Call::Token, granted("T1", 6200));
@@ -337,7 +337,7 @@ fn a_ticket_read_by_a_clock_that_was_ahead_gets_its_life_back() {
 
 #[test]
 fn small_corrections_of_the_clock_cost_no_call() {
-    let mut bench = with_ticket(Method::Classic).restart(secs(60));
+    let mut bench = with_ticket(CLASSIC).restart(secs(60));
     for _ in 0..10 {
         bench.set_clock(1);
         bench.pass(secs(1));
@@ -348,7 +348,7 @@ fn small_corrections_of_the_clock_cost_no_call() {
 #[test]
 fn a_step_of_the_clock_does_not_move_the_life_of_a_value() {
     for step in [-400 * 86_400, -7200, -90, 90, 7200, 400 * 86_400] {
-        for method in [Method::Stable, Method::Classic, Method::Wecom] {
+        for method in [STABLE, CLASSIC, GETTOKEN] {
             let mut bench = with_ticket(method);
             let due = bench.next();
             bench.set_clock(step);
@@ -361,7 +361,7 @@ fn a_step_of_the_clock_does_not_move_the_life_of_a_value() {
 
 #[test]
 fn a_changed_configuration_keeps_values_and_costs_no_call() {
-    for method in [Method::Stable, Method::Classic, Method::Wecom] {
+    for method in [STABLE, CLASSIC, GETTOKEN] {
         let mut bench = with_ticket(method);
         bench.pass(secs(100));
         let mut changed = Account::clone(bench.schedule.account());
@@ -377,7 +377,7 @@ fn a_changed_configuration_keeps_values_and_costs_no_call() {
 
 #[test]
 fn tickets_come_and_go_with_the_configuration() {
-    let mut bench = with_ticket(Method::Stable);
+    let mut bench = with_ticket(STABLE);
     let mut changed = Account::clone(bench.schedule.account());
     changed.tickets = Box::new([ValueName::WxCardTicket, ValueName::JsapiTicket]);
     bench
@@ -394,7 +394,7 @@ fn tickets_come_and_go_with_the_configuration() {
 #[test]
 fn a_changed_account_in_trouble_is_tried_at_once() {
     for (what, errcode) in [(Call::Token, 40164), (Call::Token, -1), (JSAPI, 50004)] {
-        let mut account = account(Method::Classic);
+        let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket]);
         let mut bench = Bench::new(account);
         if what == JSAPI {
@@ -409,8 +409,8 @@ fn a_changed_account_in_trouble_is_tried_at_once() {
 
 #[test]
 fn another_method_is_tried_at_once() {
-    let mut bench = Bench::granted(account(Method::Classic));
-    let stable = account(Method::Stable);
+    let mut bench = Bench::granted(account(CLASSIC));
+    let stable = account(STABLE);
     bench.schedule.reconfigure(Arc::new(stable), &bench.now);
     bench.call(Call::Token, granted("S1", 5000));
     assert_eq!(bench.token().as_deref(), Some("S1"));
@@ -418,13 +418,13 @@ fn another_method_is_tried_at_once() {
 
 #[test]
 fn a_raised_budget_counts_at_once() {
-    let mut low = account(Method::Classic);
+    let mut low = account(CLASSIC);
     low.daily_budget = 1;
     let mut bench = Bench::new(low);
     bench.call(Call::Token, granted("T1", 60));
     bench.pass(secs(60));
     assert_eq!(bench.wait(), secs(540));
-    let raised = account(Method::Classic);
+    let raised = account(CLASSIC);
     bench.schedule.reconfigure(Arc::new(raised), &bench.now);
     assert_eq!(bench.next(), Step::Call(Call::Token));
 }

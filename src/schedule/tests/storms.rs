@@ -26,11 +26,7 @@ enum Event {
 
 fn accounts() -> impl Strategy<Value = Account> {
     (
-        prop_oneof![
-            Just(Method::Stable),
-            Just(Method::Classic),
-            Just(Method::Wecom)
-        ],
+        prop_oneof![Just(STABLE), Just(CLASSIC), Just(GETTOKEN)],
         prop_oneof![Just(0), Just(1), 1_u64..8000, Just(u64::MAX)],
         0.001..0.999,
         prop_oneof![Just(0_u64), 1_u64..8000, Just(u64::MAX)],

@@ -1,0 +1,168 @@
+//! 企业微信: `qyapi.weixin.qq.com`, or a server of one's own.
+//!
+//! Source of paths, errcodes and limits: the platform's documentation of gettoken and its global error codes.
+
+use super::errcode::{Asked, Row, row, row_on};
+use super::request::Request;
+use super::{Ask, Fields, Ids, Platform};
+use crate::call::Call;
+use crate::terms::{Repeat, Terms, TicketLimits};
+use crate::trouble::Class;
+use crate::value::ValueName;
+use std::time::Duration;
+
+/// The platform.
+pub const WECOM: &Platform = &Platform {
+    kind: "wecom",
+    products: "企业微信",
+    ids: Ids {
+        key: "corpid",
+        app_key: Some("agentid"),
+        check: check_corpid,
+        twice: "merge the two, or give each app its `agentid`",
+    },
+    hosts_key: "wecom_hosts",
+    hosts: &["https://qyapi.weixin.qq.com"],
+    methods: &[GETTOKEN],
+    endpoint,
+    request,
+    verify_paths: &["/cgi-bin/get_api_domain_ip", "/cgi-bin/getcallbackip"],
+    fields: Fields::USUAL,
+    errcodes: ERRCODES,
+};
+
+/// `gettoken`: the same token until its end.
+pub const GETTOKEN: &Terms = &Terms {
+    kind: "wecom",
+    method: "gettoken",
+    repeat: Repeat::Same {
+        window: Duration::ZERO,
+        polled: false,
+    },
+    can_force: false,
+    tickets: &[
+        ("jsapi", ValueName::JsapiTicket),
+        ("agent", ValueName::AgentTicket),
+    ],
+    tickets_follow_token: true,
+    ticket_limits: TicketLimits {
+        app: 100,
+        id: Some(400),
+    },
+    shares_id: true,
+    default_budget: 5000,
+};
+
+fn endpoint(_terms: &Terms, call: Call) -> &'static str {
+    match call {
+        Call::Token | Call::ForceToken => "/cgi-bin/gettoken",
+        Call::Ticket(ValueName::AgentTicket) => "/cgi-bin/ticket/get",
+        Call::Ticket(_) => "/cgi-bin/get_jsapi_ticket",
+        Call::Verify => WECOM.verify_paths[0],
+    }
+}
+
+fn request(ask: &Ask<'_>) -> Request {
+    let get = Request::get(ask.path);
+    match ask.call {
+        Call::Token | Call::ForceToken => get
+            .with("corpid", ask.id)
+            .with("corpsecret", ask.credential),
+        Call::Ticket(ValueName::AgentTicket) => get
+            .with("access_token", ask.credential)
+            .with("type", "agent_config"),
+        Call::Ticket(_) | Call::Verify => get.with("access_token", ask.credential),
+    }
+}
+
+fn check_corpid(id: &str) -> Result<(), &'static str> {
+    let form = |prefixes: &[&str], lengths: &[usize], allowed: fn(u8) -> bool| {
+        prefixes.iter().any(|prefix| id.starts_with(prefix))
+            && lengths.contains(&id.len())
+            && id.bytes().all(allowed)
+    };
+    let usual = form(&["ww", "wx"], &[18], |b| b.is_ascii_alphanumeric());
+    // 代开发: an encrypted corpid.
+    let encrypted = form(&["wp", "wo"], &[32, 34], |b| {
+        b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')
+    });
+    if usual || encrypted {
+        return Ok(());
+    }
+    Err("must be ww (or wx) and 16 letters or digits, in quotes")
+}
+
+const ERRCODES: &[Row] = &[
+    row(
+        &[-1, -1000],
+        Class::Transient,
+        "the platform is busy and is asked again soon; nothing to do here",
+    ),
+    row_on(
+        Asked::WithToken,
+        &[40001, 40014, 42001],
+        Class::DeadToken,
+        "the token is dead and is replaced; nothing to do here",
+    ),
+    row(
+        &[40001],
+        Class::Operator,
+        "the AppSecret is wrong: copy it anew from 企业微信管理后台 → 应用管理 → the app → Secret into the account's secret \
+         file; no reload is needed",
+    ),
+    row(
+        &[40002, 43002],
+        Class::Operator,
+        "this is a defect of wxtokend or of a proxy that changes requests: please report it",
+    ),
+    row(
+        &[40013],
+        Class::Operator,
+        "no account has this id: compare the account's corpid with 企业微信管理后台 → 我的企业 → 企业信息 → 企业ID, and \
+         reload",
+    ),
+    row(
+        &[40125],
+        Class::Operator,
+        "the AppSecret is not this account's, perhaps it was reset: copy the present one from 企业微信管理后台 → 应用管理 → \
+         the app → Secret into the account's secret file; no reload is needed",
+    ),
+    row(
+        &[60020, 40164, 61004],
+        Class::Operator,
+        "add {ip} to the trusted IP addresses: 企业微信管理后台 → 应用管理 → the app → 企业可信IP; takes about 5 minutes",
+    )
+    .brief("{ip} is not whitelisted"),
+    row(
+        &[41002, 41004],
+        Class::Operator,
+        "the platform says that a parameter is missing although it was sent: look for a proxy that changes requests, else \
+         report it as a defect of wxtokend",
+    ),
+    row(
+        &[45009],
+        Class::DailyQuota,
+        "the day's quota of this interface is used up: find who else fetches for this account; asked every 30 minutes, at \
+         the latest when the quota starts anew at midnight UTC+8",
+    ),
+    row(
+        &[45011],
+        Class::MinuteQuota,
+        "too many calls this minute: asked again in the next one; if it lasts, find who else calls for this account",
+    ),
+    row(
+        &[45033],
+        Class::Transient,
+        "too many calls at once for this corp; asked again soon, nothing to do here",
+    ),
+    row(
+        &[50004, 50007],
+        Class::Operator,
+        "the account is frozen or may not use this interface: see the notices in 企业微信管理后台",
+    ),
+    row(
+        &[],
+        Class::Operator,
+        "look for errcode {errcode} in the platform's list (全局错误码)",
+    ),
+];
