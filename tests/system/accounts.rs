@@ -4,7 +4,8 @@ use crate::machine::Machine;
 use crate::packages::Packages;
 use crate::platform::{is_alive, order, token_calls};
 
-const SHOP: &str = r#"
+/// The account that all scenarios share.
+pub(crate) const SHOP: &str = r#"
 [accounts.shop]
 appid       = "wx0123456789abcdef"
 secret_file = "/etc/wxtokend/secrets/shop"

@@ -9,6 +9,7 @@ mod accounts;
 mod boot;
 mod install;
 mod machine;
+mod outage;
 mod packages;
 mod platform;
 mod readers;
@@ -53,6 +54,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("a daemon that is killed comes back", restart::kill),
     ("twenty restarts cost no read", restart::twenty),
+    (
+        "files stay through a stop, a failed start and a start",
+        outage::files_stay,
+    ),
+    (
+        "the writable file of the guide works as written",
+        outage::writable_file,
+    ),
     (
         "an app that starts after it finds its token at boot",
         boot::order_of_start,

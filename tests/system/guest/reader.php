@@ -21,18 +21,18 @@ while (!file_exists($stop)) {
     $stream = @stream_socket_client("unix://$socket", $errno, $error, 10);
     if ($stream === false) {
         $note('refused', $error);
-        continue;
-    }
-    stream_set_timeout($stream, 10);
-    $token = stream_get_contents($stream);
-    if (stream_get_meta_data($stream)['timed_out']) {
-        $note('timed_out', '');
-    } elseif ($token === '') {
-        $note('empty', '');
     } else {
-        $check($token);
+        stream_set_timeout($stream, 10);
+        $token = stream_get_contents($stream);
+        if (stream_get_meta_data($stream)['timed_out']) {
+            $note('timed_out', '');
+        } elseif ($token === '') {
+            $note('empty', '');
+        } else {
+            $check($token);
+        }
+        fclose($stream);
     }
-    fclose($stream);
     $slowest = max($slowest, microtime(true) - $began);
 
     $json = json_decode((string) @file_get_contents($file), true);
