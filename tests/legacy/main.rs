@@ -9,6 +9,7 @@
     reason = "a test panics and reports"
 )]
 
+mod answers;
 mod apps;
 #[path = "../common/mod.rs"]
 mod common;
