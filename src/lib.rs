@@ -15,6 +15,7 @@ pub mod counters;
 pub mod daemon;
 pub mod event;
 pub mod fault;
+pub mod follow;
 pub mod format;
 pub mod handle;
 pub mod logging;

@@ -177,7 +177,7 @@ impl Answer {
 }
 
 /// The socket of the command line, else that of the configuration if it can be read, else the usual one.
-fn socket(common: &Common) -> PathBuf {
+pub(super) fn socket(common: &Common) -> PathBuf {
     (common.socket.clone())
         .or_else(|| configured(&common.config))
         .unwrap_or_else(|| DEFAULT_SOCKET.into())

@@ -12,6 +12,7 @@ pub mod reload;
 pub mod run;
 pub mod status;
 mod table;
+pub mod watch;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -92,6 +93,7 @@ enum Command {
     Get(get::Args),
     Refresh(refresh::Args),
     Reload(reload::Args),
+    Watch(watch::WatchArgs),
     Demo(demo::Args),
     Completions(completions::Args),
 }
@@ -134,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Get(args) => get::run(&common, &args),
         Command::Refresh(args) => refresh::run(&common, &args),
         Command::Reload(args) => reload::run(&common, &args),
+        Command::Watch(args) => watch::run(&common, &args),
         Command::Demo(args) => demo::run(&common, &args),
         Command::Completions(args) => completions::run(&args),
     }
