@@ -13,6 +13,9 @@ pub struct Changes {
     pub removed: Vec<String>,
     /// Accounts that noticed nothing.
     pub unchanged: Vec<String>,
+    /// What looks like a mistake in the configuration all the same.
+    #[serde(skip)]
+    pub warnings: Vec<Fault>,
 }
 
 /// The result of a reload: its changes, or every fault that kept the old configuration running.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing wrong with the configuration. Displays as `path:line:col: message`; never holds a secret.
+/// One thing wrong with the configuration. Displays as `path:line:col: message`, a warning with `warning: ` before
+/// the message; never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The file that it is in.
@@ -15,18 +16,29 @@ pub struct Fault {
     pub column: usize,
     /// The key, what is wrong and what is right.
     pub message: String,
+    /// Whether the daemon runs all the same. The API lists faults and warnings apart.
+    #[serde(skip)]
+    pub is_warning: bool,
+}
+
+impl Fault {
+    /// A fault of a whole file.
+    pub fn of_file(file: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
+            line: 1,
+            column: 1,
+            message: message.into(),
+            is_warning: false,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file.display(),
-            self.line,
-            self.column,
-            self.message
-        )
+        let (file, line, column) = (self.file.display(), self.line, self.column);
+        let severity = if self.is_warning { "warning: " } else { "" };
+        write!(f, "{file}:{line}:{column}: {severity}{}", self.message)
     }
 }
 

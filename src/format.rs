@@ -234,10 +234,8 @@ mod tests {
     }
 
     fn template(source: &str) -> Format {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.j2");
-        std::fs::write(&path, source).unwrap();
-        Format::Template(Arc::new(template::Template::load(&path).unwrap()))
+        let template = template::Template::parse(Path::new("x.j2"), source);
+        Format::Template(Arc::new(template.unwrap()))
     }
 
     fn text(value: ValueName, format: Format, grants: &[(ValueName, Grant)]) -> Option<String> {

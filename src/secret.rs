@@ -1,10 +1,5 @@
 //! The AppSecret of an account: in memory only as long as it is needed, and never shown.
 
-use crate::fault::reason;
-use rustix::fs::{Mode, OFlags, open};
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use zeroize::Zeroizing;
 
 /// An AppSecret (企业微信: corpsecret). It cannot be displayed, debugged or serialised, and is wiped when dropped.
@@ -50,24 +45,6 @@ impl Secret {
         Ok(Self(Zeroizing::new(text.into())))
     }
 
-    /// Reads a secret from a file. Blocks.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let mut text = Zeroizing::new(String::new());
-        let cannot = |what: &str| format!("secret file `{}` {what}", path.display());
-        let unreadable = |error| cannot(&format!("cannot be read: {}", reason(&error)));
-        // A pipe that nobody writes to would keep us waiting for ever.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file =
-            File::from(open(path, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?);
-        if !file.metadata().map_err(unreadable)?.is_file() {
-            return Err(cannot("is not a regular file"));
-        }
-        file.take(4096)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        Self::parse(&text).map_err(|error| cannot(&format!("is of no use: {error}")))
-    }
-
     /// The secret itself, for the one place that sends it to the platform.
     pub fn expose(&self) -> &str {
         &self.0
@@ -77,26 +54,5 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_file_is_refused_at_once_and_never_shown() {
-        let directory = tempfile::tempdir().unwrap();
-        let pipe = directory.path().join("pipe");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR).unwrap();
-        for path in [&*pipe, directory.path()] {
-            let error = Secret::read(path).unwrap_err();
-            assert!(error.ends_with("is not a regular file"), "{error}");
-        }
-        let file = directory.path().join("file");
-        std::fs::write(&file, "CANARY\n").unwrap();
-        assert_eq!(Secret::read(&file).unwrap().expose(), "CANARY");
-        std::fs::write(&file, "CANARY CANARY").unwrap();
-        assert!(!Secret::read(&file).unwrap_err().contains("CANARY"));
     }
 }

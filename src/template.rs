@@ -4,7 +4,6 @@
 //! found by `check` and by a reload. Messages never hold a value. The engine works on copies of the values that are
 //! freed, but not wiped, when the rendering ends.
 
-use crate::fault::reason;
 use crate::value::ValueName;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, fmt::strtime};
@@ -12,13 +11,11 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The longest template that is read, bytes.
-const MAX_SOURCE: u64 = 64 * 1024;
+pub(crate) const MAX_SOURCE: u64 = 64 * 1024;
 /// What one rendering may cost: so many steps, or so many times 64 bytes.
 const FUEL: u64 = 20_000;
 /// The engine knows templates by name; there is one in each.
@@ -67,15 +64,11 @@ impl fmt::Display for TemplateError {
 impl std::error::Error for TemplateError {}
 
 impl Template {
-    /// Reads and compiles a template and renders it once with samples of every value there is. Blocks on the file.
+    /// Compiles the source of a template and renders it once with samples of every value there is.
     ///
     /// Whether it suits an account is for [`Template::check`] to say.
-    pub fn load(path: &Path) -> Result<Self, TemplateError> {
-        let source = read(path).map_err(|error| TemplateError {
-            line: None,
-            message: reason(&error),
-        })?;
-        let template = Self::compile(path, source)?;
+    pub fn parse(path: &Path, source: &str) -> Result<Self, TemplateError> {
+        let template = Self::compile(path, source.to_owned())?;
         template.check(&ValueName::ALL)?;
         Ok(template)
     }
@@ -187,21 +180,6 @@ impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Template").field(&self.path).finish()
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let invalid = |message| io::Error::new(io::ErrorKind::InvalidData, message);
-    if !path.metadata()?.is_file() {
-        return Err(invalid("not a regular file"));
-    }
-    let mut source = Vec::new();
-    File::open(path)?
-        .take(MAX_SOURCE + 1)
-        .read_to_end(&mut source)?;
-    if source.len() as u64 > MAX_SOURCE {
-        return Err(invalid("longer than 64 KiB"));
-    }
-    String::from_utf8(source).map_err(|_| invalid("not UTF-8; save it as UTF-8"))
 }
 
 /// Says what is wrong and what to do. Only for renderings that met no real value: the engine may quote what it met.
@@ -369,26 +347,6 @@ mod tests {
             template.unwrap().values(),
             [ValueName::AccessToken, ValueName::JsapiTicket]
         );
-    }
-
-    #[test]
-    fn refuses_what_is_no_template_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let cases: [(&str, &[u8], &str); 3] = [
-            ("big", &[b'x'; 1025].repeat(64), "longer than 64 KiB"),
-            ("gbk", b"\xc4\xe3", "not UTF-8"),
-            ("late", b"\n{{ foo }}", "line 2: `foo` is undefined"),
-        ];
-        for (name, content, message) in cases {
-            let path = dir.path().join(name);
-            std::fs::write(&path, content).unwrap();
-            let error = Template::load(&path).unwrap_err().to_string();
-            assert!(error.contains(message), "{error}");
-        }
-        for (path, message) in [("none", "no such file"), (".", "not a regular file")] {
-            let error = Template::load(&dir.path().join(path)).unwrap_err();
-            assert!(error.to_string().contains(message), "{error}");
-        }
     }
 
     #[test]

@@ -155,6 +155,9 @@ pub struct ReloadBody {
     /// What changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accounts: Option<Changes>,
+    /// What looks like a mistake in it all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Fault>,
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<Vec<Fault>>,

@@ -99,10 +99,11 @@ async fn reload(state: &ApiState, asker: &Asker) -> Result<HttpAnswer, ApiError>
         reloaded.await.ok()
     });
     match reloaded.await {
-        Ok(Some(Ok(changes))) => Ok(json(
+        Ok(Some(Ok(mut changes))) => Ok(json(
             StatusCode::OK,
             &ReloadBody {
                 reloaded: true,
+                warnings: std::mem::take(&mut changes.warnings),
                 accounts: Some(changes),
                 faults: None,
             },
@@ -111,6 +112,7 @@ async fn reload(state: &ApiState, asker: &Asker) -> Result<HttpAnswer, ApiError>
             StatusCode::UNPROCESSABLE_ENTITY,
             &ReloadBody {
                 reloaded: false,
+                warnings: Vec::new(),
                 accounts: None,
                 faults: Some(faults),
             },

@@ -2,7 +2,7 @@
 
 use super::{Common, Exit};
 use crate::account::Account;
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Environment, Loaded};
 use crate::platform;
 use crate::platform::Platforms;
 use crate::platform::client::Client;
@@ -51,7 +51,12 @@ pub fn offline(
     out: &mut impl Write,
 ) -> io::Result<Option<Config>> {
     match config::load(path, environment) {
-        Ok(config) => {
+        Ok(Loaded {
+            config, warnings, ..
+        }) => {
+            for warning in warnings {
+                writeln!(out, "{warning}")?;
+            }
             let outputs = config
                 .accounts
                 .values()

@@ -101,7 +101,7 @@ fn show(args: &Args) -> Result<(), String> {
         runtime_dir: Some(dir.to_owned()),
         ..Environment::default()
     };
-    let config = config::load(&path, &environment).map_err(|faults| {
+    let loaded = config::load(&path, &environment).map_err(|faults| {
         faults
             .iter()
             .map(ToString::to_string)
@@ -111,7 +111,7 @@ fn show(args: &Args) -> Result<(), String> {
     let log = Log::start(LogLevel::Warn);
     let runtime = super::run::runtime().map_err(said("start the runtime"))?;
     runtime.block_on(async {
-        let daemon = Daemon::start(config, environment, log)
+        let daemon = Daemon::start(loaded, environment, log)
             .await
             .map_err(|error| format!("{error:?}"))?;
         print!("{}", introduction(dir, &platform.base_url(), args));

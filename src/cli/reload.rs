@@ -30,6 +30,10 @@ fn reload(common: &Common) -> Result<Exit, Trouble> {
     let answer: ReloadBody = Client::new(common)?
         .post("/v1/reload", Bytes::new())?
         .parse()?;
+    for mut warning in answer.warnings {
+        warning.is_warning = true;
+        complain(&warning.to_string());
+    }
     if answer.reloaded {
         print(&said(&answer.accounts.unwrap_or_default()))?;
         return Ok(Exit::Success);

@@ -41,14 +41,14 @@ Exit status:
 /// Runs the daemon until it is told to stop.
 pub fn run(common: &Common, _args: &Args) -> Exit {
     let environment = Environment::from_process();
-    let config = match config::load(&common.config, &environment) {
-        Ok(config) => config,
+    let loaded = match config::load(&common.config, &environment) {
+        Ok(loaded) => loaded,
         Err(faults) => {
             print_faults(&faults);
             return Exit::BadConfiguration;
         }
     };
-    let log = Log::start(config.daemon.log_level);
+    let log = Log::start(loaded.config.daemon.log_level);
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -57,7 +57,7 @@ pub fn run(common: &Common, _args: &Args) -> Exit {
         }
     };
     let exit = runtime.block_on(async {
-        match Daemon::start(config, environment, log).await {
+        match Daemon::start(loaded, environment, log).await {
             Ok(daemon) => {
                 daemon.run().await;
                 Exit::Success

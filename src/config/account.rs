@@ -4,7 +4,8 @@ use super::environment::Environment;
 use super::keys;
 use super::names::Names;
 use super::output::{Outputs, Owner};
-use super::secret::secret;
+use super::places::{Places, Subject};
+use super::secret::{self, secret};
 use super::source::Place;
 use super::table::Table;
 use super::value;
@@ -54,9 +55,9 @@ impl<'e> Accounts<'e> {
         }
     }
 
-    /// All accounts that were read.
-    pub(super) fn finish(self) -> BTreeMap<AccountName, Arc<Account>> {
-        self.done
+    /// All accounts that were read, and where their keys stand.
+    pub(super) fn finish(self) -> (BTreeMap<AccountName, Arc<Account>>, Places) {
+        (self.done, self.outputs.places)
     }
 
     fn name(&mut self, name: &str, at: usize, table: &Table<'_>) -> Option<AccountName> {
@@ -80,6 +81,10 @@ impl<'e> Accounts<'e> {
         let platform = platform(table, self.env.platforms)?;
         let ids = &platform.ids;
         let id = table.read(ids.key, |id| value::id(id, ids.check));
+        if let Some((_, Some(unusual))) = &id {
+            table.warning(ids.key, unusual);
+        }
+        let id = id.map(|(id, _)| id);
         let app_id = |key| table.read(key, |id| value::whole(id, 1..=u32::MAX));
         let agentid = ids.app_key.and_then(app_id);
         let terms = terms(table, platform);
@@ -87,6 +92,12 @@ impl<'e> Accounts<'e> {
             self.claim(id, agentid, (platform, terms), table);
         }
         let secret = secret(table, self.env);
+        if let Some(name) = &name
+            && let Some(key) = secret::KEYS.into_iter().find(|key| table.has(key))
+        {
+            let subject = Subject::Secret(name.clone());
+            self.outputs.places.add(subject, table.place(key));
+        }
         let readers = self.names.read(table, || Some([].into()));
         let tickets = tickets(table, terms);
         let values =

@@ -35,6 +35,12 @@ impl Environment {
         (self.state_dir.as_deref()).unwrap_or(Path::new("/var/lib/wxtokend"))
     }
 
+    /// Where credentials are. Outside of the service: where they are when it runs, for its user only.
+    pub fn credentials_dir(&self) -> &Path {
+        let of_service = Path::new("/run/credentials/wxtokend.service");
+        (self.credentials_dir.as_deref()).unwrap_or(of_service)
+    }
+
     /// Where sockets and outputs live by habit, and below which missing directories are made.
     pub fn runtime_dir(&self) -> &Path {
         (self.runtime_dir.as_deref()).unwrap_or(Path::new("/run/wxtokend"))

@@ -43,6 +43,7 @@ pub(super) const API: Keys = Keys {
 pub(super) const PLATFORM: Keys = Keys {
     table: "[platform]",
     keys: &[
+        "allow_http",
         "connect_timeout",
         "timeout",
         "concurrency",

@@ -3,18 +3,22 @@
 mod account;
 mod directories;
 mod environment;
+mod include;
 pub mod keys;
 mod load;
 mod names;
 mod output;
+mod places;
 mod secret;
 mod sections;
 mod source;
+mod syntax;
 mod table;
 mod value;
 
 pub use environment::Environment;
-pub use load::{api_socket, load};
+pub use load::{Loaded, api_socket, load};
+pub use places::{Places, Subject};
 
 use crate::account::{Account, AccountName, Principal};
 use crate::platform::Platform;
@@ -76,7 +80,8 @@ pub struct Api {
     pub metrics: Option<SocketAddr>,
 }
 
-/// A base URL of the platform: `https://…`, or `http://…` to a loopback address. No path, query, or user.
+/// A base URL of the platform: `https://…`, or `http://…` to a loopback address or a host that may be asked so. It may
+/// have a path, of a gateway; no query, and no user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host(pub(crate) Arc<str>);
 

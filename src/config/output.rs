@@ -3,15 +3,20 @@
 use super::directories::{Directories, Directory};
 use super::keys;
 use super::names::Names;
+use super::places::{Places, Subject};
 use super::source::Place;
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::{Access, Format, OnExpiry, Output, OutputKind, Principal};
+use crate::files::read_regular;
 use crate::platform::Platforms;
-use crate::template::Template;
+use crate::template::{self, Template};
+use crate::text::decode;
 use crate::value::ValueName;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,8 +36,10 @@ const ON_EXPIRY: [(&str, OnExpiry); 2] = [("remove", OnExpiry::Remove), ("keep",
 pub(super) struct Outputs {
     directories: Directories,
     templates: HashMap<PathBuf, Checked<Arc<Template>>>,
-    /// Of the paths that something stands at.
-    places: HashMap<PathBuf, (&'static str, Place)>,
+    /// The paths that something stands at, without symbolic links.
+    taken: HashMap<PathBuf, (&'static str, Place)>,
+    /// Where the keys stand of which a fault may be found later.
+    pub(super) places: Places,
 }
 
 /// What the outputs of an account take from it.
@@ -46,11 +53,12 @@ pub(super) struct Owner<'a> {
 
 impl Outputs {
     /// No outputs yet; missing directories may be made below `runtime`.
-    pub(super) fn new(runtime: &Path) -> Self {
+    pub(super) fn new(runtime: &Path, places: Places) -> Self {
         Self {
             directories: Directories::new(runtime),
             templates: HashMap::new(),
-            places: HashMap::new(),
+            taken: HashMap::new(),
+            places,
         }
     }
 
@@ -72,7 +80,7 @@ impl Outputs {
             (Some(directory), Some(name)) => directory.path.join(name),
             _ => path.to_path_buf(),
         };
-        match self.places.entry(real) {
+        match self.taken.entry(real) {
             Entry::Occupied(other) => {
                 let (other, place) = other.get();
                 table.fault(
@@ -120,9 +128,11 @@ impl Outputs {
         if !table.has("path") {
             table.fault_of_absence("`path` is missing: say where the value is to be found");
         }
-        let directory = path
-            .as_deref()
-            .and_then(|path| self.claim(path, table, "path"));
+        let directory = path.as_deref().and_then(|path| {
+            let place = table.place("path");
+            self.places.add(Subject::Output(path.into()), place);
+            self.claim(path, table, "path")
+        });
         let value = table
             .read("value", |name| value::choice(name, &VALUES))
             .unwrap_or(ValueName::AccessToken);
@@ -192,15 +202,30 @@ impl Outputs {
     }
 
     fn template(&mut self, path: &Path, kept: Option<&[ValueName]>) -> Checked<Format> {
-        let wrong = |error| format!("cannot be used: `{}`, {error}", path.display()).into();
         let template = (self.templates.entry(path.to_path_buf()))
-            .or_insert_with(|| Template::load(path).map(Arc::new).map_err(wrong))
+            .or_insert_with(|| read_template(path))
             .clone()?;
         if let Some(kept) = kept {
-            template.check(kept).map_err(wrong)?;
+            template
+                .check(kept)
+                .map_err(|error| unusable(path, &error))?;
         }
         Ok(Format::Template(template))
     }
+}
+
+fn read_template(path: &Path) -> Checked<Arc<Template>> {
+    let (source, _) =
+        read_regular(path, template::MAX_SOURCE).map_err(|error| unusable(path, &error))?;
+    let source = decode(&source).map_err(|error| unusable(path, &error))?;
+    match Template::parse(path, source) {
+        Ok(template) => Ok(Arc::new(template)),
+        Err(error) => Err(unusable(path, &error)),
+    }
+}
+
+fn unusable(path: &Path, error: &dyn Display) -> Cow<'static, str> {
+    format!("cannot be used: `{}`, {error}", path.display()).into()
 }
 
 fn access(

@@ -9,9 +9,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use toml::de::DeValue;
 
+/// The keys that may name it: exactly one has to.
+pub(super) const KEYS: [&str; 3] = ["secret_file", "secret_credential", "secret"];
+
 /// The one source of the secret that an account has. A missing file is no fault.
 pub(super) fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSource> {
-    let given = ["secret_file", "secret_credential", "secret"].map(|key| (key, table.has(key)));
+    let given = KEYS.map(|key| (key, table.has(key)));
     let mut given = given
         .iter()
         .filter(|(_, given)| *given)
@@ -35,11 +38,7 @@ pub(super) fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSourc
         if name.contains('/') || matches!(name, "." | "..") {
             return Err("must be the name of a credential, without a directory".into());
         }
-        let directory = env.credentials_dir.as_deref().ok_or(
-            "needs $CREDENTIALS_DIRECTORY, which systemd sets for a unit with LoadCredential=: \
-             elsewhere use `secret_file`",
-        )?;
-        let path = directory.join(name);
+        let path = env.credentials_dir().join(name);
         not_for_others(&path).map(|()| SecretSource::File(path))
     });
     let inline = table.read("secret", |secret| {

@@ -1,11 +1,11 @@
-//! `[daemon]`, `[api]` and `[platform]`. What is read beside a fault is a stand-in that is never used.
+//! `[daemon]`, `[api]` and `[platform]`. After a fault, placeholders are returned; `load` discards them.
 
 use super::environment::Environment;
 use super::names::Names;
 use super::table::Table;
-use super::value::{self, Checked};
+use super::value::{self, Checked, HttpHost};
 use super::{Api, Daemon, Host, LogLevel, PlatformHosts, PlatformSection, keys};
-use crate::fault::reason;
+use crate::files::read_regular;
 use crate::platform::Platform;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The largest `ca_file`, bytes: all public certificates take a quarter of a MiB.
+const MAX_CERTIFICATES: u64 = 16 << 20;
 const ADMINS: [&str; 2] = ["root", "@wxtokend"];
 const LOG_LEVELS: [(&str, LogLevel); 5] = [
     ("error", LogLevel::Error),
@@ -64,13 +66,16 @@ pub(super) fn platform(root: &Table<'_>, env: &Environment) -> PlatformSection {
         let path = table.source().directory().join(value::text(path)?);
         check_certificates(&path).map(|()| path)
     });
+    let allow_http = table
+        .read_list("allow_http", value::http_host)
+        .unwrap_or_default();
     let timeout = |key, default| {
         let configured = table.read(key, value::timeout);
         configured.unwrap_or(Duration::from_secs(default))
     };
     let hosts = |platform: &&'static Platform| PlatformHosts {
         platform,
-        hosts: hosts(&table, platform.hosts_key, platform.hosts),
+        hosts: hosts(&table, platform.hosts_key, platform.hosts, &allow_http),
     };
     PlatformSection {
         hosts: env.platforms.0.iter().map(hosts).collect(),
@@ -83,8 +88,8 @@ pub(super) fn platform(root: &Table<'_>, env: &Environment) -> PlatformSection {
     }
 }
 
-fn hosts(table: &Table<'_>, key: &str, default: &[&str]) -> Arc<[Host]> {
-    let Some(hosts) = table.read_list(key, value::host) else {
+fn hosts(table: &Table<'_>, key: &str, default: &[&str], allow_http: &[HttpHost]) -> Arc<[Host]> {
+    let Some(hosts) = table.read_list(key, |host| value::host(host, allow_http)) else {
         return default.iter().map(|host| Host((*host).into())).collect();
     };
     if hosts.is_empty() {
@@ -98,10 +103,9 @@ fn hosts(table: &Table<'_>, key: &str, default: &[&str]) -> Arc<[Host]> {
 
 fn check_certificates(path: &Path) -> Checked<()> {
     let shown = path.display();
-    let pem = std::fs::read(path).map_err(|error| {
+    let (pem, _) = read_regular(path, MAX_CERTIFICATES).map_err(|error| {
         format!(
-            "names `{shown}`, which cannot be read: {}; name a PEM file that the daemon may read",
-            reason(&error)
+            "names `{shown}`, which cannot be read: {error}; name a PEM file that the daemon may read"
         )
     })?;
     let mut store = RootCertStore::empty();

@@ -1,13 +1,15 @@
 //! One file of the configuration: its text, and what is wrong where.
 
-use crate::fault::{Fault, reason};
+use super::syntax;
+use crate::fault::Fault;
+use crate::files::{ReadError, read_regular};
+use crate::text::{NotUtf8, decode};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
@@ -18,8 +20,22 @@ const MAX_BYTES: u64 = 16 << 20;
 /// A place that a message about another place refers to. Displays as `path:line`.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    file: Rc<Path>,
+    file: Arc<Path>,
     line: usize,
+    column: usize,
+}
+
+impl Place {
+    /// A fault at this place.
+    pub(super) fn fault(&self, message: String) -> Fault {
+        Fault {
+            file: self.file.to_path_buf(),
+            line: self.line,
+            column: self.column,
+            message,
+            is_warning: false,
+        }
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -30,7 +46,7 @@ impl std::fmt::Display for Place {
 
 /// A file of the configuration. Faults found in it gather here, behind a shared reference.
 pub(super) struct Source {
-    path: Rc<Path>,
+    path: Arc<Path>,
     /// May hold secrets.
     text: Zeroizing<String>,
     /// The offset at which each line starts.
@@ -44,39 +60,39 @@ pub(super) struct Source {
 impl Source {
     /// Reads a file of the configuration.
     pub(super) fn read(path: &Path) -> Result<Self, Fault> {
-        let fault = |line, column, message| Fault {
-            file: path.to_path_buf(),
-            line,
-            column,
-            message,
-        };
-        let (bytes, readable_by_others) = read(path).map_err(|error| {
-            let what_to_do = match error.kind() {
-                io::ErrorKind::NotFound => "create it, or name another with --config",
-                io::ErrorKind::PermissionDenied => "run as a user who may read it",
-                _ => "it must be a text file",
+        let of_file = |message: String| Fault::of_file(path, message);
+        let (bytes, metadata) = read_regular(path, MAX_BYTES).map_err(|error| {
+            let what_to_do = match &error {
+                ReadError::Io(error) => match error.kind() {
+                    io::ErrorKind::NotFound => "create it, or name another with --config",
+                    io::ErrorKind::PermissionDenied => {
+                        "let the user that the daemon runs as read it, and enter the directories above it"
+                    }
+                    _ => "it must be a text file",
+                },
+                ReadError::NotRegular => "it must be a text file",
+                ReadError::TooLarge(_) => "split it and use `include`",
             };
-            let message = format!("cannot read this file: {}; {what_to_do}", reason(&error));
-            fault(1, 1, message)
+            of_file(format!("cannot read this file: {error}; {what_to_do}"))
         })?;
-        if bytes.len() as u64 > MAX_BYTES {
-            let message = "the file is larger than 16 MiB; split it and use `include`";
-            return Err(fault(1, 1, message.to_owned()));
-        }
-        match std::str::from_utf8(&bytes) {
+        match decode(&bytes) {
             Ok(text) => Ok(Self {
                 path: path.into(),
                 lines: line_starts(text),
                 text: Zeroizing::new(text.to_owned()),
-                readable_by_others,
+                readable_by_others: metadata.permissions().mode() & 0o004 != 0,
                 broken: RefCell::default(),
                 faults: RefCell::default(),
             }),
-            Err(error) => {
-                let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            Err(error @ NotUtf8::Utf16) => Err(of_file(format!("this file {error}"))),
+            Err(error @ NotUtf8::Other(at)) => {
+                let good = String::from_utf8_lossy(&bytes[..at]);
                 let (line, column) = position(&good, &line_starts(&good), good.len());
-                let message = "the file is not UTF-8 here; save it as UTF-8";
-                Err(fault(line, column, message.to_owned()))
+                Err(Fault {
+                    line,
+                    column,
+                    ..of_file(format!("this file {error}"))
+                })
             }
         }
     }
@@ -87,24 +103,20 @@ impl Source {
         let (tree, errors) = apart(|| DeTable::parse_recoverable(text));
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
-            // Only the message: the rest shows the source. A word without quotes is taken for what its first letter
-            // suggests.
-            let wrong = error.message();
-            let hint = match wrong {
-                "duplicate key" => "; keep one of the two",
-                _ if wrong.starts_with("invalid ") => "; put a text in quotes",
-                _ => "",
-            };
-            let message = format!("this is not valid TOML: {wrong}{hint}");
+            // The error's own Display shows the source, and with it perhaps a secret.
+            let line = self.line(at);
+            let start = self.lines[line - 1];
+            let end = self.lines.get(line).copied().unwrap_or(text.len());
+            let (offset, message) = syntax::explain(&text[start..end], error.message());
+            self.fault(offset.map_or(at, |offset| start + offset), message);
             // The first error of a line explains the others.
-            self.fault(at, message);
-            self.broken.borrow_mut().insert(self.line(at));
+            self.broken.borrow_mut().insert(line);
         }
         tree.into_inner()
     }
 
     /// The file.
-    pub(super) fn path(&self) -> &Rc<Path> {
+    pub(super) fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
@@ -125,26 +137,30 @@ impl Source {
 
     /// Notes a fault at an offset.
     pub(super) fn fault(&self, at: usize, message: String) {
-        let (line, column) = position(&self.text, &self.lines, at);
-        if !self.broken.borrow().contains(&line) {
-            self.faults.borrow_mut().push(Fault {
-                file: self.path.to_path_buf(),
-                line,
-                column,
-                message,
-            });
+        let place = self.place(at);
+        if !self.broken.borrow().contains(&place.line) {
+            self.faults.borrow_mut().push(place.fault(message));
         }
+    }
+
+    /// Notes something at an offset that the daemon can run with.
+    pub(super) fn warning(&self, at: usize, message: String) {
+        let mut warning = self.place(at).fault(message);
+        warning.is_warning = true;
+        self.faults.borrow_mut().push(warning);
     }
 
     /// The place of an offset.
     pub(super) fn place(&self, at: usize) -> Place {
+        let (line, column) = position(&self.text, &self.lines, at);
         Place {
-            file: Rc::clone(&self.path),
-            line: self.line(at),
+            file: Arc::clone(&self.path),
+            line,
+            column,
         }
     }
 
-    /// The faults that were found since, in the order of the file.
+    /// The faults and warnings that were found since, in the order of the file.
     pub(super) fn take_faults(&self) -> Vec<Fault> {
         let mut faults = self.faults.take();
         faults.sort_by_key(|fault| (fault.line, fault.column));
@@ -163,17 +179,6 @@ impl Source {
 fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Reads at most one byte more than is allowed; says whether others may read the file too.
-fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    // Room for all at once: a vector that grows leaves copies behind.
-    let expected = usize::try_from(metadata.len().min(MAX_BYTES)).unwrap_or(0);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok((bytes, metadata.permissions().mode() & 0o004 != 0))
 }
 
 fn line_starts(text: &str) -> Vec<usize> {

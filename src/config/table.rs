@@ -71,17 +71,20 @@ impl<'a> Table<'a> {
         key: &str,
         check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
     ) -> Option<Vec<T>> {
-        self.read_items(key, check)?.into_iter().collect()
+        let items = self.read_items(key, check)?;
+        items.into_iter().map(|(_, item)| item).collect()
     }
 
-    /// As `read`, for each item of a list by itself.
+    /// As `read`, for each item of a list by itself, with its offset.
     pub(super) fn read_items<T>(
         &self,
         key: &str,
         mut check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
-    ) -> Option<Vec<Option<T>>> {
+    ) -> Option<Vec<(usize, Option<T>)>> {
         let list = self.read(key, value::list)?;
-        let checked = list.iter().map(|item| self.check(key, item, &mut check));
+        let checked = list
+            .iter()
+            .map(|item| (item.span().start, self.check(key, item, &mut check)));
         Some(checked.collect())
     }
 
@@ -127,8 +130,31 @@ impl<'a> Table<'a> {
 
     /// A fault of the value of a key: where it stands, or else where the table starts.
     pub(super) fn fault(&self, key: &str, message: impl std::fmt::Display) {
+        let shown = self.shown(key);
         self.source
-            .fault(self.position(key), format!("`{key}` {message}"));
+            .fault(self.position(key), format!("`{key}`{shown} {message}"));
+    }
+
+    /// A warning about the value of a key: where it stands, or else where the table starts.
+    pub(super) fn warning(&self, key: &str, message: impl std::fmt::Display) {
+        let shown = self.shown(key);
+        self.source
+            .warning(self.position(key), format!("`{key}`{shown} {message}"));
+    }
+
+    fn shown(&self, key: &str) -> String {
+        self.entry(key)
+            .map(|item| self.display(key, item))
+            .unwrap_or_default()
+    }
+
+    /// The value of a key as messages show it. In the ruins of a line, a piece of a secret may seem to be one.
+    fn display(&self, key: &str, item: &Spanned<DeValue<'_>>) -> String {
+        if key == "secret" || self.source.is_broken() {
+            String::new()
+        } else {
+            value::display(item.get_ref())
+        }
     }
 
     /// A fault about something that is not there; unless what is there could not be read.
@@ -159,8 +185,9 @@ impl<'a> Table<'a> {
     ) -> Option<T> {
         check(item.get_ref())
             .map_err(|wrong| {
+                let shown = self.display(key, item);
                 self.source
-                    .fault(item.span().start, format!("`{key}` {wrong}"));
+                    .fault(item.span().start, format!("`{key}`{shown} {wrong}"));
             })
             .ok()
     }

@@ -80,8 +80,8 @@ pub(super) fn choice<T: Clone>(value: &DeValue<'_>, words: &[(&str, T)]) -> Chec
     }
     let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     Err(match nearest(given, &words) {
-        Some(word) => format!("has no such choice; did you mean \"{word}\"?"),
-        None => format!("must be one of \"{}\"", words.join("\", \"")),
+        Some(word) => format!("is unknown; did you mean \"{word}\"?"),
+        None => format!("is unknown; use one of \"{}\"", words.join("\", \"")),
     }
     .into())
 }
@@ -113,7 +113,20 @@ pub(super) fn mode(value: &DeValue<'_>) -> Checked<u32> {
     match digits.and_then(|digits| u32::from_str_radix(digits, 8).ok()) {
         Some(mode @ 0..=0o777) => Ok(mode),
         Some(_) => Err("must be at most \"0777\": no set-uid, set-gid or sticky bit".into()),
-        None => Err("must be an octal number in quotes, such as \"0640\"".into()),
+        None => Err(octal(value).into()),
+    }
+}
+
+fn octal(value: &DeValue<'_>) -> String {
+    // `640` and `0o640` both mean what `"0640"` says.
+    let digits = value
+        .as_integer()
+        .map(|number| (number.radix(), number.as_str()));
+    match digits {
+        Some((8 | 10, digits)) if digits.len() <= 4 && u32::from_str_radix(digits, 8).is_ok() => {
+            format!("must be an octal number in quotes: \"{digits:0>4}\"")
+        }
+        _ => "must be an octal number in quotes, such as \"0640\"".to_owned(),
     }
 }
 
@@ -161,24 +174,59 @@ pub(super) fn socket(value: &DeValue<'_>) -> Checked<PathBuf> {
     }
 }
 
-/// A base URL of the platform.
-pub(super) fn host(value: &DeValue<'_>) -> Checked<Host> {
+/// A host that may be named with http://, with a port or for any.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct HttpHost {
+    name: String,
+    port: Option<u16>,
+}
+
+/// An entry of `allow_http`.
+pub(super) fn http_host(value: &DeValue<'_>) -> Checked<HttpHost> {
+    let right = "must be a host and perhaps its port, such as \"wecom.corp.example:8080\"";
+    let text = text(value)?;
+    let url = Url::parse(&format!("http://{text}")).map_err(|_| right)?;
+    let name = url.host_str().ok_or(right)?;
+    // All of the text was taken for host and port.
+    let bare = url.path() == "/" && !text.contains(['/', '?', '#', '@']);
+    let has_port = text
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    bare.then(|| HttpHost {
+        name: name.to_owned(),
+        port: has_port.then(|| url.port_or_known_default()).flatten(),
+    })
+    .ok_or_else(|| right.into())
+}
+
+/// A base URL of the platform: a host, or a gateway with a path.
+pub(super) fn host(value: &DeValue<'_>, allow_http: &[HttpHost]) -> Checked<Host> {
     let right = "must be a URL such as \"https://api.weixin.qq.com\"";
     let url = Url::parse(text(value)?).map_err(|_| right)?;
     let host = url.host_str().ok_or(right)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold a user or password".into());
     }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("must end after the host: no path or query".into());
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must end after the host or the path: no query".into());
     }
+    let port = url.port_or_known_default();
+    let is_allowed = |allowed: &HttpHost| {
+        allowed.name == host && allowed.port.is_none_or(|allowed| port == Some(allowed))
+    };
     match url.scheme() {
         "https" => {}
-        "http" if is_loopback(host) => {}
-        "http" => return Err("must begin with https://; http:// is for loopback only".into()),
+        "http" if is_loopback(host) || allow_http.iter().any(is_allowed) => {}
+        "http" => {
+            return Err(
+                "must begin with https://; http:// is for loopback addresses and the hosts in `allow_http`"
+                    .into(),
+            );
+        }
         _ => return Err(right.into()),
     }
-    Ok(Host(url.origin().ascii_serialization().into()))
+    let origin = url.origin().ascii_serialization();
+    Ok(Host((origin + url.path().trim_end_matches('/')).into()))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -208,15 +256,34 @@ pub(super) fn loopback(value: &DeValue<'_>) -> Checked<SocketAddr> {
     Ok(address)
 }
 
-/// The id of an account.
+/// The id of an account, and what is unusual about it.
 pub(super) fn id(
     value: &DeValue<'_>,
-    check: fn(&str) -> Result<(), &'static str>,
-) -> Checked<Box<str>> {
+    check: fn(&str) -> Result<Option<&'static str>, &'static str>,
+) -> Checked<(Box<str>, Option<&'static str>)> {
     // No id is empty: the check says what is right.
     let id = value.as_str().unwrap_or_default();
-    check(id)?;
-    Ok(id.into())
+    let unusual = check(id)?;
+    Ok((id.into(), unusual))
+}
+
+/// A value as a message about it may show it, with a space before; nothing if it is no single value, or may hold a
+/// secret: an AppSecret has 32 or 43 characters, a URL may hold a password.
+pub(super) fn display(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) if is_showable(text) => format!(" \"{}\"", text.escape_debug()),
+        DeValue::Integer(number) if number.as_str().len() < 20 => format!(" {number}"),
+        DeValue::Float(number) if number.as_str().len() < 20 => format!(" {number}"),
+        DeValue::Boolean(flag) => format!(" {flag}"),
+        _ => String::new(),
+    }
+}
+
+fn is_showable(text: &str) -> bool {
+    let is_url = text.contains("://") && text.len() < 200;
+    let is_path = text.starts_with('/') && text.len() < 200;
+    !text.is_empty() && !text.contains(['@', '?']) && (text.len() < 32 || is_path || is_url)
+        || text.starts_with('@') && text.len() < 32
 }
 
 /// A name from the configuration as a message may show it: one that is as long as a secret may be one.

@@ -2,7 +2,7 @@
 
 use super::supervisor;
 use crate::api::listener::Listener;
-use crate::config::Config;
+use crate::config::{Config, Places, Subject};
 use crate::fault::Fault;
 use crate::logging::Entry;
 use crate::publish::socket::stored_name;
@@ -16,14 +16,10 @@ use tokio::net::TcpListener;
 /// File descriptors besides sockets: the store, connections to the platform, the runtime.
 const SPARE_FILES: usize = 256;
 
-/// A fault that belongs to no line.
-pub(super) fn at_top(path: &Path, message: String) -> Fault {
-    Fault {
-        file: path.to_owned(),
-        line: 1,
-        column: 1,
-        message,
-    }
+/// What keeps sockets from being bound, at the `path` of each.
+pub(super) fn unbound(places: &Places, faults: Vec<(Box<Path>, String)>) -> Vec<Fault> {
+    let fault = |(path, message)| places.fault(&Subject::Output(path), format!("`path` {message}"));
+    faults.into_iter().map(fault).collect()
 }
 
 pub(super) fn listen(
@@ -31,8 +27,7 @@ pub(super) fn listen(
     inherited: Option<OwnedFd>,
     notifier: &Notifier,
 ) -> Result<Listener, String> {
-    let listener =
-        Listener::open(path, inherited).map_err(|error| format!("api.socket: {error}"))?;
+    let listener = Listener::open(path, inherited).map_err(|error| format!("`socket` {error}"))?;
     if let Some(name) = stored_name(path) {
         // One that was inherited is kept already; the same once more would be kept twice.
         notifier.drop_kept(&name);
@@ -50,7 +45,7 @@ pub(super) fn listen(
 pub(super) async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| {
         let reason = crate::fault::reason(&error);
-        format!("api.metrics: cannot listen on {address}: {reason}; choose a free port or stop what uses it")
+        format!("`metrics` cannot listen on {address}: {reason}; choose a free port or stop what uses it")
     })
 }
 

@@ -17,7 +17,7 @@ use crate::api::metrics::{Metrics, Via};
 use crate::api::{self, ApiState, listener::Listener};
 use crate::changes::Reloaded;
 use crate::clock;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Loaded, Subject};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::handle::AccountHandles;
@@ -32,7 +32,7 @@ use crate::publish::{
 use crate::store::{Store, StoreError};
 use crate::systemd::{self, KeptSockets, Notifier};
 use crate::time::human;
-use binding::{at_top, enough_files, listen, listen_tcp, raise_file_limit};
+use binding::{enough_files, listen, listen_tcp, raise_file_limit, unbound};
 use clocks::Clocks;
 use futures_core::Stream;
 use shared::Shared;
@@ -96,10 +96,16 @@ pub struct Daemon {
 impl Daemon {
     /// Binds everything, publishes what was stored, and begins to fetch what is missing. Needs a tokio runtime.
     pub async fn start(
-        config: Config,
+        loaded: Loaded,
         environment: Environment,
         log: Log,
     ) -> Result<Self, StartError> {
+        let Loaded {
+            config,
+            warnings,
+            places,
+        } = loaded;
+        warn_of(&warnings);
         let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .map_err(|error| StartError::Other(format!("cannot handle signals: {error}")))?;
         let kept = KeptSockets::from_process();
@@ -109,8 +115,9 @@ impl Daemon {
             error @ StoreError::Locked(_) => StartError::Locked(error),
             error => StartError::Other(error.to_string()),
         })?;
-        let fault = |message: String| StartError::Faults(vec![at_top(&config.path, message)]);
-        let client = Client::new(&config.platform).map_err(|error| fault(error.to_string()))?;
+        let fault = |subject, message| StartError::Faults(vec![places.fault(&subject, message)]);
+        let client = Client::new(&config.platform)
+            .map_err(|error| fault(Subject::Platform, error.to_string()))?;
         let (client, client_receiver) = watch::channel(Arc::new(client));
         let metrics = Arc::new(Metrics::new());
         let server = publish::Server::start(metrics.denied(Via::Socket))
@@ -129,26 +136,23 @@ impl Daemon {
         });
         let accounts = config.accounts.clone();
         publish::remove_leftovers(accounts.values().flat_map(|account| account.outputs.iter()));
-        enough_files(&config).map_err(&fault)?;
+        enough_files(&config).map_err(|message| fault(Subject::Platform, message))?;
         let mut supervisor = Supervisor::new(shared.clone());
         let (prepared, mut kept) = supervisor
             .prepare(&accounts, kept)
             .await
-            .map_err(|faults| {
-                StartError::Faults(
-                    faults
-                        .into_iter()
-                        .map(|message| at_top(&config.path, message))
-                        .collect(),
-                )
-            })?;
+            .map_err(|faults| StartError::Faults(unbound(&places, faults)))?;
         let tcp = match config.api.metrics {
-            Some(address) => Some(listen_tcp(address).await.map_err(&fault)?),
+            Some(address) => {
+                let listening = listen_tcp(address).await;
+                Some(listening.map_err(|message| fault(Subject::ApiMetrics, message))?)
+            }
             None => None,
         };
         // Last, since it takes its place at once.
         let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
-        let listener = listen(&config.api.socket, inherited, &notifier).map_err(&fault)?;
+        let listener = listen(&config.api.socket, inherited, &notifier)
+            .map_err(|message| fault(Subject::ApiSocket, message))?;
         kept.drop_rest(&notifier);
         left::take_away(&config);
         let (unready_sender, unready) = mpsc::channel(1);
@@ -341,6 +345,13 @@ impl Daemon {
             None => self.shared.notifier.alive(),
             Some(name) => Entry::of(name).error("the task of this account hangs: no sign of life is given, so that systemd starts the daemon anew"),
         }
+    }
+}
+
+/// Tells what looks like a mistake in a configuration that is right.
+fn warn_of(warnings: &[Fault]) {
+    for warning in warnings {
+        Entry::new().warn(warning);
     }
 }
 

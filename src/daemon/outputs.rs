@@ -41,7 +41,7 @@ pub(super) fn bind(
     serving: Option<&Account>,
     shared: &Shared,
     mut kept: impl FnMut(&Path) -> Option<OwnedFd>,
-) -> (Sockets, Vec<String>) {
+) -> (Sockets, Vec<(Box<Path>, String)>) {
     let (mut sockets, mut faults) = (Vec::new(), Vec::new());
     for (index, output) in account.outputs.iter().enumerate() {
         let served = serving
@@ -56,7 +56,7 @@ pub(super) fn bind(
         ));
         match Bound::prepare(place, kept(&output.path)) {
             Ok(bound) => sockets.push((index, bound)),
-            Err(error) => faults.push(format!("accounts.{}.socket: {error}", account.name)),
+            Err(error) => faults.push((output.path.clone(), error.to_string())),
         }
     }
     (sockets, faults)

@@ -1,11 +1,11 @@
 //! A reload: everything is parsed, checked and bound first, then swapped; on any fault the old configuration goes on.
 
-use super::Daemon;
-use super::binding::{at_top, enough_files, listen, listen_tcp};
+use super::binding::{enough_files, listen, listen_tcp, unbound};
+use super::{Daemon, warn_of};
 use crate::api;
 use crate::changes::Reloaded;
 use crate::clock;
-use crate::config;
+use crate::config::{self, Loaded, Subject};
 use crate::event::Event;
 use crate::logging::Entry;
 use crate::platform::client::Client;
@@ -25,6 +25,7 @@ impl Daemon {
         match &reloaded {
             Ok(changes) => {
                 self.rejected = None;
+                warn_of(&changes.warnings);
                 let list = |names: &[String]| {
                     if names.is_empty() {
                         "none".to_owned()
@@ -64,26 +65,38 @@ impl Daemon {
     async fn try_reload(&mut self) -> Reloaded {
         let (path, environment) = (self.config.path.clone(), self.environment.clone());
         let load = move || config::load(&path, &environment);
-        let new = tokio::task::spawn_blocking(load)
+        let loaded = tokio::task::spawn_blocking(load)
             .await
-            .unwrap_or_else(|_| Err(Vec::new()))?;
-        let fault = |message: String| vec![at_top(&new.path, message)];
+            .unwrap_or_else(|_| Err(Vec::new()))
+            .map_err(|mut faults| {
+                faults.retain(|fault| !fault.is_warning);
+                faults
+            })?;
+        let Loaded {
+            config: new,
+            warnings,
+            places,
+        } = loaded;
+        let fault = |subject, message: String| vec![places.fault(&subject, message)];
         if new.daemon.state_dir != self.config.daemon.state_dir {
             return Err(fault(
-                "daemon.state_dir cannot change while the daemon runs: restart it".to_owned(),
+                Subject::StateDir,
+                "`state_dir` cannot change while the daemon runs: restart it".to_owned(),
             ));
         }
-        enough_files(&new).map_err(fault)?;
+        enough_files(&new).map_err(|message| fault(Subject::Platform, message))?;
         // What is in a `ca_file` may be new although its name is not.
         let same_platform = new.platform == self.config.platform && new.platform.ca_file.is_none();
         let client = if same_platform {
             None
         } else {
-            Some(Client::new(&new.platform).map_err(|error| fault(error.to_string()))?)
+            let client = Client::new(&new.platform);
+            Some(client.map_err(|error| fault(Subject::Platform, error.to_string()))?)
         };
         let tcp = match new.api.metrics {
             Some(address) if new.api.metrics != self.config.api.metrics => {
-                Some(listen_tcp(address).await.map_err(fault)?)
+                let listening = listen_tcp(address).await;
+                Some(listening.map_err(|message| fault(Subject::ApiMetrics, message))?)
             }
             _ => None,
         };
@@ -91,17 +104,13 @@ impl Daemon {
             .supervisor
             .prepare(&new.accounts, KeptSockets::default())
             .await;
-        let (prepared, _) = prepared.map_err(|faults| {
-            faults
-                .into_iter()
-                .map(|message| at_top(&new.path, message))
-                .collect::<Vec<_>>()
-        })?;
+        let (prepared, _) = prepared.map_err(|faults| unbound(&places, faults))?;
         // Last, since it takes its place at once.
         let listener = if new.api.socket == self.config.api.socket {
             None
         } else {
-            Some(listen(&new.api.socket, None, &self.shared.notifier).map_err(fault)?)
+            let listening = listen(&new.api.socket, None, &self.shared.notifier);
+            Some(listening.map_err(|message| fault(Subject::ApiSocket, message))?)
         };
         // From here on nothing can fail.
         if let Some(client) = client {
@@ -124,7 +133,7 @@ impl Daemon {
         self.admins.send_replace(new.api.admins.clone());
         self.log.set_level(new.daemon.log_level);
         let (unready, _) = mpsc::channel(1);
-        let changes = self
+        let mut changes = self
             .supervisor
             .apply(&new.accounts, prepared, &unready)
             .await;
@@ -132,6 +141,7 @@ impl Daemon {
         if let Some(watch) = &mut self.watch {
             watch.replace(self.supervisor.places());
         }
+        changes.warnings = warnings;
         Ok(changes)
     }
 }

@@ -67,12 +67,13 @@ impl Supervisor {
         self.directory.subscribe()
     }
 
-    /// Binds what the accounts need beyond what is served already. Nothing is in its place yet; dropped, it leaves no trace.
+    /// Binds what the accounts need beyond what is served already. Nothing is in its place yet; dropped, it leaves no
+    /// trace. A fault is about the output at its path.
     pub(super) async fn prepare(
         &self,
         accounts: &Accounts,
         mut kept: systemd::KeptSockets,
-    ) -> Result<(Prepared, systemd::KeptSockets), Vec<String>> {
+    ) -> Result<(Prepared, systemd::KeptSockets), Vec<(Box<Path>, String)>> {
         let shared = self.shared.clone();
         let served: Vec<_> = accounts
             .values()
@@ -109,7 +110,7 @@ impl Supervisor {
         };
         tokio::task::spawn_blocking(bind)
             .await
-            .unwrap_or_else(|_| Err(vec!["the daemon is stopping".to_owned()]))
+            .unwrap_or_else(|_| Err(Vec::new()))
     }
 
     /// Makes the accounts those of a configuration: stops, changes and starts tasks. Unchanged ones notice nothing.

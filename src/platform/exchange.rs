@@ -7,6 +7,7 @@ use super::request::Ask;
 use crate::account::{Account, SecretSource};
 use crate::call::{Answer, Call, Refusal};
 use crate::clock;
+use crate::files;
 use crate::secret::Secret;
 use crate::time::Moment;
 use crate::value::Value;
@@ -66,7 +67,7 @@ pub fn credential(
     }
     let secret = match &account.secret {
         SecretSource::Inline(secret) => Ok(secret.clone()),
-        SecretSource::File(path) => Secret::read(path),
+        SecretSource::File(path) => files::read_secret(path),
     };
     secret.map(Credential::Secret).map_err(|message| {
         Refusal::local(

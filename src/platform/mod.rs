@@ -57,8 +57,8 @@ pub struct Ids {
     pub key: &'static str,
     /// The key that tells apps with one id apart, if there is one.
     pub app_key: Option<&'static str>,
-    /// Checks the form of an id. An error is the rest of a sentence that the key begins.
-    pub check: fn(&str) -> Result<(), &'static str>,
+    /// Checks the form of an id, and says what is unusual about it. Both are the rest of a sentence that the key begins.
+    pub check: fn(&str) -> Result<Option<&'static str>, &'static str>,
     /// Advice when two accounts with one id would end each other's tokens.
     pub twice: &'static str,
 }

@@ -108,9 +108,22 @@ struct StableBody<'a> {
     force_refresh: bool,
 }
 
-fn check_appid(id: &str) -> Result<(), &'static str> {
+fn check_appid(id: &str) -> Result<Option<&'static str>, &'static str> {
+    if id.starts_with("gh_") {
+        return Err(
+            "is an 原始ID; write the AppID, which begins with wx: 微信公众平台 → 设置与开发 → 基本配置",
+        );
+    }
+    if ["ww", "wp", "wo"].iter().any(|corp| id.starts_with(corp)) {
+        return Err("is the id of a 企业微信: name it `corpid`");
+    }
     match id.strip_prefix("wx") {
-        Some(rest) if rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(()),
+        Some(rest) if rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(None),
+        Some(rest) if rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            Ok(Some(
+                "is unusual: an AppID is wx and 16 hexadecimal digits; compare it with the console",
+            ))
+        }
         _ => Err("must be wx and 16 hexadecimal digits, in quotes"),
     }
 }

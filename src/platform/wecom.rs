@@ -9,6 +9,7 @@ use crate::call::Call;
 use crate::terms::{Repeat, Terms, TicketLimits};
 use crate::trouble::Class;
 use crate::value::ValueName;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The platform.
@@ -75,21 +76,32 @@ fn request(ask: &Ask<'_>) -> Request {
     }
 }
 
-fn check_corpid(id: &str) -> Result<(), &'static str> {
-    let form = |prefixes: &[&str], lengths: &[usize], allowed: fn(u8) -> bool| {
+fn check_corpid(id: &str) -> Result<Option<&'static str>, &'static str> {
+    if id.starts_with("gh_") {
+        return Err(
+            "is an 原始ID; write the corpid, which begins with ww: 企业微信管理后台 → 我的企业 → 企业信息 → 企业ID",
+        );
+    }
+    let form = |prefixes: &[&str], lengths: RangeInclusive<usize>, allowed: fn(u8) -> bool| {
         prefixes.iter().any(|prefix| id.starts_with(prefix))
             && lengths.contains(&id.len())
             && id.bytes().all(allowed)
     };
-    let usual = form(&["ww", "wx"], &[18], |b| b.is_ascii_alphanumeric());
-    // 代开发: an encrypted corpid.
-    let encrypted = form(&["wp", "wo"], &[32, 34], |b| {
-        b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')
-    });
-    if usual || encrypted {
-        return Ok(());
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    // The corpid of a 代开发 app is encrypted.
+    let usual = form(&["ww", "wx"], 18..=18, |b| b.is_ascii_alphanumeric())
+        || form(&["wp", "wo"], 32..=32, word);
+    if usual {
+        Ok(None)
+    } else if form(&["ww", "wx", "wp", "wo"], 18..=64, word) {
+        Ok(Some(
+            "is unusual: a corpid is ww and 16 letters or digits, that of a 代开发 app wp (or wo) and 32 characters in all; compare it with the console",
+        ))
+    } else {
+        Err(
+            "must be ww (or wx) and 16 letters or digits, or for 代开发 wp (or wo) and 32 characters in all, in quotes",
+        )
     }
-    Err("must be ww (or wx) and 16 letters or digits, in quotes")
 }
 
 const ERRCODES: &[Row] = &[

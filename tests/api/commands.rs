@@ -495,6 +495,7 @@ fn reload() {
         changed: vec![],
         removed: vec!["old".to_owned()],
         unchanged: vec!["shop".to_owned()],
+        ..Changes::default()
     };
     let daemon = Daemon::start(&[account("shop", vec![user(READER)])], move || {
         Some(Ok(changes.clone()))
@@ -514,6 +515,7 @@ fn reload_of_a_faulty_configuration() {
         line,
         column: 3,
         message: message.to_owned(),
+        is_warning: false,
     };
     let faults = vec![fault(7, "`appid` is wrong"), fault(9, "`mode` is wrong")];
     let daemon = Daemon::start(&[], move || Some(Err(faults.clone())));

@@ -427,6 +427,7 @@ fn a_reload_says_what_is_wrong() {
         line: 7,
         column: 3,
         message: "`shop` is wrong".to_owned(),
+        is_warning: false,
     };
     let daemon = Daemon::start(&[], move || Some(Err(vec![fault.clone()])));
     let reply = daemon.post("/v1/reload", "");

@@ -170,7 +170,9 @@ fn bare_loop(platform: &Process, accounts: usize) -> (Duration, Duration) {
 
 /// Makes a call for each account.
 fn call_for(config: &str, accounts: usize) {
-    let config = config::load(config.as_ref(), &Environment::from_process()).unwrap();
+    let config = config::load(config.as_ref(), &Environment::from_process())
+        .unwrap()
+        .config;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

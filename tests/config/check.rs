@@ -20,7 +20,7 @@ fn each_fault_is_a_line_and_no_fault_is_one_too() {
     let (good, out) = check("[api]\nsocket = 1\nadmin = []");
     assert_eq!(
         out,
-        "DIR/config.toml:2:10: `socket` must be a text in quotes, not a number\n\
+        "DIR/config.toml:2:10: `socket` 1 must be a text in quotes, not a number\n\
          DIR/config.toml:3:1: unknown key `admin`; did you mean `admins`?\n"
     );
     assert!(!good);

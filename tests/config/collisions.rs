@@ -15,6 +15,7 @@ fn two_outputs_have_one_path() {
     let host = Host::new();
     host.directory("real", 0o755);
     symlink(host.path("real"), host.path("link")).unwrap();
+    // As configured, so that an administrator finds it.
     for other in [
         "DIR/real/x",
         "DIR/real//x",
@@ -28,13 +29,13 @@ fn two_outputs_have_one_path() {
         );
         host.faults(
             &text,
-            &["5:8: `path` is taken already, by `path` at DIR/config.toml:7: choose another"],
+            &["5:8: `path` \"DIR/real/x\" is taken already, by `path` at DIR/config.toml:7: choose another"],
         );
         let text = account('a', &output("file", "DIR/real/x"))
             + &account('b', &output("file", other).replace(".a.", ".b."));
         host.faults(
             &text,
-            &["11:8: `path` is taken already, by `path` at DIR/config.toml:5: choose another"],
+            &[&format!("11:8: `path` \"{other}\" is taken already, by `path` at DIR/config.toml:5: choose another")],
         );
     }
 }
@@ -46,7 +47,7 @@ fn an_output_has_the_path_of_the_api() {
         + &account('a', "[[accounts.a.socket]]\npath = 'DIR/run/x'");
     host.faults(
         &text,
-        &["7:8: `path` is taken already, by `socket` at DIR/config.toml:2: choose another"],
+        &["7:8: `path` \"DIR/run/x\" is taken already, by `socket` at DIR/config.toml:2: choose another"],
     );
 }
 
@@ -63,7 +64,7 @@ fn two_accounts_fetch_for_one_app() {
     host.good(&twice(appid, "method = 'classic'", ""));
     host.faults(
         &twice(appid, "method = 'classic'", "method = 'classic'"),
-        &["6:9: `appid` is used at DIR/config.toml:2 too, and each account would end the other's token: merge the two, or set `method = \"stable\"`"],
+        &["6:9: `appid` \"wx0123456789abcdef\" is used at DIR/config.toml:2 too, and each account would end the other's token: merge the two, or set `method = \"stable\"`"],
     );
     let corpid = "corpid = 'ww0123456789abcdef'";
     host.good(&twice(corpid, "agentid = 1", "agentid = 2"));
@@ -71,7 +72,7 @@ fn two_accounts_fetch_for_one_app() {
     for agentid in ["agentid = 1", ""] {
         host.faults(
             &twice(corpid, agentid, agentid),
-            &["6:10: `corpid` is used at DIR/config.toml:2 too, and each account would end the other's token: merge the two, or give each app its `agentid`"],
+            &["6:10: `corpid` \"ww0123456789abcdef\" is used at DIR/config.toml:2 too, and each account would end the other's token: merge the two, or give each app its `agentid`"],
         );
     }
 }
@@ -95,9 +96,10 @@ fn files_collide_with_each_other() {
     host.faults(
         &text,
         &[
-            "3:13: `log_level` must be a text in quotes, not a number",
-            "DIR/b.toml:2:9: `appid` is used at DIR/a.toml:2 too, and each account would end the other's token: merge the two, or set `method = \"stable\"`",
-            "DIR/b.toml:6:8: `path` is taken already, by `path` at DIR/a.toml:6: choose another",
+            "2:12: warning: `include` leaves out `DIR/secret` because of its name: rename it so that the pattern finds it (it must end in .toml), or move it elsewhere",
+            "3:13: `log_level` 1 must be a text in quotes, not a number",
+            "DIR/b.toml:2:9: `appid` \"wx0123456789abcdea\" is used at DIR/a.toml:2 too, and each account would end the other's token: merge the two, or set `method = \"stable\"`",
+            "DIR/b.toml:6:8: `path` \"DIR/run/x\" is taken already, by `path` at DIR/a.toml:6: choose another",
             "DIR/c.toml:1:11: account `f` is there already, at DIR/config.toml:4: rename one of them",
             "DIR/d.toml:1:1: `daemon` may not stand in an included file, which holds only [accounts.*]: move it to the main file",
             "DIR/d.toml:3:1: `api` may not stand in an included file, which holds only [accounts.*]: move it to the main file",

@@ -15,6 +15,7 @@ pub(crate) fn text(host: &Host) -> String {
     host.file("etc/corp.pem", 0o644, good::CERTIFICATE);
     host.file("etc/secrets/shop", 0o640, "secret");
     host.file("templates/x.j2", 0o644, "{{ account }} {{ jsapi_ticket }}");
+    host.directory("accounts.d", 0o755);
     read("config.example.toml")
         .replace("/run/wxtokend", "DIR/run")
         .replace("/etc/wxtokend", "DIR/etc")

@@ -33,7 +33,9 @@ const SHOP: &str = "[accounts.shop]\nappid = 'wx0123456789abcdef'\nsecret_file =
 fn an_empty_file_is_all_defaults() {
     let host = fixture::Host::new();
     let path = host.file("config.toml", 0o644, "");
-    let config = wxtokend::config::load(&path, &Environment::default()).unwrap();
+    let config = wxtokend::config::load(&path, &Environment::default())
+        .unwrap()
+        .config;
     assert_eq!(config.path, path);
     assert_eq!(config.daemon.state_dir, Path::new("/var/lib/wxtokend"));
     assert_eq!(config.daemon.runtime_dir, Path::new("/run/wxtokend"));
@@ -255,7 +257,8 @@ fn included_files_add_accounts() {
         host.file(&format!("accounts.d/{ignored}"), 0o644, "not = [ toml");
     }
     host.file("one", 0o644, &account("c"));
-    let config = host.good("[daemon]\ninclude = ['accounts.d/*.toml', 'DIR/accounts.d/a*', 'none.d/*.toml', 'one', '*.toml']");
+    let config = host
+        .good("[daemon]\ninclude = ['accounts.d/*.toml', 'DIR/accounts.d/a*', 'one', '*.toml']");
     assert_eq!(
         config
             .accounts

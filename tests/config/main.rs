@@ -7,7 +7,9 @@ mod collisions;
 mod example;
 mod faults;
 mod good;
+mod include;
 mod large;
+mod signs;
 mod text;
 
 use std::fs;
@@ -60,7 +62,7 @@ impl Host {
 
     fn load(&self, text: &str) -> Result<Config, Vec<Fault>> {
         let path = self.file("config.toml", 0o600, text);
-        config::load(&path, &self.env)
+        config::load(&path, &self.env).map(|loaded| loaded.config)
     }
 
     /// The faults as people see them, `DIR` for the directory.

@@ -1,0 +1,62 @@
+//! Where the keys stand that may turn out to be wrong only when they are put to use.
+
+use super::source::Place;
+use crate::account::AccountName;
+use crate::fault::Fault;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// What a fault found after loading is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// `state_dir`
+    StateDir,
+    /// `socket` of `[api]`
+    ApiSocket,
+    /// `metrics` of `[api]`
+    ApiMetrics,
+    /// `ca_file`
+    CaFile,
+    /// `[platform]`
+    Platform,
+    /// The output at this path.
+    Output(Box<Path>),
+    /// The secret of this account.
+    Secret(AccountName),
+}
+
+/// The places of keys in the files of a configuration. Needed until everything is bound.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    main: PathBuf,
+    known: HashMap<Subject, Place>,
+}
+
+impl Places {
+    pub(super) fn new(main: &Path) -> Self {
+        Self {
+            main: main.to_path_buf(),
+            known: HashMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, subject: Subject, place: Place) {
+        self.known.insert(subject, place);
+    }
+
+    /// A fault at the key that it is about; at the top of the configuration where the key is left out.
+    pub fn fault(&self, subject: &Subject, message: impl Into<String>) -> Fault {
+        match self.known.get(subject) {
+            Some(place) => place.fault(message.into()),
+            None => Fault::of_file(&self.main, message),
+        }
+    }
+
+    /// As [`Places::fault`], for what the daemon can run with.
+    pub fn warning(&self, subject: &Subject, message: impl Into<String>) -> Fault {
+        Fault {
+            is_warning: true,
+            ..self.fault(subject, message)
+        }
+    }
+}
