@@ -220,7 +220,7 @@ impl Wanted {
     fn path(&self) -> String {
         let accounts = self.accounts.iter().map(|name| ("account", name.as_str()));
         let values = self.values.iter().map(|name| ("value", name.as_str()));
-        form_urlencoded::Serializer::new("/v1/watch?".to_owned())
+        form_urlencoded::Serializer::for_suffix("/v1/watch?".to_owned(), 10)
             .extend_pairs(accounts.chain(values))
             .finish()
             .trim_end_matches('?')
