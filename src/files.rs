@@ -15,7 +15,7 @@ const MAX_SECRET_FILE: u64 = 4096;
 
 /// Why a file cannot be read. Displays as in "cannot read this file: is a directory".
 #[derive(Debug)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// The operating system refuses.
     Io(io::Error),
     /// A directory, pipe, socket or device.
@@ -45,10 +45,7 @@ impl From<io::Error> for ReadError {
 
 /// Reads a regular file of at most `limit` bytes; the bytes are wiped when dropped. Blocks on the disk, and on nothing
 /// else: a pipe without a writer and an endless device are refused.
-pub(crate) fn read_regular(
-    path: &Path,
-    limit: u64,
-) -> Result<(Zeroizing<Vec<u8>>, Metadata), ReadError> {
+pub fn read_regular(path: &Path, limit: u64) -> Result<(Zeroizing<Vec<u8>>, Metadata), ReadError> {
     // With NONBLOCK a pipe without a writer opens at once.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty()).map_err(io::Error::from)?);

@@ -20,7 +20,7 @@ const QUEUE: usize = 16_384;
 
 /// Tells the service manager how the daemon is. Never waits for it. Without one, all of this does nothing.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Notifier(Option<Outbox<Notice>>);
+pub struct Notifier(Option<Outbox<Notice>>);
 
 /// One datagram for the service manager.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ struct Notice {
 
 impl Notifier {
     /// Reads `$NOTIFY_SOCKET`: a path, or an abstract name that begins with `@`.
-    pub(crate) fn from_process() -> Self {
+    pub fn from_process() -> Self {
         let Some(address) = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name))
         else {
             return Self(None);
@@ -47,39 +47,39 @@ impl Notifier {
     }
 
     /// Tells that the daemon is ready.
-    pub(crate) fn ready(&self, status: &str) {
+    pub fn ready(&self, status: &str) {
         self.tell(format!("READY=1\nSTATUS={status}"), |_| false);
     }
 
     /// Tells that a reload has begun.
-    pub(crate) fn reloading(&self) {
+    pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
         self.tell(format!("RELOADING=1\nMONOTONIC_USEC={micros}"), |_| false);
     }
 
     /// Tells that the daemon is about to end.
-    pub(crate) fn stopping(&self) {
+    pub fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=stopping".to_owned(), |_| false);
     }
 
     /// Sets the line that `systemctl status` shows.
-    pub(crate) fn status(&self, line: &str) {
+    pub fn status(&self, line: &str) {
         self.tell(format!("STATUS={line}"), |text| text.starts_with("STATUS="));
     }
 
     /// Gives a sign of life for the watchdog.
-    pub(crate) fn alive(&self) {
+    pub fn alive(&self) {
         self.tell("WATCHDOG=1".to_owned(), |text| text == "WATCHDOG=1");
     }
 
     /// Whether a service manager listens: only then can it keep sockets.
-    pub(crate) fn is_managed(&self) -> bool {
+    pub fn is_managed(&self) -> bool {
         self.0.is_some()
     }
 
     /// Gives a listening socket to the service manager, which keeps it over a restart of the daemon.
-    pub(crate) fn keep(&self, name: &str, socket: impl AsFd) -> io::Result<()> {
+    pub fn keep(&self, name: &str, socket: impl AsFd) -> io::Result<()> {
         if let Some(outbox) = &self.0 {
             let notice = Notice {
                 text: format!("FDSTORE=1\nFDNAME={name}"),
@@ -91,12 +91,12 @@ impl Notifier {
     }
 
     /// Has the service manager drop a socket that it keeps.
-    pub(crate) fn drop_kept(&self, name: &str) {
+    pub fn drop_kept(&self, name: &str) {
         self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"), |_| false);
     }
 
     /// Waits until the service manager has all messages, for so long at most.
-    pub(crate) fn flush(&self, limit: Duration) {
+    pub fn flush(&self, limit: Duration) {
         if let Some(outbox) = &self.0 {
             outbox.flush(limit);
         }

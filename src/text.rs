@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Why bytes are no text. Displays as the rest of a sentence: `is UTF-16; save it as UTF-8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotUtf8 {
+pub enum NotUtf8 {
     /// UTF-16, with or without a byte order mark.
     Utf16,
     /// Another encoding, such as GBK: the first byte that is not UTF-8.
@@ -21,7 +21,7 @@ impl fmt::Display for NotUtf8 {
 }
 
 /// The text of a file without its byte order mark.
-pub(crate) fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
+pub fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
     let without_mark = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     if is_utf16(bytes) {
         return Err(NotUtf8::Utf16);

@@ -102,19 +102,25 @@ pub const ALL: [Keys; 7] = [ROOT, DAEMON, API, PLATFORM, ACCOUNT, FILE, SOCKET];
 
 /// What is right, where `wrong` is none of the keys of a table.
 pub(super) fn advice(right: &[&str], wrong: &str, platforms: Platforms) -> String {
+    let others = ALL.map(|other| (other.table, other.with(platforms)));
+    let others = others.iter().map(|(table, keys)| (*table, &**keys));
+    advice_among(right, wrong, others)
+}
+
+/// As `advice`, for a program with tables of its own: how each is written, and its keys.
+pub fn advice_among<'a>(
+    right: &[&str],
+    wrong: &str,
+    mut others: impl Iterator<Item = (&'a str, &'a [&'a str])>,
+) -> String {
     if let Some(right) = nearest(wrong, right) {
         return format!("did you mean `{right}`?");
     }
-    let is_there = |other: &&Keys| other.with(platforms).contains(&wrong);
-    if let Some(other) = ALL.iter().find(is_there) {
-        let place = if other.table.is_empty() {
-            "the top level"
-        } else {
-            other.table
-        };
-        return format!("it belongs to {place}");
+    match others.find(|(_, keys)| keys.contains(&wrong)) {
+        Some(("", _)) => "it belongs to the top level".to_owned(),
+        Some((table, _)) => format!("it belongs to {table}"),
+        None => format!("known here: {}", list(right)),
     }
-    format!("known here: {}", list(right))
 }
 
 /// The word that was probably meant.

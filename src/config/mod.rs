@@ -11,10 +11,10 @@ mod output;
 mod places;
 mod secret;
 mod sections;
-mod source;
+pub mod source;
 mod syntax;
-mod table;
-mod value;
+pub mod table;
+pub mod value;
 
 pub use environment::Environment;
 pub use load::{Loaded, api_socket, load};

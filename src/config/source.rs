@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// A place that a message about another place refers to. Displays as `path:line`.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub struct Place {
     file: Arc<Path>,
     line: usize,
     column: usize,
@@ -27,7 +27,7 @@ pub(super) struct Place {
 
 impl Place {
     /// A fault at this place.
-    pub(super) fn fault(&self, message: String) -> Fault {
+    pub fn fault(&self, message: String) -> Fault {
         Fault {
             file: self.file.to_path_buf(),
             line: self.line,
@@ -45,7 +45,7 @@ impl std::fmt::Display for Place {
 }
 
 /// A file of the configuration. Faults found in it gather here, behind a shared reference.
-pub(super) struct Source {
+pub struct Source {
     path: Arc<Path>,
     /// May hold secrets.
     text: Zeroizing<String>,
@@ -59,7 +59,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads a file of the configuration.
-    pub(super) fn read(path: &Path) -> Result<Self, Fault> {
+    pub fn read(path: &Path) -> Result<Self, Fault> {
         let of_file = |message: String| Fault::of_file(path, message);
         let (bytes, metadata) = read_regular(path, MAX_BYTES).map_err(|error| {
             let what_to_do = match &error {
@@ -98,7 +98,7 @@ impl Source {
     }
 
     /// The tables of the file. What is not TOML becomes faults, the rest is there all the same.
-    pub(super) fn parse(&self) -> DeTable<'_> {
+    pub fn parse(&self) -> DeTable<'_> {
         let text = self.text.as_str();
         let (tree, errors) = apart(|| DeTable::parse_recoverable(text));
         for error in errors {
@@ -116,27 +116,27 @@ impl Source {
     }
 
     /// The file.
-    pub(super) fn path(&self) -> &Arc<Path> {
+    pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
     /// The directory that relative paths in the file start from.
-    pub(super) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
     /// Whether users beyond the file's owner and group may read it.
-    pub(super) fn readable_by_others(&self) -> bool {
+    pub fn readable_by_others(&self) -> bool {
         self.readable_by_others
     }
 
     /// Whether a part of the file was lost, so that what seems to be missing may only be misspelt.
-    pub(super) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         !self.broken.borrow().is_empty()
     }
 
     /// Notes a fault at an offset.
-    pub(super) fn fault(&self, at: usize, message: String) {
+    pub fn fault(&self, at: usize, message: String) {
         let place = self.place(at);
         if !self.broken.borrow().contains(&place.line) {
             self.faults.borrow_mut().push(place.fault(message));
@@ -144,14 +144,14 @@ impl Source {
     }
 
     /// Notes something at an offset that the daemon can run with.
-    pub(super) fn warning(&self, at: usize, message: String) {
+    pub fn warning(&self, at: usize, message: String) {
         let mut warning = self.place(at).fault(message);
         warning.is_warning = true;
         self.faults.borrow_mut().push(warning);
     }
 
     /// The place of an offset.
-    pub(super) fn place(&self, at: usize) -> Place {
+    pub fn place(&self, at: usize) -> Place {
         let (line, column) = position(&self.text, &self.lines, at);
         Place {
             file: Arc::clone(&self.path),
@@ -161,7 +161,7 @@ impl Source {
     }
 
     /// The faults and warnings that were found since, in the order of the file.
-    pub(super) fn take_faults(&self) -> Vec<Fault> {
+    pub fn take_faults(&self) -> Vec<Fault> {
         let mut faults = self.faults.take();
         faults.sort_by_key(|fault| (fault.line, fault.column));
         // A table that is none is found to be so by all who look for it.

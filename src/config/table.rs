@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 /// A table of a file; one that is not there is empty.
 #[derive(Clone, Copy)]
-pub(super) struct Table<'a> {
+pub struct Table<'a> {
     source: &'a Source,
     entries: Option<&'a DeTable<'a>>,
     /// Where it starts.
@@ -18,7 +18,7 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The top level of a file.
-    pub(super) fn root(source: &'a Source, entries: &'a DeTable<'a>) -> Self {
+    pub fn root(source: &'a Source, entries: &'a DeTable<'a>) -> Self {
         Self {
             source,
             entries: Some(entries),
@@ -27,13 +27,18 @@ impl<'a> Table<'a> {
     }
 
     /// The file that it stands in.
-    pub(super) fn source(&self) -> &'a Source {
+    pub fn source(&self) -> &'a Source {
         self.source
     }
 
     /// The same table, with a fault for each key that is not known.
-    pub(super) fn known(self, known: &Keys, platforms: Platforms) -> Self {
+    pub fn known(self, known: &Keys, platforms: Platforms) -> Self {
         let right = known.with(platforms);
+        self.only(&right, |name| keys::advice(&right, name, platforms))
+    }
+
+    /// The same table, with a fault for each key that is none of `right`, and what `advice` says of it.
+    pub fn only(self, right: &[&str], advice: impl Fn(&str) -> String) -> Self {
         for (key, _) in self.entries.into_iter().flatten() {
             let name = key.get_ref().as_ref();
             if !right.contains(&name) {
@@ -43,8 +48,7 @@ impl<'a> Table<'a> {
                 } else {
                     value::shown(name)
                 };
-                let advice = keys::advice(&right, name, platforms);
-                let message = format!("unknown key `{shown}`; {advice}");
+                let message = format!("unknown key `{shown}`; {}", advice(name));
                 self.source.fault(key.span().start, message);
             }
         }
@@ -52,12 +56,12 @@ impl<'a> Table<'a> {
     }
 
     /// Whether a key is there, right or wrong.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
     }
 
     /// The value of a key, or nothing: because it is not there, or because it is wrong, which is then a fault.
-    pub(super) fn read<T>(
+    pub fn read<T>(
         &self,
         key: &str,
         check: impl FnOnce(&'a DeValue<'a>) -> value::Checked<T>,
@@ -66,7 +70,7 @@ impl<'a> Table<'a> {
     }
 
     /// As `read`, for each item of a list; nothing if one of them is wrong.
-    pub(super) fn read_list<T>(
+    pub fn read_list<T>(
         &self,
         key: &str,
         check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
@@ -76,7 +80,7 @@ impl<'a> Table<'a> {
     }
 
     /// As `read`, for each item of a list by itself, with its offset.
-    pub(super) fn read_items<T>(
+    pub fn read_items<T>(
         &self,
         key: &str,
         mut check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,
@@ -89,7 +93,7 @@ impl<'a> Table<'a> {
     }
 
     /// The table below a key.
-    pub(super) fn table(&self, key: &str) -> Self {
+    pub fn table(&self, key: &str) -> Self {
         let entry = self.entry(key);
         Self {
             source: self.source,
@@ -99,7 +103,7 @@ impl<'a> Table<'a> {
     }
 
     /// The tables in the list below a key.
-    pub(super) fn tables(&self, key: &'a str) -> impl Iterator<Item = Self> + use<'a> {
+    pub fn tables(&self, key: &'a str) -> impl Iterator<Item = Self> + use<'a> {
         let list = self
             .read(key, value::tables)
             .into_iter()
@@ -109,7 +113,7 @@ impl<'a> Table<'a> {
     }
 
     /// The tables in this one, with their names and where these stand.
-    pub(super) fn named(&self) -> impl Iterator<Item = (&'a str, usize, Self)> + use<'a> {
+    pub fn named(&self) -> impl Iterator<Item = (&'a str, usize, Self)> + use<'a> {
         let this = *self;
         this.entries
             .into_iter()
@@ -129,14 +133,14 @@ impl<'a> Table<'a> {
     }
 
     /// A fault of the value of a key: where it stands, or else where the table starts.
-    pub(super) fn fault(&self, key: &str, message: impl std::fmt::Display) {
+    pub fn fault(&self, key: &str, message: impl std::fmt::Display) {
         let shown = self.shown(key);
         self.source
             .fault(self.position(key), format!("`{key}`{shown} {message}"));
     }
 
     /// A warning about the value of a key: where it stands, or else where the table starts.
-    pub(super) fn warning(&self, key: &str, message: impl std::fmt::Display) {
+    pub fn warning(&self, key: &str, message: impl std::fmt::Display) {
         let shown = self.shown(key);
         self.source
             .warning(self.position(key), format!("`{key}`{shown} {message}"));
@@ -158,14 +162,14 @@ impl<'a> Table<'a> {
     }
 
     /// A fault about something that is not there; unless what is there could not be read.
-    pub(super) fn fault_of_absence(&self, message: &str) {
+    pub fn fault_of_absence(&self, message: &str) {
         if !self.source.is_broken() {
             self.source.fault(self.at, message.to_owned());
         }
     }
 
     /// The place of a key.
-    pub(super) fn place(&self, key: &str) -> Place {
+    pub fn place(&self, key: &str) -> Place {
         self.source.place(self.position(key))
     }
 

@@ -13,11 +13,12 @@ use std::time::Duration;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// A value, or what is wrong with it: "must be …".
-pub(super) type Checked<T> = Result<T, Cow<'static, str>>;
+pub type Checked<T> = Result<T, Cow<'static, str>>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn text<'a>(value: &'a DeValue<'a>) -> Checked<&'a str> {
+/// A text without control characters.
+pub fn text<'a>(value: &'a DeValue<'a>) -> Checked<&'a str> {
     match value {
         DeValue::String(text) if text.chars().any(char::is_control) => {
             Err("must not hold control characters".into())
@@ -28,30 +29,35 @@ pub(super) fn text<'a>(value: &'a DeValue<'a>) -> Checked<&'a str> {
     }
 }
 
-pub(super) fn flag(value: &DeValue<'_>) -> Checked<bool> {
+/// True or false.
+pub fn flag(value: &DeValue<'_>) -> Checked<bool> {
     value
         .as_bool()
         .map_or_else(|| mismatch("true or false", value), Ok)
 }
 
-pub(super) fn list<'a>(value: &'a DeValue<'a>) -> Checked<&'a DeArray<'a>> {
+/// A list.
+pub fn list<'a>(value: &'a DeValue<'a>) -> Checked<&'a DeArray<'a>> {
     value
         .as_array()
         .map_or_else(|| mismatch("a list in [ ]", value), Ok)
 }
 
-pub(super) fn table<'a>(value: &'a DeValue<'a>) -> Checked<&'a DeTable<'a>> {
+/// A table.
+pub fn table<'a>(value: &'a DeValue<'a>) -> Checked<&'a DeTable<'a>> {
     value
         .as_table()
         .map_or_else(|| mismatch("a table", value), Ok)
 }
 
-pub(super) fn tables<'a>(value: &'a DeValue<'a>) -> Checked<&'a DeArray<'a>> {
+/// A list of tables.
+pub fn tables<'a>(value: &'a DeValue<'a>) -> Checked<&'a DeArray<'a>> {
     let right = "a list of tables, each under its own heading in [[ ]]";
     value.as_array().map_or_else(|| mismatch(right, value), Ok)
 }
 
-pub(super) fn whole(value: &DeValue<'_>, range: RangeInclusive<u32>) -> Checked<u32> {
+/// A whole number.
+pub fn whole(value: &DeValue<'_>, range: RangeInclusive<u32>) -> Checked<u32> {
     let right = || match (range.start(), range.end()) {
         (least, &u32::MAX) => format!("must be a whole number, at least {least}"),
         (least, most) => format!("must be a whole number from {least} to {most}"),
@@ -64,7 +70,7 @@ pub(super) fn whole(value: &DeValue<'_>, range: RangeInclusive<u32>) -> Checked<
 }
 
 /// A part of a whole: more than 0 and less than 1.
-pub(super) fn part(value: &DeValue<'_>) -> Checked<f64> {
+pub fn part(value: &DeValue<'_>) -> Checked<f64> {
     value
         .as_float()
         .and_then(|number| number.as_str().parse().ok())
@@ -73,7 +79,7 @@ pub(super) fn part(value: &DeValue<'_>) -> Checked<f64> {
 }
 
 /// One of some words.
-pub(super) fn choice<T: Clone>(value: &DeValue<'_>, words: &[(&str, T)]) -> Checked<T> {
+pub fn choice<T: Clone>(value: &DeValue<'_>, words: &[(&str, T)]) -> Checked<T> {
     let given = text(value)?;
     if let Some((_, chosen)) = words.iter().find(|(word, _)| *word == given) {
         return Ok(chosen.clone());
@@ -87,14 +93,14 @@ pub(super) fn choice<T: Clone>(value: &DeValue<'_>, words: &[(&str, T)]) -> Chec
 }
 
 /// How long to wait at most: up to ten minutes.
-pub(super) fn timeout(value: &DeValue<'_>) -> Checked<Duration> {
+pub fn timeout(value: &DeValue<'_>) -> Checked<Duration> {
     Some(duration(value)?)
         .filter(|time| !time.is_zero() && *time <= HOUR / 6)
         .ok_or_else(|| "must be more than 0s and at most 10m".into())
 }
 
 /// How often to do something: zero for never, else from a second to a day.
-pub(super) fn interval(value: &DeValue<'_>) -> Checked<Duration> {
+pub fn interval(value: &DeValue<'_>) -> Checked<Duration> {
     Some(duration(value)?)
         .filter(|time| time.is_zero() || (Duration::from_secs(1)..=24 * HOUR).contains(time))
         .ok_or_else(|| "must be \"0s\", or from 1s to 24h".into())
@@ -108,7 +114,7 @@ fn duration(value: &DeValue<'_>) -> Checked<Duration> {
 }
 
 /// Permission bits.
-pub(super) fn mode(value: &DeValue<'_>) -> Checked<u32> {
+pub fn mode(value: &DeValue<'_>) -> Checked<u32> {
     let digits = (value.as_str()).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     match digits.and_then(|digits| u32::from_str_radix(digits, 8).ok()) {
         Some(mode @ 0..=0o777) => Ok(mode),
@@ -131,7 +137,7 @@ fn octal(value: &DeValue<'_>) -> String {
 }
 
 /// A path of something that is made: absolute, and without `.` and `..` in what is returned.
-pub(super) fn path(value: &DeValue<'_>) -> Checked<PathBuf> {
+pub fn path(value: &DeValue<'_>) -> Checked<PathBuf> {
     let text = text(value)?;
     if !text.starts_with('/') {
         return Err("must be an absolute path: begin it with /".into());
@@ -143,7 +149,7 @@ pub(super) fn path(value: &DeValue<'_>) -> Checked<PathBuf> {
 }
 
 /// The directory that a path names.
-pub(super) fn directory(value: &DeValue<'_>) -> Checked<PathBuf> {
+pub fn directory(value: &DeValue<'_>) -> Checked<PathBuf> {
     match text(value)? {
         text if text.starts_with('/') => Ok(normal(Path::new(text))),
         _ => Err("must be an absolute path: begin it with /".into()),
@@ -163,7 +169,7 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// A path of a Unix socket.
-pub(super) fn socket(value: &DeValue<'_>) -> Checked<PathBuf> {
+pub fn socket(value: &DeValue<'_>) -> Checked<PathBuf> {
     let path = path(value)?;
     match path.as_os_str().len() {
         ..=107 => Ok(path),
@@ -176,13 +182,13 @@ pub(super) fn socket(value: &DeValue<'_>) -> Checked<PathBuf> {
 
 /// A host that may be named with http://, with a port or for any.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct HttpHost {
+pub struct HttpHost {
     name: String,
     port: Option<u16>,
 }
 
 /// An entry of `allow_http`.
-pub(super) fn http_host(value: &DeValue<'_>) -> Checked<HttpHost> {
+pub fn http_host(value: &DeValue<'_>) -> Checked<HttpHost> {
     let right = "must be a host and perhaps its port, such as \"wecom.corp.example:8080\"";
     let text = text(value)?;
     let url = Url::parse(&format!("http://{text}")).map_err(|_| right)?;
@@ -200,7 +206,7 @@ pub(super) fn http_host(value: &DeValue<'_>) -> Checked<HttpHost> {
 }
 
 /// A base URL of the platform: a host, or a gateway with a path.
-pub(super) fn host(value: &DeValue<'_>, allow_http: &[HttpHost]) -> Checked<Host> {
+pub fn host(value: &DeValue<'_>, allow_http: &[HttpHost]) -> Checked<Host> {
     let right = "must be a URL such as \"https://api.weixin.qq.com\"";
     let url = Url::parse(text(value)?).map_err(|_| right)?;
     let host = url.host_str().ok_or(right)?;
@@ -235,7 +241,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The URL of a proxy.
-pub(super) fn proxy(value: &DeValue<'_>) -> Checked<ProxyUrl> {
+pub fn proxy(value: &DeValue<'_>) -> Checked<ProxyUrl> {
     let text = text(value)?;
     Url::parse(text)
         .ok()
@@ -246,7 +252,7 @@ pub(super) fn proxy(value: &DeValue<'_>) -> Checked<ProxyUrl> {
 }
 
 /// Where a server listens that only this host may reach.
-pub(super) fn loopback(value: &DeValue<'_>) -> Checked<SocketAddr> {
+pub fn loopback(value: &DeValue<'_>) -> Checked<SocketAddr> {
     let address: SocketAddr = text(value)?
         .parse()
         .map_err(|_| "must be an address and port, such as \"127.0.0.1:9480\"")?;
@@ -257,7 +263,7 @@ pub(super) fn loopback(value: &DeValue<'_>) -> Checked<SocketAddr> {
 }
 
 /// The id of an account, and what is unusual about it.
-pub(super) fn id(
+pub fn id(
     value: &DeValue<'_>,
     check: fn(&str) -> Result<Option<&'static str>, &'static str>,
 ) -> Checked<(Box<str>, Option<&'static str>)> {
@@ -269,7 +275,7 @@ pub(super) fn id(
 
 /// A value as a message about it may show it, with a space before; nothing if it is no single value, or may hold a
 /// secret: an AppSecret has 32 or 43 characters, a URL may hold a password.
-pub(super) fn display(value: &DeValue<'_>) -> String {
+pub fn display(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if is_showable(text) => format!(" \"{}\"", text.escape_debug()),
         DeValue::Integer(number) if number.as_str().len() < 20 => format!(" {number}"),
@@ -287,7 +293,7 @@ fn is_showable(text: &str) -> bool {
 }
 
 /// A name from the configuration as a message may show it: one that is as long as a secret may be one.
-pub(super) fn shown(name: &str) -> String {
+pub fn shown(name: &str) -> String {
     if name.len() < 32 {
         name.escape_debug().to_string()
     } else {
