@@ -1,7 +1,8 @@
 //! Counts of one account, for metrics.
 
+use crate::value::ValueName;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts of an account since the daemon started, for metrics. Small when nothing happened.
 #[derive(Debug, Default)]
@@ -10,9 +11,21 @@ pub struct Counters {
     pub socket_reads: AtomicU64,
     /// Values handed out over the API.
     pub api_reads: AtomicU64,
+    /// Values handed out by the mirror.
+    pub mirror_reads: AtomicU64,
     /// Tokens that somebody else ended early.
     pub superseded: AtomicU64,
     labelled: Mutex<Vec<(Counted, u64)>>,
+    by_app: Mutex<Vec<AppReads>>,
+}
+
+/// What the mirror handed out to one app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppReads {
+    /// The name that the app's key has.
+    pub name: Arc<str>,
+    /// How often it got each value, as in [`ValueName::ALL`].
+    pub reads: [u64; ValueName::ALL.len()],
 }
 
 /// Something that is counted apart from others of its kind.
@@ -28,6 +41,8 @@ pub enum Counted {
     OutputError(usize),
     /// A repair of a foreign change, by index of the output.
     OutputRepair(usize),
+    /// A request that the mirror refused, by reason.
+    MirrorRefusal(&'static str),
 }
 
 impl Counters {
@@ -44,9 +59,41 @@ impl Counters {
         }
     }
 
+    /// How many of something were counted.
+    pub fn count_of(&self, what: Counted) -> u64 {
+        let counts = self.labelled();
+        let found = counts.binary_search_by_key(&what, |(counted, _)| *counted);
+        found.map_or(0, |at| counts[at].1)
+    }
+
     /// All that was counted apart, in order.
     pub fn counts(&self) -> Vec<(Counted, u64)> {
         self.labelled().clone()
+    }
+
+    /// Counts a value that the mirror handed out to an app. Returns how often that app got this value before.
+    pub fn count_mirror_read(&self, name: &Arc<str>, value: ValueName) -> u64 {
+        let mut apps = self.by_app();
+        let known = apps.iter().position(|app| app.name == *name);
+        let at = known.unwrap_or_else(|| {
+            apps.push(AppReads {
+                name: name.clone(),
+                reads: Default::default(),
+            });
+            apps.len() - 1
+        });
+        let count = &mut apps[at].reads[value as usize];
+        *count += 1;
+        *count - 1
+    }
+
+    /// What the mirror handed out, to each app.
+    pub fn app_reads(&self) -> Vec<AppReads> {
+        self.by_app().clone()
+    }
+
+    fn by_app(&self) -> MutexGuard<'_, Vec<AppReads>> {
+        self.by_app.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn labelled(&self) -> MutexGuard<'_, Vec<(Counted, u64)>> {

@@ -20,6 +20,7 @@ pub mod follow;
 pub mod format;
 pub mod handle;
 pub mod logging;
+pub mod mirror;
 pub mod offload;
 pub(crate) mod outbox;
 pub mod peer;

@@ -2,10 +2,11 @@
 
 use super::metrics::Via;
 use crate::account::AccountName;
-use crate::counters::Counted;
+use crate::counters::{AppReads, Counted};
 use crate::handle::AccountHandle;
 use crate::snapshot::{Snapshot, State};
 use crate::time::Now;
+use crate::value::ValueName;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,8 @@ pub(super) struct View<'a> {
     snapshot: Arc<Snapshot>,
     socket_reads: u64,
     api_reads: u64,
+    mirror_reads: u64,
+    app_reads: Vec<AppReads>,
     superseded: u64,
     counts: Vec<(Counted, u64)>,
 }
@@ -36,6 +39,8 @@ impl<'a> View<'a> {
             snapshot: handle.snapshot.latest(),
             socket_reads: read(&handle.counters.socket_reads),
             api_reads: read(&handle.counters.api_reads),
+            mirror_reads: read(&handle.counters.mirror_reads),
+            app_reads: handle.counters.app_reads(),
             superseded: read(&handle.counters.superseded),
             counts: handle.counters.counts(),
         }
@@ -223,6 +228,35 @@ pub(super) const FAMILIES: &[Family] = &[
         samples: |view, _, samples| {
             samples.add(&[("via", Via::Socket.as_str())], view.socket_reads);
             samples.add(&[("via", Via::Api.as_str())], view.api_reads);
+            if view.mirror_reads > 0 {
+                samples.add(&[("via", "mirror")], view.mirror_reads);
+            }
+        },
+    },
+    Family {
+        name: "wxtokend_mirror_reads_total",
+        help: "Values that the mirror gave out, by the app whose key was shown.",
+        kind: MetricType::COUNTER,
+        samples: |view, _, samples| {
+            for app in &view.app_reads {
+                for (value, reads) in ValueName::ALL.into_iter().zip(app.reads) {
+                    if reads > 0 {
+                        samples.add(&[("app", &app.name), ("value", value.as_str())], reads);
+                    }
+                }
+            }
+        },
+    },
+    Family {
+        name: "wxtokend_mirror_refusals_total",
+        help: "Requests that the mirror refused: wrong keys, the AppSecret itself, tickets that are not kept.",
+        kind: MetricType::COUNTER,
+        samples: |view, _, samples| {
+            for (counted, count) in &view.counts {
+                if let Counted::MirrorRefusal(reason) = counted {
+                    samples.add(&[("reason", reason)], *count);
+                }
+            }
         },
     },
 ];

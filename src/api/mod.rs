@@ -16,7 +16,7 @@ mod route;
 mod server;
 mod service;
 mod slots;
-mod stream;
+pub(crate) mod stream;
 mod token;
 mod watch_body;
 mod watch_line;

@@ -14,7 +14,7 @@ const READ: usize = 512;
 /// A local connection. Most clients have sent their request when they are accepted, and are gone a moment after the
 /// answer: for those, the event loop would cost as much as all the rest.
 #[derive(Debug)]
-pub(super) struct LocalStream {
+pub(crate) struct LocalStream {
     socket: Socket,
     /// Whether all others have had a turn since something was read.
     has_waited: bool,
@@ -33,7 +33,7 @@ enum Socket {
 
 impl LocalStream {
     /// A connection that does not block.
-    pub(super) fn new(socket: OwnedFd) -> Self {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
         Self {
             socket: Socket::Raw(socket),
             has_waited: false,
@@ -42,7 +42,7 @@ impl LocalStream {
     }
 
     /// Has these bytes read again, before all others.
-    pub(super) fn unread(&mut self, bytes: &[u8]) {
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
         self.unread = bytes.to_vec();
     }
 

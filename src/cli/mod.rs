@@ -7,6 +7,7 @@ mod client;
 pub mod completions;
 pub mod demo;
 pub mod get;
+pub mod mirror_key;
 pub mod refresh;
 pub mod reload;
 pub mod run;
@@ -94,6 +95,7 @@ enum Command {
     Refresh(refresh::Args),
     Reload(reload::Args),
     Watch(watch::WatchArgs),
+    MirrorKey(mirror_key::Args),
     Demo(demo::Args),
     Completions(completions::Args),
 }
@@ -137,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Refresh(args) => refresh::run(&common, &args),
         Command::Reload(args) => reload::run(&common, &args),
         Command::Watch(args) => watch::run(&common, &args),
+        Command::MirrorKey(args) => mirror_key::run(&args),
         Command::Demo(args) => demo::run(&common, &args),
         Command::Completions(args) => completions::run(&args),
     }

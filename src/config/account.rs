@@ -2,6 +2,7 @@
 
 use super::environment::Environment;
 use super::keys;
+use super::mirror::{self, MirrorKey};
 use super::names::Names;
 use super::output::{Outputs, Owner};
 use super::places::{Places, Subject};
@@ -24,6 +25,7 @@ pub(super) struct Accounts<'e> {
     names: Names,
     outputs: Outputs,
     done: BTreeMap<AccountName, Arc<Account>>,
+    mirror_keys: Vec<MirrorKey>,
     places: HashMap<AccountName, Place>,
     /// Of the ids that may be used only once.
     ids: HashMap<(Box<str>, Option<u32>), Place>,
@@ -36,6 +38,7 @@ impl<'e> Accounts<'e> {
             names,
             outputs,
             done: BTreeMap::new(),
+            mirror_keys: Vec::new(),
             places: HashMap::new(),
             ids: HashMap::new(),
         }
@@ -46,18 +49,20 @@ impl<'e> Accounts<'e> {
         for (name, at, table) in root.table("accounts").named() {
             // Without a name, its other faults are found all the same.
             let name = self.name(name, at, &table);
-            if let Some(account) =
-                self.account(name, &table.known(&keys::ACCOUNT, self.env.platforms))
-            {
-                let name = account.name.clone();
-                self.done.insert(name, Arc::new(account));
+            let account = self.account(name, &table.known(&keys::ACCOUNT, self.env.platforms));
+            let secret = account.as_ref().map(|account| &account.secret);
+            let mirror_keys = mirror::keys(&table, secret, self.env);
+            if let Some(account) = account.map(Arc::new) {
+                let of_account = mirror_keys.into_iter().map(|key| key.of(&account));
+                self.mirror_keys.extend(of_account);
+                self.done.insert(account.name.clone(), account);
             }
         }
     }
 
-    /// All accounts that were read, and where their keys stand.
-    pub(super) fn finish(self) -> (BTreeMap<AccountName, Arc<Account>>, Places) {
-        (self.done, self.outputs.places)
+    /// All accounts that were read, the mirror's keys to them, and where their keys stand.
+    pub(super) fn finish(self) -> (BTreeMap<AccountName, Arc<Account>>, Vec<MirrorKey>, Places) {
+        (self.done, self.mirror_keys, self.outputs.places)
     }
 
     fn name(&mut self, name: &str, at: usize, table: &Table<'_>) -> Option<AccountName> {

@@ -27,7 +27,7 @@ const fn no_more(_: &Platform) -> Vec<&'static str> {
 
 pub(super) const ROOT: Keys = Keys {
     table: "",
-    keys: &["daemon", "api", "platform", "accounts"],
+    keys: &["daemon", "api", "mirror", "platform", "accounts"],
     of_platform: no_more,
 };
 pub(super) const DAEMON: Keys = Keys {
@@ -38,6 +38,11 @@ pub(super) const DAEMON: Keys = Keys {
 pub(super) const API: Keys = Keys {
     table: "[api]",
     keys: &["socket", "admins", "metrics"],
+    of_platform: no_more,
+};
+pub(super) const MIRROR: Keys = Keys {
+    table: "[mirror]",
+    keys: &["listen", "socket"],
     of_platform: no_more,
 };
 pub(super) const PLATFORM: Keys = Keys {
@@ -68,6 +73,7 @@ pub(super) const ACCOUNT: Keys = Keys {
         "force_on_dead",
         "file",
         "socket",
+        "mirror",
     ],
     of_platform: |platform| {
         let ids = &platform.ids;
@@ -96,9 +102,16 @@ pub(super) const SOCKET: Keys = Keys {
     ],
     of_platform: no_more,
 };
+pub(super) const MIRROR_KEY: Keys = Keys {
+    table: "[[accounts.NAME.mirror]]",
+    keys: &["name", "key_file", "margin"],
+    of_platform: no_more,
+};
 
 /// Every table with its keys: what `config.example.toml` has to explain.
-pub const ALL: [Keys; 7] = [ROOT, DAEMON, API, PLATFORM, ACCOUNT, FILE, SOCKET];
+pub const ALL: [Keys; 9] = [
+    ROOT, DAEMON, API, MIRROR, PLATFORM, ACCOUNT, FILE, SOCKET, MIRROR_KEY,
+];
 
 /// What is right, where `wrong` is none of the keys of a table.
 pub(super) fn advice(right: &[&str], wrong: &str, platforms: Platforms) -> String {

@@ -8,7 +8,7 @@ use super::output::Outputs;
 use super::places::{Places, Subject};
 use super::source::Source;
 use super::table::Table;
-use super::{Config, keys, sections};
+use super::{Config, MirrorSection, keys, mirror, sections};
 use crate::fault::Fault;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let platform = sections::platform(&root, env);
     let mut outputs = Outputs::new(&daemon.runtime_dir, places(&path, &root));
     outputs.claim(&api.socket, &root.table("api"), "socket");
+    let mirror = mirror::mirror(&root, env, &mut outputs);
     let mut accounts = Accounts::new(env, names, outputs);
     accounts.read(&root);
     let included = included(&root);
@@ -50,12 +51,17 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     if !faults.iter().all(|fault| fault.is_warning) {
         return Err(faults);
     }
-    let (accounts, places) = accounts.finish();
+    let (accounts, keys, places) = accounts.finish();
+    if mirror.listen.is_none() && mirror.socket.is_none() && !keys.is_empty() {
+        let message = "[[accounts.NAME.mirror]] is set, but no mirror listens: set `listen` or `socket` under [mirror]";
+        faults.push(places.warning(&Subject::MirrorListen, message));
+    }
     Ok(Loaded {
         config: Config {
             path,
             daemon,
             api,
+            mirror: MirrorSection { keys, ..mirror },
             platform,
             accounts,
         },
@@ -71,6 +77,8 @@ fn places(path: &Path, root: &Table<'_>) -> Places {
         (Subject::StateDir, "daemon", "state_dir"),
         (Subject::ApiSocket, "api", "socket"),
         (Subject::ApiMetrics, "api", "metrics"),
+        (Subject::MirrorListen, "mirror", "listen"),
+        (Subject::MirrorSocket, "mirror", "socket"),
         (Subject::CaFile, "platform", "ca_file"),
     ] {
         let table = root.table(section);
@@ -104,7 +112,7 @@ fn include(path: &Path, accounts: &mut Accounts<'_>, env: &Environment) -> Vec<F
     };
     let tree = source.parse();
     let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
-    for key in [keys::DAEMON, keys::API, keys::PLATFORM] {
+    for key in [keys::DAEMON, keys::API, keys::MIRROR, keys::PLATFORM] {
         let key = key.table.trim_matches(['[', ']']);
         if root.has(key) {
             root.fault(

@@ -6,6 +6,7 @@ mod environment;
 mod include;
 pub mod keys;
 mod load;
+mod mirror;
 mod names;
 mod output;
 mod places;
@@ -18,6 +19,7 @@ pub mod value;
 
 pub use environment::Environment;
 pub use load::{Loaded, api_socket, load};
+pub use mirror::{Margins, MirrorKey, MirrorSection};
 pub use places::{Places, Subject};
 
 use crate::account::{Account, AccountName, Principal};
@@ -52,6 +54,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// `[api]`
     pub api: Api,
+    /// `[mirror]`, and `[[accounts.*.mirror]]` of all accounts.
+    pub mirror: MirrorSection,
     /// `[platform]`
     pub platform: PlatformSection,
     /// `[accounts.*]` of this file and all included ones.

@@ -15,6 +15,10 @@ pub enum Subject {
     ApiSocket,
     /// `metrics` of `[api]`
     ApiMetrics,
+    /// `listen` of `[mirror]`
+    MirrorListen,
+    /// `socket` of `[mirror]`
+    MirrorSocket,
     /// `ca_file`
     CaFile,
     /// `[platform]`

@@ -6,7 +6,7 @@ use super::value::{self, Checked};
 use crate::account::SecretSource;
 use crate::secret::Secret;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 /// The keys that may name it: exactly one has to.
@@ -30,8 +30,7 @@ pub(super) fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSourc
         (Some(_), None) => {}
     }
     let file = table.read("secret_file", |path| {
-        let path = table.source().directory().join(not_a_secret(path)?);
-        not_for_others(&path).map(|()| SecretSource::File(path))
+        secret_file(table, path).map(SecretSource::File)
     });
     let credential = table.read("secret_credential", |name| {
         let name = not_a_secret(name)?;
@@ -56,6 +55,12 @@ pub(super) fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSourc
         Ok(SecretSource::Inline(secret))
     });
     file.or(credential).or(inline)
+}
+
+/// The path of a file that holds a secret or a key. A missing file is no fault.
+pub(super) fn secret_file(table: &Table<'_>, path: &DeValue<'_>) -> Checked<PathBuf> {
+    let path = table.source().directory().join(not_a_secret(path)?);
+    not_for_others(&path).map(|()| path)
 }
 
 /// The name of a file or credential. One that looks like a secret would be logged when nothing has that name.

@@ -4,6 +4,7 @@ mod binding;
 mod clocks;
 mod desk;
 mod left;
+mod mirror;
 mod output;
 mod outputs;
 mod reload;
@@ -35,6 +36,7 @@ use crate::time::human;
 use binding::{enough_files, listen, listen_tcp, raise_file_limit, unbound};
 use clocks::Clocks;
 use futures_core::Stream;
+use mirror::MirrorService;
 use shared::Shared;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
@@ -82,6 +84,7 @@ pub struct Daemon {
     admins: watch::Sender<Arc<[crate::account::Principal]>>,
     listener: watch::Sender<Arc<Listener>>,
     metrics_server: Option<AbortHandle>,
+    mirror: MirrorService,
     api: ApiState,
     supervisor: Supervisor,
     watch: Option<Watch>,
@@ -149,6 +152,9 @@ impl Daemon {
             }
             None => None,
         };
+        let mut mirror = MirrorService::default();
+        let prepared_mirror = (mirror.prepare(&config.mirror))
+            .map_err(|(subject, message)| fault(subject, message))?;
         // Last, since it takes its place at once.
         let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
         let listener = listen(&config.api.socket, inherited, &notifier)
@@ -168,6 +174,14 @@ impl Daemon {
             metrics: metrics.clone(),
         };
         metrics.config_loaded(&clock::now());
+        mirror
+            .apply(
+                &config.mirror,
+                prepared_mirror,
+                supervisor.directory(),
+                &shared.subscribers,
+            )
+            .await;
         let (listener, listeners) = watch::channel(Arc::new(listener));
         tokio::spawn(api::serve(listeners, api.clone()));
         let metrics_server =
@@ -181,6 +195,7 @@ impl Daemon {
             admins,
             listener,
             metrics_server,
+            mirror,
             api,
             watch: watch_over(&supervisor),
             supervisor,
@@ -248,6 +263,7 @@ impl Daemon {
             .info("stopping; files stay where they are");
         if !self.shared.notifier.is_managed() {
             self.listener.borrow().retire();
+            self.mirror.retire();
         }
         let places = self.supervisor.places();
         self.supervisor.stop(PATIENCE).await;

@@ -105,6 +105,8 @@ impl Daemon {
             .prepare(&new.accounts, KeptSockets::default())
             .await;
         let (prepared, _) = prepared.map_err(|faults| unbound(&places, faults))?;
+        let mirror = self.mirror.prepare(&new.mirror);
+        let mirror = mirror.map_err(|(subject, message)| fault(subject, message))?;
         // Last, since it takes its place at once.
         let listener = if new.api.socket == self.config.api.socket {
             None
@@ -132,10 +134,15 @@ impl Daemon {
         }
         self.admins.send_replace(new.api.admins.clone());
         self.log.set_level(new.daemon.log_level);
+        self.mirror.withdraw(&new.mirror);
         let (unready, _) = mpsc::channel(1);
         let mut changes = self
             .supervisor
             .apply(&new.accounts, prepared, &unready)
+            .await;
+        let accounts = self.supervisor.directory();
+        self.mirror
+            .apply(&new.mirror, mirror, accounts, &self.shared.subscribers)
             .await;
         self.config = new;
         if let Some(watch) = &mut self.watch {

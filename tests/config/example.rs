@@ -65,6 +65,10 @@ fn the_defaults_it_shows_are_the_defaults() {
             }
             *account = changed.into();
         }
+        config.mirror.socket = None;
+        for key in &mut config.mirror.keys {
+            key.account = config.accounts[&key.account.name].clone();
+        }
     };
     assert_ne!(plain, shown);
     let [mut plain, mut shown] = [plain, shown];
@@ -103,7 +107,7 @@ fn it_sets_every_key_there_is() {
         .iter()
         .filter(|keys| !tables.contains(&keys.table));
     for (table, key) in all.flat_map(|keys| known(keys).into_iter().map(|key| (keys.table, key))) {
-        if !matches!(key, "file" | "socket" if table == "[accounts.NAME]") {
+        if !matches!(key, "file" | "socket" | "mirror" if table == "[accounts.NAME]") {
             assert!(
                 set.contains(&(table.to_owned(), key.to_owned())),
                 "{key} of {table}"

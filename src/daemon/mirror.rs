@@ -1,0 +1,130 @@
+//! The mirror as a configuration asks for it: its sockets, its thread and its keys.
+
+use crate::api::Listener;
+use crate::config::{MirrorSection, Subject};
+use crate::fault::reason;
+use crate::handle::AccountHandles;
+use crate::logging::Entry;
+use crate::mirror::{Mirror, MirrorSockets};
+use crate::subscribe::Subscribers;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// The mirror that runs, if one is configured.
+#[derive(Default)]
+pub(super) struct MirrorService {
+    mirror: Option<Mirror>,
+    tcp: Option<(SocketAddr, Arc<OwnedFd>)>,
+    unix: Option<(PathBuf, Listener, Arc<OwnedFd>)>,
+}
+
+/// Sockets that are bound and wait to take their places; those that stay are not among them.
+pub(super) struct PreparedMirror {
+    tcp: Option<OwnedFd>,
+    unix: Option<Listener>,
+}
+
+impl MirrorService {
+    /// Binds the sockets of a configuration that are not bound yet. A Unix socket takes its place at once.
+    pub(super) fn prepare(&self, new: &MirrorSection) -> Result<PreparedMirror, (Subject, String)> {
+        let bound = self.tcp.as_ref().map(|(address, _)| *address);
+        let tcp = match new.listen {
+            Some(address) if bound != Some(address) => {
+                let socket = bind_tcp(address).map_err(|error| {
+                    let reason = reason(&error);
+                    let message = format!("`listen` cannot listen on {address}: {reason}; choose a free port or stop what uses it");
+                    (Subject::MirrorListen, message)
+                })?;
+                Some(socket)
+            }
+            _ => None,
+        };
+        let bound = self.unix.as_ref().map(|(path, ..)| path);
+        let unix = match &new.socket {
+            Some(path) if bound != Some(path) => {
+                let listener = Listener::open(path, None);
+                let wrong = |error| (Subject::MirrorSocket, format!("`socket` {error}"));
+                Some(listener.map_err(wrong)?)
+            }
+            _ => None,
+        };
+        Ok(PreparedMirror { tcp, unix })
+    }
+
+    /// Takes the keys away that are configured no more, at once.
+    pub(super) fn withdraw(&self, new: &MirrorSection) {
+        if let Some(mirror) = &self.mirror {
+            mirror.withdraw(&new.keys);
+        }
+    }
+
+    /// Serves what a configuration asks for, and nothing else.
+    pub(super) async fn apply(
+        &mut self,
+        new: &MirrorSection,
+        prepared: PreparedMirror,
+        accounts: watch::Receiver<Arc<AccountHandles>>,
+        subscribers: &Subscribers,
+    ) {
+        let PreparedMirror { tcp, unix } = prepared;
+        let tcp = new.listen.zip(tcp.map(Arc::new));
+        self.tcp = tcp.or(self.tcp.take()).filter(|_| new.listen.is_some());
+        if unix.is_some() || new.socket.is_none() {
+            if let Some((_, old, _)) = self.unix.take() {
+                old.retire();
+            }
+            let served = |listener: Listener| {
+                let socket = listener.as_fd().try_clone_to_owned().ok()?;
+                Some((new.socket.clone()?, listener, Arc::new(socket)))
+            };
+            self.unix = unix.and_then(served);
+        }
+        let sockets = MirrorSockets {
+            tcp: self.tcp.as_ref().map(|(_, socket)| socket.clone()),
+            unix: self.unix.as_ref().map(|(.., socket)| socket.clone()),
+        };
+        let is_wanted = sockets.tcp.is_some() || sockets.unix.is_some();
+        if self.mirror.is_none() && is_wanted {
+            match Mirror::start(accounts, subscribers) {
+                Ok(mirror) => self.mirror = Some(mirror),
+                Err(error) => Entry::new().error(format_args!(
+                    "the mirror cannot start: {}; reload the configuration to try again",
+                    reason(&error)
+                )),
+            }
+        }
+        if let Some(mirror) = &self.mirror {
+            mirror.configure(&new.keys).await;
+            mirror.listen_on(sockets);
+        }
+    }
+
+    /// Takes the Unix socket away.
+    pub(super) fn retire(&self) {
+        if let Some((_, listener, _)) = &self.unix {
+            listener.retire();
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    // Else a restart would have to wait for the connections of the daemon before.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}

@@ -1,0 +1,50 @@
+//! Crowds: of idle connections, and of connections that come and go.
+
+use crate::fixture::{SHOP, Stage, key, token_target};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+#[test]
+fn ten_thousand_idle_connections_cost_readers_nothing() {
+    let stage = Stage::new(Duration::from_secs(7200));
+    stage.configure("", "0");
+    let daemon = stage.start();
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let (soft, hard) = (files.current.unwrap_or(u64::MAX), files.maximum);
+    rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit {
+            current: hard,
+            maximum: hard,
+        },
+    )
+    .unwrap();
+    let room = usize::try_from(hard.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let crowd = 10_000.min(room.saturating_sub(1000));
+    assert!(
+        crowd == 10_000 || std::env::var_os("CI").is_none(),
+        "raise the limit of open files, it is {soft}"
+    );
+    let target = token_target(SHOP, key("shop", "cms"));
+    let mut reader = stage.client();
+    let mut idle = Vec::new();
+    for number in 0..crowd {
+        idle.push(TcpStream::connect(stage.address).unwrap());
+        if number % 500 == 0 {
+            assert_eq!(reader.get(&target).errcode(), 0, "the one that reads stays");
+        }
+    }
+    // A reader that comes now is served as the one that came first is.
+    for mut client in [reader, stage.client()] {
+        let began = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(client.get(&target).errcode(), 0);
+        }
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "100 answers in {took:?}");
+    }
+    // The API and the accounts do not notice.
+    assert_eq!(stage.api("/v1/accounts/shop").status, 200);
+    drop(idle);
+    daemon.terminate();
+}
