@@ -18,6 +18,8 @@ pub mod fault;
 pub mod files;
 pub mod follow;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod handle;
 pub mod logging;
 pub mod mirror;
