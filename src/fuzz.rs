@@ -10,13 +10,14 @@ use crate::account::AccountName;
 use crate::call::Call;
 use crate::clock;
 use crate::config::{self, Environment};
+use crate::follow::Line;
 use crate::platform::{self, Ask, answer};
 use crate::store::Store;
 use crate::template::{Facts, Template};
 use crate::value::ValueName;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A secret in the seeds and in each request. It must never come out again.
@@ -49,9 +50,10 @@ pub fn configuration(bytes: &[u8]) {
 }
 
 pub fn template(bytes: &[u8]) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = file(&directory, "template.j2", bytes);
-    let Ok(template) = Template::load(&path) else {
+    let Ok(source) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(template) = Template::parse(Path::new("/template.j2"), source) else {
         return;
     };
     let values: Vec<_> = ValueName::ALL
@@ -97,6 +99,12 @@ pub fn state_journal(bytes: &[u8]) {
     let now = clock::now();
     let kept = store.load(&now).unwrap();
     let _ = kept.record(&AccountName::parse("shop").unwrap(), &now);
+}
+
+pub fn stream(bytes: &[u8]) {
+    for line in bytes.split(|&byte| byte == b'\n') {
+        let _ = Line::parse(line);
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +154,11 @@ mod tests {
         #[test]
         fn no_state_journal_panics(bytes in seeds("state_journal")) {
             state_journal(&bytes);
+        }
+
+        #[test]
+        fn no_stream_panics(bytes in seeds("stream")) {
+            stream(&bytes);
         }
     }
 }
