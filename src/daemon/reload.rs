@@ -8,7 +8,6 @@ use crate::clock;
 use crate::config::{self, Loaded, Subject};
 use crate::event::Event;
 use crate::logging::Entry;
-use crate::platform::client::Client;
 use crate::publish::socket::stored_name;
 use crate::systemd::KeptSockets;
 use std::sync::Arc;
@@ -90,8 +89,8 @@ impl Daemon {
         let client = if same_platform {
             None
         } else {
-            let client = Client::new(&new.platform);
-            Some(client.map_err(|error| fault(Subject::Platform, error.to_string()))?)
+            let renewed = self.client.borrow().renewed(&new.platform);
+            Some(renewed.map_err(|error| fault(Subject::Platform, error.to_string()))?)
         };
         let tcp = match new.api.metrics {
             Some(address) if new.api.metrics != self.config.api.metrics => {

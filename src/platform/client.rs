@@ -2,23 +2,29 @@
 //! of what an answer means.
 
 use super::Platform;
+use super::failure::explain;
 use super::hosts::{Hosts, Switched};
+use super::limits::Limits;
+pub use super::limits::Permit;
 use super::request::Request;
+use super::resolver::Resolver;
+use super::route::Proxies;
 use crate::call::Refusal;
 use crate::clock;
 use crate::config::{Host, PlatformSection};
 use crate::time::Moment;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Certificate, NoProxy, Proxy, Url, redirect, retry};
+use reqwest::{Certificate, Url, redirect, retry};
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, fs, io};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::{fmt, fs};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// The longest answer that is read, bytes. The platform's have a few hundred.
 const MAX_BODY: usize = 64 * 1024;
+/// No further host is asked when less than this is left.
+const LEAST: Duration = Duration::from_millis(50);
 /// Unused connections are closed after this: a dead one must not wait for the next call.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -27,7 +33,11 @@ const IDLE: Duration = Duration::from_secs(20);
 pub struct Client {
     http: reqwest::Client,
     groups: Box<[Hosts]>,
-    limit: Arc<Semaphore>,
+    limits: Limits,
+    /// Of a whole call, over all hosts.
+    timeout: Duration,
+    resolver: Resolver,
+    proxies: Proxies,
 }
 
 /// An answer in HTTP, of the platform or of something in between.
@@ -39,6 +49,9 @@ pub struct Received {
     /// Just before the request was sent.
     pub sent: Moment,
 }
+
+/// The result of asking one host, and whether the request may have reached it.
+type HostReply = (Result<Received, Refusal>, bool);
 
 /// The result of a call, over all hosts.
 pub struct Reply {
@@ -84,8 +97,21 @@ impl Error for ClientError {}
 impl Client {
     /// Makes a client. Reads the system's root certificates when a host is reached over HTTPS.
     pub fn new(config: &PlatformSection) -> Result<Self, ClientError> {
+        Self::with(config, &Resolver::new(Duration::ZERO))
+    }
+
+    /// A client for another configuration that shares this one's look-ups of names: those that hang are not begun again.
+    pub fn renewed(&self, config: &PlatformSection) -> Result<Self, ClientError> {
+        Self::with(config, &self.resolver)
+    }
+
+    fn with(config: &PlatformSection, resolver: &Resolver) -> Result<Self, ClientError> {
         // A second client finds the provider installed; that is no error.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let connecting = connect_timeout(config);
+        // Its own message says more than that of the time to connect, so it comes first.
+        let resolver = resolver.with_patience(connecting.mul_f64(0.9));
+        let (proxies, proxy) = Proxies::new(config)?;
         let builder = reqwest::Client::builder()
             .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
             .tls_certs_only(certificates(config)?)
@@ -94,32 +120,36 @@ impl Client {
             .retry(retry::never())
             .referer(false)
             .no_proxy()
-            .connect_timeout(config.connect_timeout)
-            .timeout(config.timeout)
+            .connect_timeout(connecting)
+            .dns_resolver(resolver.clone())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(config.concurrency);
-        let builder = match proxy(config) {
-            Some(proxy) => builder.proxy(proxy?),
+        let builder = match proxy {
+            Some(proxy) => builder.proxy(proxy),
             None => builder,
         };
         Ok(Self {
             http: builder
                 .build()
-                .map_err(|error| ClientError::Build(innermost(&error)))?,
+                .map_err(|_| ClientError::Build("the TLS library refuses it".to_owned()))?,
             groups: (config.hosts.iter())
                 .map(|group| Hosts::new(group.platform, &group.hosts))
                 .collect(),
-            limit: Arc::new(Semaphore::new(config.concurrency)),
+            limits: Limits::new(config.concurrency, config.hosts.len()),
+            timeout: config.timeout,
+            resolver,
+            proxies,
         })
     }
 
-    /// Waits until a call may be made: so many at once, all accounts together. The permit is dropped when it has ended.
-    pub async fn permit(&self) -> OwnedSemaphorePermit {
-        match self.limit.clone().acquire_owned().await {
-            Ok(permit) => permit,
-            // The semaphore is never closed.
-            Err(_) => std::future::pending().await,
-        }
+    /// Waits until a call may be made. `in_trouble` says that the account's last call brought no answer: such accounts
+    /// leave room for the others. The permit is dropped when the call has ended.
+    pub async fn permit(&self, kind: &str, in_trouble: bool) -> Permit {
+        let is_of = |group: &Hosts| group.platform.kind == kind;
+        let platform = self.groups.iter().position(is_of);
+        self.limits
+            .permit(platform.unwrap_or(usize::MAX), in_trouble)
+            .await
     }
 
     /// The platform of this kind, if it is one that the configuration knows.
@@ -135,8 +165,16 @@ impl Client {
         };
         let mut reached = 0;
         let mut last = None;
-        for at in hosts.order(clock::now().at) {
-            let (reply, sent) = self.ask(&hosts.list[at], request).await;
+        let ends = Instant::now() + self.timeout;
+        let order = hosts.order(clock::now().at);
+        for (n, at) in order.iter().copied().enumerate() {
+            let left = ends.saturating_duration_since(Instant::now());
+            if n > 0 && left < LEAST {
+                break;
+            }
+            // A host that hangs leaves time for the next one.
+            let limit = if n + 1 < order.len() { left / 2 } else { left };
+            let (reply, sent) = self.ask(&hosts.list[at], request, limit).await;
             reached += u32::from(sent);
             let failed = match &reply {
                 Ok(reply) => reply.status >= 500,
@@ -150,20 +188,28 @@ impl Client {
                 };
             }
             hosts.on_failure(at, clock::now().at);
-            last = Some(reply);
+            last = Some(match (last, reply) {
+                (Some(Err(first)), Err(second)) => Err(both(first, &second)),
+                (_, reply) => reply,
+            });
         }
-        match last {
-            Some(outcome) => Reply {
-                outcome,
-                reached,
-                switched: None,
-            },
-            None => Reply::none(),
-        }
+        last.map_or_else(Reply::none, |outcome| Reply {
+            outcome,
+            reached,
+            switched: None,
+        })
+    }
+
+    /// Says why a request failed, and whether it may have been sent.
+    async fn failed(&self, host: &Host, error: &reqwest::Error, ends: Instant) -> HostReply {
+        let via = self.proxies.via(host);
+        let refusal = explain(host, via.as_ref(), &self.resolver, error, ends).await;
+        (Err(refusal), !error.is_connect())
     }
 
     /// One request to one host; says too whether it may have been sent.
-    async fn ask(&self, host: &Host, request: &Request) -> (Result<Received, Refusal>, bool) {
+    async fn ask(&self, host: &Host, request: &Request, limit: Duration) -> HostReply {
+        let ends = Instant::now() + limit;
         let Ok(mut url) = Url::parse(&format!("{}{}", host.as_str(), request.path)) else {
             let message = format!("`{}` is not a URL", host.as_str());
             return (
@@ -195,9 +241,9 @@ impl Client {
                 builder.header(*name, value.as_str())
             });
         let sent = clock::now().at;
-        let response = match builder.send().await {
+        let response = match builder.timeout(limit).send().await {
             Ok(response) => response,
-            Err(error) => return (Err(explain(host, &error)), !error.is_connect()),
+            Err(error) => return self.failed(host, &error, ends).await,
         };
         let status = response.status().as_u16();
         let body = match read(response).await {
@@ -206,10 +252,27 @@ impl Client {
                 let message = format!("the answer of {} is longer than 64 KiB", host.as_str());
                 return (Err(Refusal::transient(message, ANSWERED_BY_ANOTHER)), true);
             }
-            Err(error) => return (Err(explain(host, &error)), true),
+            Err(error) => return self.failed(host, &error, ends).await,
         };
         (Ok(Received { status, body, sent }), true)
     }
+}
+
+/// The failures of two hosts as one. The first host is the preferred one, so its hint stands.
+fn both(first: Refusal, second: &Refusal) -> Refusal {
+    let message = format!("{}; {}", first.message, second.message);
+    Refusal { message, ..first }
+}
+
+/// How long connecting to one host may take: so that the next one has its turn, and the call ends in time.
+fn connect_timeout(config: &PlatformSection) -> Duration {
+    let several = config.hosts.iter().any(|group| group.hosts.len() > 1);
+    let share = if several {
+        config.timeout.mul_f64(0.45)
+    } else {
+        config.timeout.mul_f64(0.9)
+    };
+    config.connect_timeout.min(share)
 }
 
 const ANSWERED_BY_ANOTHER: &str =
@@ -225,50 +288,6 @@ async fn read(mut response: reqwest::Response) -> reqwest::Result<Option<Zeroizi
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body))
-}
-
-/// What a failed request means. The library's own text holds URLs, which hold secrets: it is never used.
-fn explain(host: &Host, error: &reqwest::Error) -> Refusal {
-    let host = host.as_str();
-    if error.is_timeout() {
-        let what = if error.is_connect() {
-            "does not let connect"
-        } else {
-            "does not answer"
-        };
-        return Refusal::transient(
-            format!("{host} {what} in time"),
-            "look at this host's network, DNS, firewall and proxy; asked again soon",
-        );
-    }
-    let reason = innermost(error);
-    if error.is_connect() {
-        let hint = if reason.contains("certificate") {
-            "the certificate is not trusted: install the system's CA certificates, or set `ca_file` of [platform] when a proxy inspects TLS"
-        } else {
-            "look at this host's network, DNS, firewall and proxy; asked again soon"
-        };
-        return Refusal::transient(format!("cannot connect to {host}: {reason}"), hint);
-    }
-    Refusal::transient(
-        format!("the connection to {host} broke before the answer was complete: {reason}"),
-        "asked again soon; if it lasts, look for a proxy or firewall that cuts connections",
-    )
-}
-
-/// The cause that the operating system or the TLS library gave: they know of no URL.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    let mut reason = None;
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            reason = Some(crate::fault::reason(error));
-        } else if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            reason = Some(error.to_string());
-        }
-        cause = error.source();
-    }
-    reason.unwrap_or_else(|| "no answer in HTTP".to_owned())
 }
 
 fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, ClientError> {
@@ -291,21 +310,4 @@ fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, ClientErro
         certificates.extend(more);
     }
     Ok(certificates)
-}
-
-/// The configured proxy for everything, else that of `HTTPS_PROXY` for HTTPS; `NO_PROXY` exempts from both.
-fn proxy(config: &PlatformSection) -> Option<Result<Proxy, ClientError>> {
-    let wrong = |what: &str| ClientError::Build(format!("{what} is not the URL of a proxy"));
-    let proxy = if let Some(url) = &config.proxy {
-        Proxy::all(url.expose()).map_err(|_| wrong("`proxy`"))
-    } else {
-        let url = ["HTTPS_PROXY", "https_proxy"]
-            .into_iter()
-            .find_map(|name| std::env::var(name).ok())?;
-        if url.is_empty() {
-            return None;
-        }
-        Proxy::https(url).map_err(|_| wrong("$HTTPS_PROXY"))
-    };
-    Some(proxy.map(|proxy| proxy.no_proxy(NoProxy::from_env())))
 }

@@ -128,7 +128,7 @@ pub async fn exchange(
 
 /// Asks for an access token once, to see whether the platform accepts the account. Says how long one lives.
 pub async fn try_account(client: Arc<Client>, account: Arc<Account>) -> Result<Duration, Refusal> {
-    let _permit = client.permit().await;
+    let _permit = client.permit(account.terms.kind, false).await;
     let secret = credential(&account, Call::Token, None);
     match exchange(&client, &account, Call::Token, secret)
         .await

@@ -187,7 +187,7 @@ fn call_for(config: &str, accounts: usize) {
             account.id = format!("wx{number:016x}").into();
             let secret = Secret::parse(&format!("{number:032x}")).unwrap();
             calls.spawn(async move {
-                let _permit = client.permit().await;
+                let _permit = client.permit(WECHAT.kind, false).await;
                 let ask = Ask::of(WECHAT, &account, Call::Token, secret.expose());
                 let request = (WECHAT.request)(&ask);
                 client.call(WECHAT.kind, &request).await.outcome.unwrap()

@@ -11,7 +11,7 @@ use crate::counters::{Counted, Counters};
 use crate::handle::SnapshotCell;
 use crate::logging::Entry;
 use crate::offload::Stopping;
-use crate::platform::client::Client;
+use crate::platform::client::{Client, Permit};
 use crate::platform::{Exchange, credential, exchange};
 use crate::schedule::{Outcome, Schedule, Step};
 use crate::snapshot::{Snapshot, Verdict};
@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// While a call is under way the task looks around at least so often.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub(super) struct Worker {
 /// What a task waits for while it calls. The two steps keep a queue of thousands small.
 enum Arrival {
     /// It may call.
-    Turn(Arc<Client>, OwnedSemaphorePermit),
+    Turn(Arc<Client>, Permit),
     /// The call has ended.
     Ended(Box<Exchange>),
 }
@@ -167,8 +167,13 @@ impl Worker {
             }
             Step::Call(_) => {
                 let client = self.shared.client.borrow().clone();
+                let kind = self.schedule.account().terms.kind;
+                let in_trouble = self
+                    .schedule
+                    .last_error()
+                    .is_some_and(|e| e.errcode.is_none());
                 self.under_way = Some(Box::pin(async move {
-                    let permit = client.permit().await;
+                    let permit = client.permit(kind, in_trouble).await;
                     Arrival::Turn(client, permit)
                 }));
                 wake.min(now.at + LOOK_AROUND)
@@ -184,7 +189,7 @@ impl Worker {
     }
 
     /// Makes the call that is due, unless none is any more. It is counted before it is made.
-    async fn call(&mut self, client: Arc<Client>, permit: OwnedSemaphorePermit) {
+    async fn call(&mut self, client: Arc<Client>, permit: Permit) {
         let now = clock::now();
         let Step::Call(call) = self.schedule.next(&now) else {
             return;
