@@ -21,6 +21,7 @@ pub mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod handle;
+pub(crate) mod local_stream;
 pub mod logging;
 pub mod mirror;
 pub mod offload;

@@ -22,6 +22,8 @@ pub enum Reason {
     MethodNotAllowed,
     /// 413: more than the API ever needs.
     BodyTooLarge,
+    /// 431: larger than the API ever needs.
+    HeaderTooLarge,
     /// 429: the token was looked at a moment ago.
     TooSoon,
     /// 503: a valid token stands, but it could not be looked at.
@@ -46,6 +48,7 @@ impl Reason {
             Self::NoSuchPath | Self::NoSuchAccount | Self::NoSuchValue => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooSoon => StatusCode::TOO_MANY_REQUESTS,
             Self::TryLater
             | Self::NoValidValue
@@ -83,6 +86,24 @@ impl ApiError {
             retry_after: None,
             allow: None,
         }
+    }
+
+    /// The whole answer as it goes over the wire, after which the connection ends.
+    pub(super) fn to_http(&self) -> Vec<u8> {
+        let (status, body) = (
+            self.error.status(),
+            serde_json::to_string(self).unwrap_or_default(),
+        );
+        let retry = match self.retry_after {
+            Some(after) => format!("Retry-After: {}\r\n", after.as_secs().max(1)),
+            None => String::new(),
+        };
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{retry}\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
     }
 
     /// With the time after which asking again makes sense.

@@ -9,14 +9,15 @@ pub mod body;
 mod connection;
 pub mod error;
 mod families;
+mod framing;
 pub mod listener;
 pub mod metrics;
+mod progress;
 mod response;
 mod route;
 mod server;
 mod service;
 mod slots;
-pub(crate) mod stream;
 mod token;
 mod watch_body;
 mod watch_line;
@@ -44,6 +45,8 @@ pub struct ApiState {
     pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     /// When the daemon started.
     pub started: Moment,
+    /// Becomes true when the daemon stops: what was accepted is answered, and nothing more is accepted.
+    pub stopping: watch::Receiver<bool>,
     /// Told when an account's values or readers change.
     pub subscribers: Arc<Subscribers>,
     /// What is counted for the daemon as a whole.

@@ -1,81 +1,81 @@
-//! Accepting connections: who holds how many, and that none is held for nothing.
+//! Accepting connections, and their end.
 
 use super::asker::Asker;
 use super::connection::{Visitor, serve as serve_any, serve_local};
 use super::error::{ApiError, Reason};
-use super::slots::ConnectionSlots;
-use super::stream::LocalStream;
+use super::progress::ConnectionClock;
+use super::slots::{ConnectionSlot, ConnectionSlots};
 use super::{ApiState, Listener};
+use crate::local_stream::{LocalSocket, LocalStream};
 use crate::logging::Entry;
 use crate::peer::Peer;
 use rustix::net::SendFlags;
 use rustix::process::{Resource, getrlimit};
 use std::convert::Infallible;
-use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 
 /// Connections at once, where the limit of open files allows that many.
 const MAX_CONNECTIONS: usize = 4096;
-/// Connections at once to the metrics.
-const MAX_SCRAPERS: usize = 64;
-/// A connection is closed when for a whole tick, and at most for two, it has not got on: with sending a request, or with
-/// reading an answer.
-const TICK: Duration = Duration::from_secs(10);
+/// The part of the connections that is kept for administrators: one in so many.
+const RESERVED_PART: usize = 8;
+/// Connections at once to the metrics. One host may hold no more than it leaves free.
+const MAX_SCRAPERS: usize = 128;
 /// How long to wait when the host has no file or memory left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Serves the API on a listener, and on each that replaces it; connections of a replaced one go on. Ends when dropped.
+/// Serves the API on a listener, and on each that replaces it; connections of a replaced one go on. Ends when the daemon
+/// stops and every request that was accepted is answered.
 pub async fn serve(mut listeners: watch::Receiver<Arc<Listener>>, state: ApiState) {
-    let mut connections = Connections::new(max_connections(), state);
+    let mut stopping = state.stopping.clone();
+    let total = max_connections();
+    let connections = Connections::new(total, total / RESERVED_PART, state);
     let mut listener = Arc::clone(&listeners.borrow_and_update());
     let mut replaceable = true;
     loop {
         let accepted = tokio::select! {
+            biased;
             accepted = listener.accept() => accepted,
-            never = connections.tend() => match never {},
+            never = connections.clock.run() => never,
             changed = listeners.changed(), if replaceable => {
                 replaceable = changed.is_ok();
                 listener = Arc::clone(&listeners.borrow_and_update());
                 continue;
             }
+            // After all that could be accepted.
+            _ = stopping.wait_for(|stopping| *stopping) => break,
         };
-        let socket = match accepted {
-            Ok(socket) => socket,
-            Err(error) => {
-                pause_after(&error).await;
-                continue;
-            }
-        };
-        // Without a peer it is gone again.
-        if let Ok(peer) = Peer::of(&socket) {
-            match connections.admit(peer.uid, Asker::Peer(peer)) {
-                Some(visitor) => drop(spawn(serve_local(LocalStream::new(socket), visitor))),
-                None => turn_away(&socket),
-            }
+        match accepted {
+            Ok(socket) => connections.open_local(socket),
+            Err(error) => pause_after(&error).await,
         }
     }
+    drop(listener);
+    connections.all_ended().await;
 }
 
 /// Serves metrics and health, and nothing else, to whoever can connect. Ends when dropped.
 pub async fn serve_metrics(listener: TcpListener, state: ApiState) {
-    // All of them count as one user.
-    let mut connections = Connections::new(2 * MAX_SCRAPERS, state);
+    let connections = Connections::new(MAX_SCRAPERS, 0, state);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            never = connections.tend() => match never {},
+            never = connections.clock.run() => never,
         };
         match accepted {
             Ok((stream, _)) => {
-                if let Some(visitor) = connections.admit(0, Asker::Scraper) {
-                    spawn(serve_any(stream, visitor));
+                // All of them count as one user.
+                if let Some(slot) = connections.slots.take(0, false) {
+                    spawn(serve_any(
+                        stream,
+                        connections.visitor(slot, Asker::Scraper, None),
+                    ));
                 }
             }
             Err(error) => pause_after(&error).await,
@@ -83,66 +83,84 @@ pub async fn serve_metrics(listener: TcpListener, state: ApiState) {
     }
 }
 
-/// The connections that are open. They end with this.
+/// The connections that are open.
 struct Connections {
     slots: Arc<ConnectionSlots>,
-    clock: Interval,
-    ticks: watch::Sender<()>,
+    clock: ConnectionClock,
     state: Arc<ApiState>,
+    open: mpsc::Sender<Infallible>,
+    ended: mpsc::Receiver<Infallible>,
 }
 
 impl Connections {
-    fn new(total: usize, state: ApiState) -> Self {
-        let mut clock = interval(TICK);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    fn new(total: usize, reserved: usize, state: ApiState) -> Self {
+        let (open, ended) = mpsc::channel(1);
         Self {
-            slots: ConnectionSlots::new(total),
-            clock,
-            ticks: watch::Sender::new(()),
+            slots: ConnectionSlots::new(total, reserved),
+            clock: ConnectionClock::new(),
             state: Arc::new(state),
+            open,
+            ended,
         }
     }
 
-    /// What goes with one more connection, if there may be one.
-    fn admit(&self, uid: u32, asker: Asker) -> Option<Visitor> {
-        Some(Visitor {
-            _slot: self.slots.take(uid)?,
-            asker: Arc::new(asker),
-            progress: Arc::default(),
-            state: Arc::clone(&self.state),
-            ticks: self.ticks.subscribe(),
-        })
+    /// Serves a local process, or turns it away.
+    fn open_local(&self, socket: OwnedFd) {
+        // Without a peer it is gone again.
+        let Ok(peer) = Peer::of(&socket) else { return };
+        let (uid, asker) = (peer.uid, Asker::Peer(peer));
+        let Some(slot) = self.slots.take(uid, asker.is_admin(&self.state)) else {
+            return turn_away(&socket);
+        };
+        let stream = LocalStream::new(socket);
+        let visitor = self.visitor(slot, asker, Some(stream.socket()));
+        spawn(serve_local(stream, visitor));
     }
 
-    /// Lets time pass while there are any.
-    async fn tend(&mut self) -> Infallible {
-        loop {
-            if self.slots.are_free() {
-                return pending().await;
-            }
-            self.clock.tick().await;
-            self.ticks.send_replace(());
+    fn visitor(
+        &self,
+        slot: ConnectionSlot,
+        asker: Asker,
+        socket: Option<Arc<LocalSocket>>,
+    ) -> Visitor {
+        Visitor {
+            asker: Arc::new(asker),
+            socket,
+            progress: self.clock.start(),
+            state: Arc::clone(&self.state),
+            _slot: slot,
+            _open: self.open.clone(),
+        }
+    }
+
+    /// Waits until every connection has ended. They time out as ever.
+    async fn all_ended(self) {
+        let Self {
+            clock,
+            open,
+            mut ended,
+            ..
+        } = self;
+        drop(open);
+        tokio::select! {
+            _ = ended.recv() => {}
+            never = clock.run() => never,
         }
     }
 }
 
 /// Tells a client that there are too many, at the price of one system call.
 fn turn_away(socket: &OwnedFd) {
-    let refusal = ApiError::new(
+    let error = ApiError::new(
         Reason::TooManyConnections,
         "you, or all together, hold too many connections",
         "close connections that are not in use",
-    );
-    let body = serde_json::to_string(&refusal).unwrap_or_default();
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Retry-After: 1\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
+    )
+    .retry_after(Duration::from_secs(1));
     // Whoever does not read it notices the end.
     let _ = rustix::net::send(
         socket,
-        answer.as_bytes(),
+        &error.to_http(),
         SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
     );
 }

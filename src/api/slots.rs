@@ -1,12 +1,15 @@
-//! How many connections there may be, and how many of one user.
+//! Limits on connections: some are kept for administrators, and the rest is shared fairly among uids.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The connections that may be open at once. No uid gets more than half of them.
+/// The connections that may be open at once. A uid may hold no more than it leaves free to others: one gets half of
+/// them, the next a quarter, and so on, so that there is room for a newcomer whatever a few others do.
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
     total: usize,
+    /// How many of them only administrators get.
+    reserved: usize,
     taken: Mutex<TakenSlots>,
 }
 
@@ -24,26 +27,24 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionSlots {
-    pub(super) fn new(total: usize) -> Arc<Self> {
+    pub(super) fn new(total: usize, reserved: usize) -> Arc<Self> {
         Arc::new(Self {
             total,
+            reserved,
             taken: Mutex::default(),
         })
     }
 
-    /// Whether nobody holds any.
-    pub(super) fn are_free(&self) -> bool {
-        self.lock().total == 0
-    }
-
     /// A slot for one more connection of this uid, if there may be one.
-    pub(super) fn take(self: &Arc<Self>, uid: u32) -> Option<ConnectionSlot> {
+    pub(super) fn take(self: &Arc<Self>, uid: u32, is_admin: bool) -> Option<ConnectionSlot> {
         let mut taken = self.lock();
-        if taken.total >= self.total {
-            return None;
-        }
+        let open_to_it = self.total - if is_admin { 0 } else { self.reserved };
+        let free = open_to_it.saturating_sub(taken.total);
         let own = taken.by_uid.entry(uid).or_default();
-        if *own >= self.total / 2 {
+        if *own >= free {
+            if *own == 0 {
+                taken.by_uid.remove(&uid);
+            }
             return None;
         }
         *own += 1;
@@ -76,19 +77,34 @@ impl Drop for ConnectionSlot {
 mod tests {
     use super::*;
 
+    fn all(slots: &Arc<ConnectionSlots>, uid: u32, is_admin: bool) -> Vec<ConnectionSlot> {
+        std::iter::from_fn(|| slots.take(uid, is_admin)).collect()
+    }
+
     #[test]
-    fn one_uid_gets_half_and_all_together_no_more_than_all() {
-        let slots = ConnectionSlots::new(10);
-        let mut first: Vec<_> = std::iter::from_fn(|| slots.take(1)).collect();
-        assert_eq!(first.len(), 5);
-        let second: Vec<_> = std::iter::from_fn(|| slots.take(2)).collect();
-        assert_eq!(second.len(), 5);
-        assert!(slots.take(3).is_none());
-        first.pop();
-        assert!(slots.take(2).is_none());
-        assert!(slots.take(3).is_some(), "and dropped at once");
-        assert!(slots.take(1).is_some());
-        drop((first, second));
-        assert!(slots.are_free() && slots.lock().by_uid.is_empty());
+    fn each_uid_leaves_as_many_as_it_holds() {
+        let slots = ConnectionSlots::new(64, 0);
+        let mut held: Vec<_> = (1..7).map(|uid| all(&slots, uid, false)).collect();
+        let lengths: Vec<_> = held.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [32, 16, 8, 4, 2, 1]);
+        assert!(slots.take(1, false).is_none());
+        held[0].pop();
+        assert!(slots.take(1, false).is_none());
+        assert_eq!(all(&slots, 7, false).len(), 1);
+        drop(held);
+        let taken = slots.lock();
+        assert!(taken.total == 0 && taken.by_uid.is_empty());
+    }
+
+    #[test]
+    fn reserved_slots_are_for_administrators() {
+        let slots = ConnectionSlots::new(32, 8);
+        let held: Vec<_> = (1..20).map(|uid| all(&slots, uid, false)).collect();
+        assert_eq!(held.iter().map(Vec::len).sum::<usize>(), 24);
+        assert_eq!(all(&slots, 0, true).len(), 4);
+        let root: Vec<_> = all(&slots, 0, true);
+        assert_eq!(root.len(), 4);
+        assert_eq!(all(&slots, 1000, true).len(), 2);
+        assert!(slots.take(20, false).is_none());
     }
 }

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::{Bytes, Incoming};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 /// The largest body that a request may have, bytes.
@@ -51,7 +51,8 @@ pub(super) async fn give(
             "an administrator adds it to the account's `tickets`",
         ));
     }
-    renew(&handle, wish).await;
+    let mut stopping = state.stopping.clone();
+    unless_set(&mut stopping, renew(&handle, wish)).await;
     let snapshot = &handle.snapshot;
     let wanted = |snapshot: &Snapshot| {
         snapshot
@@ -60,14 +61,11 @@ pub(super) async fn give(
                 wish.after.is_empty() || wish.after != grant.value.fingerprint().to_string()
             })
     };
-    let ended = timeout(wish.wait, snapshot.when(|snapshot| wanted(snapshot)))
-        .await
-        .is_ok_and(|found| found.is_none());
-    if ended && !snapshot.is_gone() {
-        return Err(stopping());
-    }
+    // When the daemon stops, the time is up: what stands is still valid.
+    let found = timeout(wish.wait, snapshot.when(|snapshot| wanted(snapshot)));
+    unless_set(&mut stopping, found).await;
     // The readers may have changed meanwhile.
-    if ended || !asker.may_read(&snapshot.latest().account, state) {
+    if snapshot.is_gone() || !asker.may_read(&snapshot.latest().account, state) {
         return Err(no_such_account(snapshot.latest().account.name.as_str()));
     }
     answer(&handle, wish.value, None)
@@ -131,10 +129,23 @@ pub(super) async fn refresh(
         admin,
         reply: Some(reply),
     });
-    match timeout(VERDICT_TIME, verdict).await {
-        Ok(Ok(verdict)) => judge(&handle, verdict),
-        Ok(Err(_)) => Err(stopping()),
-        Err(_) => Err(try_later(None, SOON)),
+    let verdict = timeout(VERDICT_TIME, verdict);
+    match unless_set(&mut state.stopping.clone(), verdict).await {
+        Some(Ok(Ok(verdict))) => judge(&handle, verdict),
+        Some(Err(_)) => Err(try_later(None, SOON)),
+        Some(Ok(Err(_))) | None => Err(stopping()),
+    }
+}
+
+/// Waits for something, but no longer than until a flag is set.
+async fn unless_set<T>(
+    flag: &mut watch::Receiver<bool>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        _ = flag.wait_for(|set| *set) => None,
     }
 }
 

@@ -2,23 +2,25 @@
 
 use super::ApiState;
 use super::asker::{Asker, find};
-use super::connection::Busy;
 use super::error::{ApiError, Reason};
+use super::progress::Busy;
 use super::route::WatchWish;
 use super::watch_line::{GoneLine, HeartbeatLine, SyncedLine, ValueLine, write_line};
 use crate::account::{AccountName, Principal};
 use crate::clock;
 use crate::counters::Counters;
 use crate::handle::AccountHandles;
+use crate::local_stream::LocalSocket;
 use crate::subscribe::Subscription;
 use crate::time::Now;
 use crate::value::{Fingerprint, Grant, ValueName};
 use hyper::body::{Body, Bytes, Frame};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -33,6 +35,8 @@ const MIN_END_CHANGE: u64 = 2;
 /// The body of the answer. It holds at most one chunk, and what was last sent of each value.
 pub(super) struct WatchBody {
     next: Pin<Box<dyn Future<Output = Option<(Bytes, Watcher)>> + Send>>,
+    /// Completes when the follower has gone.
+    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
     busy: Option<Busy>,
 }
 
@@ -57,13 +61,15 @@ impl WatchBody {
         let watcher = Watcher::new(state.clone(), asker.clone(), wish);
         Ok(Self {
             next: Box::pin(watcher.next()),
+            gone: Box::pin(pending()),
             busy: None,
         })
     }
 
-    /// Holds this until the stream ends: a follower waits as long as it likes.
-    pub(super) fn hold(&mut self, busy: Busy) {
+    /// Ends with the follower's connection. Until then it is being answered: a follower waits as long as it likes.
+    pub(super) fn hold(&mut self, busy: Busy, socket: Arc<LocalSocket>) {
         self.busy = Some(busy);
+        self.gone = Box::pin(async move { socket.closed().await });
     }
 }
 
@@ -75,7 +81,9 @@ impl Body for WatchBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = ready!(self.next.as_mut().poll(context));
+        let Poll::Ready(next) = self.next.as_mut().poll(context) else {
+            return self.gone.as_mut().poll(context).map(|()| None);
+        };
         Poll::Ready(next.map(|(chunk, watcher)| {
             self.next = Box::pin(watcher.next());
             Ok(Frame::data(chunk))
@@ -90,6 +98,7 @@ struct Watcher {
     wish: WatchWish,
     accounts: watch::Receiver<Arc<AccountHandles>>,
     admins: watch::Receiver<Arc<[Principal]>>,
+    stopping: watch::Receiver<bool>,
     subscription: Arc<Subscription>,
     sent: BTreeMap<AccountName, Vec<(ValueName, Option<SentValue>)>>,
     /// Accounts to be compared with what was sent.
@@ -132,6 +141,7 @@ impl Watcher {
         let mut watcher = Self {
             accounts: state.accounts.clone(),
             admins: state.admins.clone(),
+            stopping: state.stopping.clone(),
             // Before the first look, so that no change goes unseen.
             subscription: state.subscribers.subscribe(),
             sent: BTreeMap::new(),
@@ -231,6 +241,7 @@ impl Watcher {
                 changed.ok()?;
                 self.check_all();
             }
+            () = is_true(&mut self.stopping) => return None,
             () = sleep_until(self.heartbeat_at) => {
                 self.heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
                 let now = clock::now();
@@ -255,6 +266,11 @@ impl Watcher {
             self.pending.extend(self.wish.accounts.iter().cloned());
         }
     }
+}
+
+/// Waits until a flag is set, or nobody is left to set it.
+async fn is_true(flag: &mut watch::Receiver<bool>) {
+    let _ = flag.wait_for(|set| *set).await;
 }
 
 /// Unix time less boot time, milliseconds: changes when the clock is set.

@@ -210,6 +210,7 @@ impl Trouble {
                 | Reason::NoSuchPath
                 | Reason::MethodNotAllowed
                 | Reason::BodyTooLarge
+                | Reason::HeaderTooLarge
                 | Reason::Other => Exit::Failure,
             },
         }

@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// READY waits no longer than this for accounts without a value.
@@ -59,6 +59,9 @@ const PATIENCE: Duration = Duration::from_millis(4500);
 
 /// How long the last messages may take to be read.
 const FLUSH: Duration = Duration::from_millis(100);
+
+/// How long a stopping daemon waits for requests that it has accepted and that have not come or are not answered yet.
+const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
 /// So many accounts at most do something at a time. What they do takes files, and memory: thousands want to at the start.
 const TURNS: usize = 64;
@@ -83,6 +86,8 @@ pub struct Daemon {
     client: watch::Sender<Arc<Client>>,
     admins: watch::Sender<Arc<[crate::account::Principal]>>,
     listener: watch::Sender<Arc<Listener>>,
+    stopping: watch::Sender<bool>,
+    api_server: JoinHandle<()>,
     metrics_server: Option<AbortHandle>,
     mirror: MirrorService,
     api: ApiState,
@@ -165,7 +170,9 @@ impl Daemon {
         supervisor.apply(&accounts, prepared, &unready_sender).await;
         let (admins, admins_receiver) = watch::channel(config.api.admins.clone());
         let (reload, reloads) = mpsc::channel(8);
+        let (stopping, stopping_receiver) = watch::channel(false);
         let api = ApiState {
+            stopping: stopping_receiver,
             accounts: supervisor.directory(),
             admins: admins_receiver,
             reload,
@@ -183,7 +190,7 @@ impl Daemon {
             )
             .await;
         let (listener, listeners) = watch::channel(Arc::new(listener));
-        tokio::spawn(api::serve(listeners, api.clone()));
+        let api_server = tokio::spawn(api::serve(listeners, api.clone()));
         let metrics_server =
             tcp.map(|tcp| tokio::spawn(api::serve_metrics(tcp, api.clone())).abort_handle());
         Ok(Self {
@@ -194,6 +201,8 @@ impl Daemon {
             client,
             admins,
             listener,
+            stopping,
+            api_server,
             metrics_server,
             mirror,
             api,
@@ -265,8 +274,12 @@ impl Daemon {
             self.listener.borrow().retire();
             self.mirror.retire();
         }
+        // Requests that were accepted are answered while the accounts come to their end.
+        self.stopping.send_replace(true);
+        drop(self.listener);
         let places = self.supervisor.places();
-        self.supervisor.stop(PATIENCE).await;
+        let answered = tokio::time::timeout(ANSWER_LIMIT, self.api_server);
+        let _ = tokio::join!(self.supervisor.stop(PATIENCE), answered);
         left::note(self.config.daemon.state_dir, places).await;
         self.shared.notifier.flush(FLUSH);
     }

@@ -3,7 +3,7 @@
 use super::keys::App;
 use super::service::Service;
 use crate::account::AccountName;
-use crate::api::stream::LocalStream;
+use crate::local_stream::LocalStream;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;

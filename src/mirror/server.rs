@@ -2,8 +2,8 @@
 
 use super::connection::{Guest, Who, serve};
 use super::service::Service;
-use crate::api::stream::LocalStream;
 use crate::fault::reason;
+use crate::local_stream::LocalStream;
 use crate::logging::Entry;
 use crate::peer::Peer;
 use rustix::net::{SocketFlags, acceptfrom_with};

@@ -1,6 +1,6 @@
 //! Clients that do what no client should. Each test ends with somebody else being served.
 
-use crate::fixture::{Daemon, Reply, Who, account, user};
+use crate::fixture::{Daemon, Reply, Who, account, grant, until, user};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -139,11 +139,10 @@ fn garbage_instead_of_http() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let answer = rest(stream);
         if !answer.is_empty() {
-            assert!(
-                answer.starts_with(b"HTTP/1.1 4"),
-                "{}",
-                String::from_utf8_lossy(&answer)
-            );
+            let reply = Reply::parse(&answer);
+            assert_eq!((reply.status, &*reply.error()), (400, "bad_request"));
+            assert_eq!(reply.headers["content-type"], "application/json");
+            assert_eq!(reply.headers["content-length"], reply.body.len().to_string());
         }
         serves(&daemon);
     }
@@ -159,11 +158,11 @@ fn a_huge_header_is_refused() {
         let mut stream = connect(&daemon);
         let _ = write!(stream, "GET /healthz HTTP/1.1\r\n{header}\r\n");
         let reply = Reply::parse(&rest(stream));
-        assert_eq!(reply.status, 431);
+        assert_eq!((reply.status, &*reply.error()), (431, "header_too_large"));
     }
     let mut stream = connect(&daemon);
     let _ = write!(stream, "GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
-    assert!(matches!(Reply::parse(&rest(stream)).status, 414 | 431));
+    assert_eq!(Reply::parse(&rest(stream)).error(), "header_too_large");
     serves(&daemon);
 }
 
@@ -202,6 +201,12 @@ fn answers_that_nobody_reads() {
     serves(&daemon);
 }
 
+fn raise_file_limit() {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+}
+
 /// Opens ten thousand connections and, as long as more than the second argument are open, looks which of them the
 /// server has refused or closed. Says how many it has refused, how many are open, and of how many something else came.
 const HOARD: &str = r#"
@@ -228,9 +233,7 @@ const HOARD: &str = r#"
 #[test]
 fn ten_thousand_idle_connections_of_one_user_leave_room_for_others() {
     crate::root::needs_root!();
-    let mut files = getrlimit(Resource::Nofile);
-    files.current = files.maximum;
-    setrlimit(Resource::Nofile, files).unwrap();
+    raise_file_limit();
     let daemon = Daemon::of(&[account("shop", vec![user(4444)])]);
     let hoarder = Who {
         uid: 65534,
@@ -275,4 +278,192 @@ fn ten_thousand_idle_connections_of_one_user_leave_room_for_others() {
     drop(hoard.stdin.take());
     assert!(hoard.wait().unwrap().success());
     serves(&daemon);
+}
+
+/// Opens connections that wait for another token until the server refuses one, says how many wait, and holds them until
+/// it is told to go.
+const LONG_POLLS: &str = r#"
+    use IO::Socket::UNIX;
+    my ($path) = @ARGV;
+    my @open;
+    while (@open < 10000) {
+        my $socket = IO::Socket::UNIX->new(Peer => $path) or die "$!";
+        print $socket "GET /v1/accounts/shop/token?wait=300&after=00000000 HTTP/1.1\r\nHost: x\r\n\r\n";
+        $socket->flush;
+        my $readable = '';
+        vec($readable, fileno($socket), 1) = 1;
+        last if select($readable, undef, undef, @open % 16 ? 0 : 0.02) && sysread($socket, my $answer, 4096);
+        push @open, $socket;
+    }
+    $| = 1;
+    print scalar @open, "\n";
+    <STDIN>;
+"#;
+
+/// A user that holds all connections that it gets, each waiting for another token.
+struct Hoarder(std::process::Child);
+
+impl Hoarder {
+    fn start(daemon: &Daemon, uid: u32) -> (Self, usize) {
+        let who = Who {
+            uid,
+            gid: uid,
+            groups: vec![],
+        };
+        let mut child = who
+            .command("perl")
+            .args(["-e", LONG_POLLS])
+            .arg(&daemon.socket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut count = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut count)
+            .unwrap();
+        (Self(child), count.trim().parse().unwrap())
+    }
+
+    fn go(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+fn token_status(daemon: &Daemon, uid: u32) -> u16 {
+    let who = Who {
+        uid,
+        gid: uid,
+        groups: vec![],
+    };
+    daemon
+        .as_user(&who, "GET", "/v1/accounts/shop/token", "")
+        .status
+}
+
+/// An account without a token, so that whoever waits for one does wait.
+fn daemon_of_users() -> Daemon {
+    raise_file_limit();
+    let readers = [4441, 4442, 4443, 4444].map(user);
+    let shop = account("shop", readers.into());
+    shop.publish(|snapshot| {
+        snapshot.grants = Box::default();
+        snapshot.valid_values = 0;
+    });
+    Daemon::of_one(&shop)
+}
+
+#[test]
+fn users_who_hold_all_they_get_leave_room_for_others_and_for_root() {
+    crate::root::needs_root!();
+    let daemon = daemon_of_users();
+    let (first, most) = Hoarder::start(&daemon, 4441);
+    let (second, half) = Hoarder::start(&daemon, 4442);
+    let (third, quarter) = Hoarder::start(&daemon, 4443);
+    assert!(
+        most >= half && half >= quarter && quarter > 0,
+        "{most} {half} {quarter}"
+    );
+    assert_eq!(token_status(&daemon, 4444), 503);
+    assert_eq!(daemon.get("/v1/accounts").status, 200);
+    assert_eq!(
+        daemon.get("/v1/accounts/shop/token").error(),
+        "no_valid_value"
+    );
+    for hoarder in [first, second, third] {
+        hoarder.go();
+    }
+}
+
+#[test]
+fn clients_that_are_gone_free_their_slots_at_once() {
+    crate::root::needs_root!();
+    let daemon = daemon_of_users();
+    let (hoarder, before) = Hoarder::start(&daemon, 4441);
+    hoarder.go();
+    // None of the ones before waits any more, though each wished to wait for 300 s.
+    until("all slots are free again", || {
+        let (hoarder, after) = Hoarder::start(&daemon, 4441);
+        hoarder.go();
+        after == before
+    });
+}
+
+#[test]
+fn client_that_has_no_more_to_say_gets_its_answer() {
+    let shop = account("shop", vec![]);
+    let daemon = Daemon::of_one(&shop);
+    let mut stream = connect(&daemon);
+    let first = wxtokend::value::Value::parse("TOKEN-shop-1")
+        .unwrap()
+        .fingerprint();
+    write!(
+        stream,
+        "GET /v1/accounts/shop/token?wait=30&after={first} HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert!(stream.read(&mut [0]).is_err(), "it waits");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    shop.publish(|snapshot| snapshot.grants[0].1 = grant("TOKEN-shop-2", 7000));
+    let reply = Reply::parse(&rest(stream));
+    assert_eq!(reply.json()["access_token"], "TOKEN-shop-2");
+}
+
+#[test]
+fn stopping_daemon_answers_what_it_accepted() {
+    let shop = account("shop", vec![]);
+    let daemon = Daemon::of_one(&shop);
+    let first = wxtokend::value::Value::parse("TOKEN-shop-1")
+        .unwrap()
+        .fingerprint();
+    let token = "GET /v1/accounts/shop/token HTTP/1.1\r\nHost: x\r\n\r\n";
+    let long_poll =
+        format!("GET /v1/accounts/shop/token?wait=300&after={first} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let report = "POST /v1/accounts/shop/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    let said = |text: &str| {
+        let mut stream = connect(&daemon);
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let mut watcher = said("GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut begun = [0; 1];
+    watcher.read_exact(&mut begun).unwrap();
+    let (waiting, reporting) = (said(&long_poll), said(report));
+    let mut silent = connect(&daemon);
+    let mut kept = said(token);
+    kept.read_exact(&mut begun).unwrap();
+    // All of them are accepted: the one that came last is.
+    serves(&daemon);
+    daemon.stopping.send_replace(true);
+    assert_eq!(
+        Reply::parse(&rest(waiting)).json()["access_token"],
+        "TOKEN-shop-1"
+    );
+    assert_eq!(Reply::parse(&rest(reporting)).error(), "stopping");
+    let stream = rest(watcher);
+    assert!(
+        stream.ends_with(b"\r\n0\r\n\r\n"),
+        "the stream ends as it should"
+    );
+    let answer = rest(kept);
+    assert!(
+        answer.ends_with(b"}"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    silent.write_all(token.as_bytes()).unwrap();
+    let reply = Reply::parse(&rest(silent));
+    assert_eq!(reply.json()["access_token"], "TOKEN-shop-1");
+    until("nobody is accepted any more", || {
+        let mut late = connect(&daemon);
+        let _ = late.write_all(token.as_bytes());
+        let limit = Some(Duration::from_millis(200));
+        late.set_read_timeout(limit).unwrap();
+        late.read(&mut [0]).is_err()
+    });
 }

@@ -214,6 +214,7 @@ pub(crate) struct Daemon {
     pub(crate) accounts: watch::Sender<Arc<AccountHandles>>,
     pub(crate) admins: watch::Sender<Arc<[Principal]>>,
     pub(crate) listeners: watch::Sender<Arc<Listener>>,
+    pub(crate) stopping: watch::Sender<bool>,
     pub(crate) runtime: runtime::Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -244,10 +245,12 @@ impl Daemon {
         let accounts = watch::Sender::new(directory(fakes));
         let admins: watch::Sender<Arc<[Principal]>> = watch::Sender::new([user(own_uid())].into());
         let metrics = Arc::new(Metrics::new());
+        let stopping = watch::Sender::new(false);
         let (reload, mut reloads) = mpsc::channel::<oneshot::Sender<Reloaded>>(1);
         let state = ApiState {
             accounts: accounts.subscribe(),
             admins: admins.subscribe(),
+            stopping: stopping.subscribe(),
             reload,
             started: clock::now().at - Duration::from_secs(100),
             subscribers: subscribers(),
@@ -283,6 +286,7 @@ impl Daemon {
             accounts,
             admins,
             listeners,
+            stopping,
             runtime: handle,
             stop: Some(stop),
             thread: Some(thread),
