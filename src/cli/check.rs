@@ -1,14 +1,16 @@
 //! `wxtokend check`
 
-use super::{Common, Exit};
-use crate::account::Account;
-use crate::config::{self, Config, Environment, Loaded};
+use super::client::complain;
+use super::{Common, Exit, service};
+use crate::account::{Account, Output};
+use crate::config::{self, Config, Environment, Loaded, Subject};
+use crate::fault::Fault;
 use crate::platform;
 use crate::platform::Platforms;
 use crate::platform::client::Client;
 use crate::time::human;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Check the configuration
@@ -24,59 +26,118 @@ pub struct Args {
     /// to do. The stable interface is asked, also for `classic` accounts: no token in use is ended.
     #[arg(long)]
     pub online: bool,
+
+    /// Take each warning for a fault
+    #[arg(long)]
+    pub strict: bool,
+
+    /// The user that the daemon runs as [default: the owner of `state_dir`, else wxtokend]
+    ///
+    /// Root checks as this user, so that what the daemon cannot read or write is found.
+    #[arg(long = "as", value_name = "USER")]
+    pub user: Option<String>,
 }
 
 const AFTER_HELP: &str = "\
+Warnings, printed as `path:line:col: warning: message`, are what would be one account's trouble once the daemon runs, or
+what looks like a mistake.
+
 Exit status:
    0  No fault.
   69  A call to the platform failed (--online).
-  78  The configuration is faulty.";
+  78  The configuration is faulty; or there is a warning (--strict).";
 
 /// Checks the configuration, and the accounts when asked to.
 pub fn run(common: &Common, args: &Args) -> Exit {
+    super::hide_memory();
     let environment = Environment::from_process();
-    match offline(&common.config, &environment, &mut io::stdout().lock()) {
-        Ok(Some(config)) if args.online => online(&config, environment.platforms),
-        Ok(Some(_)) => Exit::Success,
-        Ok(None) => Exit::BadConfiguration,
+    let paths = std::path::absolute(&common.config)
+        .ok()
+        .and_then(|config| service::writable_paths(&config));
+    let user = args.user.as_deref();
+    if let Err(error) = service::become_user(user, &common.config, &environment) {
+        complain(&format!("wxtokend: {error}"));
+        return Exit::Usage;
+    }
+    let mut out = io::stdout().lock();
+    match offline(&common.config, &environment, paths.as_deref(), &mut out) {
+        Ok((None, _)) => Exit::BadConfiguration,
+        Ok((Some(_), true)) if args.strict => Exit::BadConfiguration,
+        Ok((Some(config), _)) if args.online => {
+            drop(out);
+            online(&config, environment.platforms)
+        }
+        Ok((Some(_), _)) => Exit::Success,
         Err(_) => Exit::Failure,
     }
 }
 
-/// Loads the configuration as `run` does and writes what there is to say of it: every fault on a line of its own, or
-/// that there is none. Returns the configuration if it is right.
+/// Loads the configuration as `run` does, looks at what it refers to, and writes what there is to say of it: every
+/// fault and warning on a line of its own, or that there is none. Returns the configuration if it is right, and whether
+/// there were warnings. The daemon may write below `paths` only, if they are given.
 pub fn offline(
     path: &Path,
     environment: &Environment,
+    paths: Option<&[PathBuf]>,
     out: &mut impl Write,
-) -> io::Result<Option<Config>> {
-    match config::load(path, environment) {
-        Ok(Loaded {
-            config, warnings, ..
-        }) => {
-            for warning in warnings {
-                writeln!(out, "{warning}")?;
-            }
-            let outputs = config
-                .accounts
-                .values()
-                .map(|account| account.outputs.len());
-            let path = config.path.display();
-            let accounts = config.accounts.len();
-            let outputs: usize = outputs.sum();
-            writeln!(
-                out,
-                "{path}: no fault; accounts: {accounts}, outputs: {outputs}"
-            )?;
-            Ok(Some(config))
+) -> io::Result<(Option<Config>, bool)> {
+    let (loaded, mut found) = match config::load(path, environment) {
+        Ok(loaded) => {
+            let mut found = loaded.warnings.clone();
+            found.extend(config::inspect(&loaded, environment));
+            found.extend(ungranted(&loaded, paths));
+            (Some(loaded), found)
         }
-        Err(faults) => {
-            for fault in faults {
-                writeln!(out, "{fault}")?;
-            }
-            Ok(None)
-        }
+        Err(faults) => (None, faults),
+    };
+    // Those of one file together, the files in the order in which they were read.
+    found.dedup();
+    for fault in &found {
+        writeln!(out, "{fault}")?;
     }
+    let warned = found.iter().any(|fault| fault.is_warning);
+    let Some(Loaded { config, .. }) = loaded.filter(|_| found.iter().all(|f| f.is_warning)) else {
+        return Ok((None, warned));
+    };
+    let outputs: usize = config.accounts.values().map(|a| a.outputs.len()).sum();
+    let (path, accounts) = (config.path.display(), config.accounts.len());
+    let warnings = match found.len() {
+        0 => String::new(),
+        count => format!(", warnings: {count}"),
+    };
+    writeln!(
+        out,
+        "{path}: no fault{warnings}; accounts: {accounts}, outputs: {outputs}"
+    )?;
+    Ok((Some(config), warned))
+}
+
+/// Outputs where the unit of the service does not let the daemon write.
+fn ungranted(loaded: &Loaded, paths: Option<&[PathBuf]>) -> Vec<Fault> {
+    let Some(paths) = paths else {
+        return Vec::new();
+    };
+    let is_granted = |path: &Path| paths.iter().any(|granted| path.starts_with(granted));
+    let outputs = loaded
+        .config
+        .accounts
+        .values()
+        .flat_map(|a| a.outputs.iter());
+    let ungranted = outputs.filter(|output| !is_granted(&output.path));
+    let warning = |output: &Output| {
+        let directory = output.path.parent().unwrap_or(&output.path).display();
+        let message = if output.path.starts_with("/tmp") || output.path.starts_with("/var/tmp") {
+            format!(
+                "`path` is in `{directory}`, which is private to the service: no app finds it there; choose another directory"
+            )
+        } else {
+            format!(
+                "`path` is in `{directory}`, where the service may not write; grant it with `systemctl edit wxtokend`: [Service] ReadWritePaths={directory}"
+            )
+        };
+        (loaded.places).warning(&Subject::Output(output.path.clone()), message)
+    };
+    ungranted.map(warning).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "the report is the command's output")]

@@ -57,6 +57,7 @@ Exit status:
 /// Runs platform and daemon until Ctrl-C.
 #[expect(clippy::print_stderr, reason = "the demo talks to whoever started it")]
 pub fn run(_common: &Common, args: &Args) -> Exit {
+    super::hide_memory();
     match show(args) {
         Ok(()) => Exit::Success,
         Err(error) => {

@@ -11,11 +11,13 @@ pub mod mirror_key;
 pub mod refresh;
 pub mod reload;
 pub mod run;
+mod service;
 pub mod status;
 mod table;
 pub mod watch;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -54,6 +56,9 @@ Files:
   /run/wxtokend/api.sock      The API socket, open to all local users; each request is judged by who asks.
   /var/lib/wxtokend/          What outlives a restart.";
 
+/// Where the packages put the configuration.
+const DEFAULT_CONFIG: &str = "/etc/wxtokend/config.toml";
+
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Common {
@@ -68,7 +73,7 @@ pub struct Common {
         help_heading = "Common options",
         value_name = "PATH",
         env = "WXTOKEND_CONFIG",
-        default_value = "/etc/wxtokend/config.toml"
+        default_value = DEFAULT_CONFIG
     )]
     pub config: PathBuf,
 
@@ -149,6 +154,12 @@ pub fn main() -> ExitCode {
 /// The command line as clap sees it.
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// Keeps secrets out of core dumps and away from debuggers of the same user. Must come before the first secret is read.
+fn hide_memory() {
+    // Where that is refused the service's LimitCORE= stands.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 fn version() -> &'static str {

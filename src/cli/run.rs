@@ -6,7 +6,7 @@ use crate::daemon::{Daemon, StartError};
 use crate::fault::Fault;
 use crate::logging::{Entry, Log};
 use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
+use rustix::process::umask;
 use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -40,6 +40,7 @@ Exit status:
 
 /// Runs the daemon until it is told to stop.
 pub fn run(common: &Common, _args: &Args) -> Exit {
+    super::hide_memory();
     let environment = Environment::from_process();
     let loaded = match config::load(&common.config, &environment) {
         Ok(loaded) => loaded,
@@ -89,10 +90,8 @@ fn print_faults(faults: &[Fault]) {
     }
 }
 
-/// Makes the runtime of the daemon, after having seen to it that nobody can read secrets from its memory.
+/// Makes the runtime of the daemon.
 pub(super) fn runtime() -> io::Result<Runtime> {
-    // Neither core dumps nor debuggers of the same user. Where that is refused the service's LimitCORE= stands.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     umask(Mode::from_raw_mode(0o077));
     Builder::new_current_thread()
         .enable_all()

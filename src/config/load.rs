@@ -104,6 +104,15 @@ pub fn api_socket(path: &Path, env: &Environment) -> PathBuf {
     sections::api_socket(&api, env)
 }
 
+/// The state directory that a configuration names, also when other parts of it are faulty.
+pub fn state_dir(path: &Path, env: &Environment) -> PathBuf {
+    let Ok(source) = Source::read(path) else {
+        return env.state_dir().to_path_buf();
+    };
+    let tree = source.parse();
+    sections::daemon(&Table::root(&source, &tree), env).state_dir
+}
+
 /// Reads the accounts of one more file.
 fn include(path: &Path, accounts: &mut Accounts<'_>, env: &Environment) -> Vec<Fault> {
     let source = match Source::read(path) {

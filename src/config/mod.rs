@@ -4,6 +4,7 @@ mod account;
 mod directories;
 mod environment;
 mod include;
+mod inspect;
 pub mod keys;
 mod load;
 mod mirror;
@@ -18,7 +19,8 @@ pub mod table;
 pub mod value;
 
 pub use environment::Environment;
-pub use load::{Loaded, api_socket, load};
+pub use inspect::inspect;
+pub use load::{Loaded, api_socket, load, state_dir};
 pub use mirror::{Margins, MirrorKey, MirrorSection};
 pub use places::{Places, Subject};
 

@@ -131,6 +131,10 @@ impl Outputs {
         let directory = path.as_deref().and_then(|path| {
             let place = table.place("path");
             self.places.add(Subject::Output(path.into()), place);
+            for key in ["owner", "group"].into_iter().filter(|key| table.has(key)) {
+                let subject = Subject::OutputKey(path.into(), key);
+                self.places.add(subject, table.place(key));
+            }
             self.claim(path, table, "path")
         });
         let value = table

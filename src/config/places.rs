@@ -25,6 +25,8 @@ pub enum Subject {
     Platform,
     /// The output at this path.
     Output(Box<Path>),
+    /// The `owner` or `group` of the output at this path.
+    OutputKey(Box<Path>, &'static str),
     /// The secret of this account.
     Secret(AccountName),
 }

@@ -9,7 +9,7 @@ fn each_fault_is_a_line_and_no_fault_is_one_too() {
     let check = |text: &str| {
         let path = host.file("config.toml", 0o600, text);
         let mut out = Vec::new();
-        let config = offline(&path, &host.env, &mut out).unwrap();
+        let (config, _) = offline(&path, &host.env, None, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         let dir = host.path("").display().to_string();
         (config.is_some(), out.replace(&dir, "DIR/"))

@@ -13,7 +13,9 @@ fn read(name: &str) -> String {
 /// The example, on a host that has what it names.
 pub(crate) fn text(host: &Host) -> String {
     host.file("etc/corp.pem", 0o644, good::CERTIFICATE);
-    host.file("etc/secrets/shop", 0o640, "secret");
+    let secret = "0123456789abcdef0123456789abcdef";
+    host.file("etc/secrets/shop", 0o640, secret);
+    host.file("credentials/old", 0o600, secret);
     host.file("templates/x.j2", 0o644, "{{ account }} {{ jsapi_ticket }}");
     host.directory("accounts.d", 0o755);
     read("config.example.toml")

@@ -11,6 +11,7 @@ mod demo;
 mod errcodes;
 mod fixture;
 mod heal;
+mod inspect;
 mod kept;
 mod left;
 mod life;
