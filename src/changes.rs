@@ -13,7 +13,7 @@ pub struct Changes {
     pub removed: Vec<String>,
     /// Accounts that noticed nothing.
     pub unchanged: Vec<String>,
-    /// What looks like a mistake in the configuration all the same.
+    /// Things in the configuration that look like mistakes.
     #[serde(skip)]
     pub warnings: Vec<Fault>,
 }

@@ -19,12 +19,12 @@ pub struct Counters {
     by_app: Mutex<Vec<AppReads>>,
 }
 
-/// What the mirror handed out to one app.
+/// Values that the mirror handed out to one app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppReads {
     /// The name that the app's key has.
     pub name: Arc<str>,
-    /// How often it got each value, as in [`ValueName::ALL`].
+    /// The number of times it got each value, as in [`ValueName::ALL`].
     pub reads: [u64; ValueName::ALL.len()],
 }
 
@@ -59,7 +59,7 @@ impl Counters {
         }
     }
 
-    /// How many of something were counted.
+    /// The count of something.
     pub fn count_of(&self, what: Counted) -> u64 {
         let counts = self.labelled();
         let found = counts.binary_search_by_key(&what, |(counted, _)| *counted);
@@ -87,7 +87,7 @@ impl Counters {
         *count - 1
     }
 
-    /// What the mirror handed out, to each app.
+    /// Values that the mirror handed out, for each app.
     pub fn app_reads(&self) -> Vec<AppReads> {
         self.by_app().clone()
     }

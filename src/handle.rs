@@ -20,7 +20,7 @@ pub enum Command {
     Suspect {
         /// The token that failed; without it, the current one.
         bad: Option<Value>,
-        /// Whether an administrator asks: may use `force_refresh`.
+        /// True if an administrator asks, who may use `force_refresh`.
         admin: bool,
         /// Where the verdict goes.
         reply: Option<oneshot::Sender<Verdict>>,
@@ -40,7 +40,7 @@ pub enum Command {
     Reconfigure(Box<Reconfigure>),
     /// It is to end.
     Stop {
-        /// Whether it is configured no more, so that its outputs go too.
+        /// True if it is no longer configured, so that its outputs go too.
         remove_outputs: bool,
     },
 }
@@ -48,7 +48,7 @@ pub enum Command {
 /// A changed configuration of an account.
 #[derive(Debug)]
 pub struct Reconfigure {
-    /// What it is now.
+    /// The new configuration.
     pub account: Arc<Account>,
     /// Sockets that are bound and wait to take their places, by index of the output.
     pub sockets: Vec<(usize, Bound)>,
@@ -56,7 +56,7 @@ pub struct Reconfigure {
     pub done: oneshot::Sender<()>,
 }
 
-/// Requests on their way to an account's task. Much smaller than a channel, of which there would be thousands.
+/// Commands on their way to an account's task. Much smaller than a channel, of which there would be thousands.
 #[derive(Debug, Default)]
 pub struct Inbox {
     requests: Mutex<Vec<Command>>,
@@ -89,7 +89,7 @@ impl Inbox {
     }
 }
 
-/// What an account published last. Much smaller than a watch channel, of which there would be thousands.
+/// The latest snapshot of an account. Much smaller than a watch channel, of which there would be thousands.
 #[derive(Debug)]
 pub struct SnapshotCell {
     latest: Mutex<Arc<Snapshot>>,
@@ -133,7 +133,7 @@ impl SnapshotCell {
         self.changed.notify_waiters();
     }
 
-    /// Whether the account is gone.
+    /// True if the account is gone.
     pub fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Relaxed)
     }
@@ -163,11 +163,11 @@ impl SnapshotCell {
 /// One account, as the API and the metrics see it.
 #[derive(Debug, Clone)]
 pub struct AccountHandle {
-    /// What it published last; changes wake whoever waits.
+    /// Its latest snapshot.
     pub snapshot: Arc<SnapshotCell>,
     /// A way to ask it for something.
     pub inbox: Arc<Inbox>,
-    /// What it counted.
+    /// Its counts.
     pub counters: Arc<Counters>,
 }
 

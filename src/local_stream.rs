@@ -19,9 +19,9 @@ const FIRST_READ_SIZE: usize = 512;
 pub(crate) struct LocalStream {
     socket: Arc<LocalSocket>,
     registered: Option<Arc<UnixStream>>,
-    /// Whether all others have had a turn since something was read.
+    /// True if all other tasks have had a turn since something was read.
     has_waited: bool,
-    /// What was read, and is to be read again.
+    /// Bytes that are to be read again.
     unread: Vec<u8>,
 }
 

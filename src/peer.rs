@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, by the kernel's word.
+//! The process at the other end of a Unix socket, as the kernel knows it.
 
 use crate::account::Principal;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
@@ -38,7 +38,7 @@ impl Peer {
         })
     }
 
-    /// Whether one of these is its user or one of its groups.
+    /// True if one of these is its user or one of its groups.
     pub fn is_any_of(&self, principals: &[Principal]) -> bool {
         principals.iter().any(|principal| match principal {
             Principal::User(_, uid) => *uid == self.uid,
@@ -46,7 +46,7 @@ impl Peer {
         })
     }
 
-    /// Whether it belongs to a group, as its own or as a supplementary one.
+    /// True if it belongs to a group, as its own or as a supplementary one.
     pub fn is_member_of(&self, gid: u32) -> bool {
         gid == self.gid || self.groups.contains(&gid)
     }

@@ -51,7 +51,7 @@ pub enum OutputState {
 pub struct Snapshot {
     /// Its configuration.
     pub account: Arc<Account>,
-    /// How it is.
+    /// Its state.
     pub state: State,
     /// The values that it has; an expired one may still be among them.
     pub grants: Box<[(ValueName, Grant)]>,
@@ -65,7 +65,7 @@ pub struct Snapshot {
     pub calls_today: u32,
     /// The platform's day that `calls_today` counts.
     pub calls_day: i64,
-    /// Why the last attempt failed, while it has not succeeded since.
+    /// The failure of the last attempt, while none has succeeded since.
     pub last_error: Option<Arc<LastError>>,
     /// As `account.outputs`, in the same order.
     pub outputs: Box<[OutputState]>,
@@ -80,7 +80,7 @@ impl Snapshot {
             .map(|(_, grant)| grant)
     }
 
-    /// Whether somebody who follows its values has to look again after `before`.
+    /// True if somebody who follows its values has to look again after `before`.
     pub fn shows_other_values_than(&self, before: &Self) -> bool {
         !Arc::ptr_eq(&self.account, &before.account)
             || self.valid_values != before.valid_values
@@ -125,7 +125,7 @@ pub enum Verdict {
     Unavailable {
         /// Earliest moment at which asking again makes sense.
         retry_at: Moment,
-        /// Why.
+        /// The failure.
         error: Option<Arc<LastError>>,
     },
 }

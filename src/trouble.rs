@@ -42,14 +42,14 @@ impl Class {
 pub struct LastError {
     /// When it failed.
     pub at: Moment,
-    /// What kind of trouble it is.
+    /// Its class.
     pub class: Class,
     /// The platform's errcode, if it answered with one.
     pub errcode: Option<i64>,
     /// The platform's request id, if it gave one.
     pub rid: Option<String>,
-    /// What happened, for people.
+    /// The failure, for people.
     pub message: String,
-    /// What to do about it.
+    /// Advice for an administrator.
     pub hint: String,
 }

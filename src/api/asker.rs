@@ -2,13 +2,13 @@
 
 use super::ApiState;
 use super::error::{ApiError, no_such_account};
-use super::metrics::Via;
+use super::metrics::ReadVia;
 use crate::account::{Account, AccountName};
 use crate::handle::AccountHandle;
 use crate::peer::Peer;
 use std::sync::Arc;
 
-/// Who asks.
+/// The peer of a request.
 #[derive(Debug)]
 pub(super) enum Asker {
     /// A local process, over the API socket.
@@ -44,7 +44,7 @@ pub(super) fn find(
         .get(name)
         .ok_or_else(|| no_such_account(name.as_str()))?;
     if !asker.may_read(&handle.snapshot.latest().account, state) {
-        state.metrics.denied(Via::Api).inc();
+        state.metrics.denied(ReadVia::Api).inc();
         return Err(no_such_account(name.as_str()));
     }
     Ok(handle.clone())

@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct AccountsBody {
     /// The daemon's version.
     pub version: String,
-    /// How long it has been running.
+    /// Seconds since it started.
     pub uptime_seconds: u64,
     /// The accounts that the peer may see, by name.
     pub accounts: Vec<AccountBody>,
 }
 
-/// `GET /v1/accounts/A`: how one account is. Holds no value, only the fingerprints of some.
+/// `GET /v1/accounts/A`: one account. Holds no value, only the fingerprints of some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountBody {
     /// Its local name.
@@ -31,13 +31,13 @@ pub struct AccountBody {
     pub appid: String,
     /// `stable`, `classic` or `gettoken`.
     pub method: String,
-    /// How it is.
+    /// Its state.
     pub state: State,
     /// When the access token ends, or ended.
     pub expire_time: Option<i64>,
     /// Seconds of life that are left of it; 0 when it has ended.
     pub expires_in: Option<u64>,
-    /// When the platform is called next.
+    /// Time of the next call.
     pub next_refresh_time: Option<i64>,
     /// When a call for the access token last succeeded.
     pub last_success_time: Option<i64>,
@@ -49,9 +49,9 @@ pub struct AccountBody {
     pub token_fingerprint: Option<String>,
     /// The tickets that it keeps.
     pub tickets: Vec<TicketBody>,
-    /// Why the last attempt failed, if it did.
+    /// The failure of the last attempt.
     pub last_error: Option<LastErrorBody>,
-    /// Where its values go.
+    /// Its outputs.
     pub outputs: Vec<OutputBody>,
 }
 
@@ -68,20 +68,20 @@ pub struct TicketBody {
     pub fingerprint: Option<String>,
 }
 
-/// Why the last attempt failed.
+/// The failure of the last attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastErrorBody {
     /// When it failed.
     pub time: i64,
-    /// What kind of trouble it is.
+    /// The class of the failure.
     pub class: String,
     /// The platform's errcode, if it answered with one.
     pub errcode: Option<i64>,
     /// The platform's request id, if it gave one.
     pub rid: Option<String>,
-    /// What happened.
+    /// The failure, for people.
     pub message: String,
-    /// What to do about it.
+    /// Advice for an administrator.
     pub hint: String,
 }
 
@@ -96,11 +96,11 @@ pub struct OutputBody {
     pub value: ValueName,
     /// `published`, `empty` or `failed`.
     pub state: String,
-    /// Why it failed.
+    /// The failure.
     pub error: Option<String>,
 }
 
-/// How a refresh ended well.
+/// The result of a refresh that ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshOutcome {
@@ -112,19 +112,19 @@ pub enum RefreshOutcome {
     Refreshed,
 }
 
-/// `POST /v1/accounts/A/refresh`: what a client sends. Not `Debug`: it holds a token.
+/// `POST /v1/accounts/A/refresh`: the body of the request. Not `Debug`: it holds a token.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
     /// The token that failed.
     pub bad_token: Option<String>,
-    /// What the platform said of it.
+    /// The errcode that the platform answered it with.
     pub errcode: Option<i64>,
 }
 
 /// A value, for those who may have it: `{"access_token":"…","expire_time":…,"expires_in":…}`.
 pub struct ValueBody<'a> {
-    /// How the refresh ended that was asked for; goes first.
+    /// The result of the refresh that was asked for; goes first.
     pub outcome: Option<RefreshOutcome>,
     /// Which value: its name is the key.
     pub name: ValueName,
@@ -150,21 +150,21 @@ impl Serialize for ValueBody<'_> {
 /// `POST /v1/reload`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadBody {
-    /// Whether the new configuration is in force.
+    /// True if the new configuration is in force.
     pub reloaded: bool,
-    /// What changed.
+    /// The accounts, by what changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accounts: Option<Changes>,
-    /// What looks like a mistake in it all the same.
+    /// Things that look like mistakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Fault>,
-    /// What is wrong with it.
+    /// The faults that kept the old one running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<Vec<Fault>>,
 }
 
 impl AccountBody {
-    /// How the account of a snapshot is at `now`.
+    /// The account of a snapshot, at `now`.
     pub fn of(snapshot: &Snapshot, now: &Now) -> Self {
         let account = &snapshot.account;
         let grant = |name| find(snapshot, name);
@@ -207,7 +207,7 @@ impl AccountBody {
 }
 
 impl AccountBody {
-    /// What keeps it from being fresh, in one sentence, if something is known to.
+    /// The reason why it is not fresh, in one sentence, if one is known.
     pub fn trouble(&self) -> Option<&str> {
         let error = self.last_error.as_ref().map(|error| error.message.as_str());
         let mut outputs = self.outputs.iter();

@@ -1,10 +1,10 @@
-//! What the API answers instead of what was asked for.
+//! Errors of the API.
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Why a request was not done. Scripts branch on its name, as do the client commands.
+/// The machine word of an error. Scripts branch on it, as do the client commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -62,11 +62,11 @@ impl Reason {
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// Why, for programs.
+    /// The reason, for programs.
     pub error: Reason,
-    /// Why, for people.
+    /// The reason, for people.
     pub message: String,
-    /// What to do.
+    /// Advice for whoever asked.
     pub hint: String,
     /// For `Retry-After`: when asking again makes sense.
     #[serde(skip)]
@@ -77,7 +77,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// A refusal that says why and what to do.
+    /// An error with its reason and advice.
     pub fn new(error: Reason, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             error,

@@ -1,6 +1,5 @@
 //! The metrics of accounts: a table of what they are called and how each is read off an account.
 
-use super::metrics::Via;
 use crate::account::AccountName;
 use crate::counters::{AppReads, Counted};
 use crate::handle::AccountHandle;
@@ -11,16 +10,35 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// The way by which a value is read from the daemon itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadVia {
+    /// A token socket.
+    Socket,
+    /// The API.
+    Api,
+}
+
+impl ReadVia {
+    /// The name as metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// One metric, with a sample or more for each account.
 pub(super) struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    samples: fn(&View, &Now, &mut Samples),
+    samples: fn(&AccountView, &Now, &mut Samples),
 }
 
-/// What an account published and counted, all at one time.
-pub(super) struct View<'a> {
+/// The snapshot and the counts of an account, taken at one time.
+pub(super) struct AccountView<'a> {
     name: &'a str,
     snapshot: Arc<Snapshot>,
     socket_reads: u64,
@@ -31,7 +49,7 @@ pub(super) struct View<'a> {
     counts: Vec<(Counted, u64)>,
 }
 
-impl<'a> View<'a> {
+impl<'a> AccountView<'a> {
     pub(super) fn of(name: &'a AccountName, handle: &AccountHandle) -> Self {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Self {
@@ -93,7 +111,7 @@ impl Samples<'_> {
 
 impl Family {
     /// The samples of these accounts.
-    pub(super) fn collect(&self, views: &[View], now: &Now) -> MetricFamily {
+    pub(super) fn collect(&self, views: &[AccountView], now: &Now) -> MetricFamily {
         let mut samples = Samples {
             kind: self.kind,
             account: "",
@@ -226,8 +244,8 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Values given out by the daemon itself. Reads of files are not seen.",
         kind: MetricType::COUNTER,
         samples: |view, _, samples| {
-            samples.add(&[("via", Via::Socket.as_str())], view.socket_reads);
-            samples.add(&[("via", Via::Api.as_str())], view.api_reads);
+            samples.add(&[("via", ReadVia::Socket.as_str())], view.socket_reads);
+            samples.add(&[("via", ReadVia::Api.as_str())], view.api_reads);
             if view.mirror_reads > 0 {
                 samples.add(&[("via", "mirror")], view.mirror_reads);
             }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A connection on which hyper's own error answers get a body.
 pub(super) struct WithErrorBodies<S> {
     stream: S,
-    /// What takes the place of an answer that hyper believes to have written.
+    /// Replaces an answer that hyper believes to have written.
     unsent: Vec<u8>,
 }
 

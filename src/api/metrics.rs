@@ -1,7 +1,8 @@
 //! Metrics in the text format of Prometheus. What there is to say of an account is computed from what it published when
 //! somebody asks, so that metrics cost an account no memory.
 
-use super::families::{FAMILIES, View};
+pub use super::families::ReadVia;
+use super::families::{AccountView, FAMILIES};
 use crate::handle::AccountHandles;
 use crate::time::Now;
 use prometheus::core::Collector;
@@ -15,29 +16,10 @@ use std::time::Duration;
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long calls to the platform take, seconds: from a warm connection to the longest time-out that makes sense.
+/// Bounds of the durations of calls, seconds: from a warm connection to the longest time-out that makes sense.
 const CALL_BUCKETS: [f64; 10] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// How a value is read from the daemon itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// A token socket.
-    Socket,
-    /// The API.
-    Api,
-}
-
-impl Via {
-    /// The name as metrics spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Socket => "socket",
-            Self::Api => "api",
-        }
-    }
-}
-
-/// What is counted for the daemon as a whole.
+/// Counts of the daemon as a whole.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -95,7 +77,7 @@ impl Metrics {
             "When the configuration that is in force was loaded.",
         )?;
         // Present from the start: a rate over a series that appears with its first event misses that event.
-        for via in [Via::Socket, Via::Api] {
+        for via in [ReadVia::Socket, ReadVia::Api] {
             reads_denied.with_label_values(&[via.as_str()]);
         }
         for accepted in [true, false] {
@@ -129,7 +111,7 @@ impl Metrics {
     }
 
     /// Counts processes that were not given a value because they are none of its readers.
-    pub fn denied(&self, via: Via) -> IntCounter {
+    pub fn denied(&self, via: ReadVia) -> IntCounter {
         self.reads_denied.with_label_values(&[via.as_str()])
     }
 
@@ -148,9 +130,9 @@ impl Metrics {
 
     /// Everything that there is to say at `now`, in the text format.
     pub fn render(&self, directory: &AccountHandles, now: &Now) -> String {
-        let views: Vec<View> = directory
+        let views: Vec<AccountView> = directory
             .iter()
-            .map(|(name, handle)| View::of(name, handle))
+            .map(|(name, handle)| AccountView::of(name, handle))
             .collect();
         let mut text = String::new();
         // One family at a time: of ten thousand accounts, all samples at once would be a hundred megabytes.

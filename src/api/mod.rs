@@ -34,12 +34,12 @@ use crate::time::Moment;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the API answers from.
+/// The state that the API answers from.
 #[derive(Debug, Clone)]
 pub struct ApiState {
     /// All accounts.
     pub accounts: watch::Receiver<Arc<AccountHandles>>,
-    /// Who may see all accounts, refresh without a bad token, and reload.
+    /// The users and groups that may see all accounts, refresh without a bad token, and reload.
     pub admins: watch::Receiver<Arc<[Principal]>>,
     /// Takes requests to reload the configuration.
     pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
@@ -49,6 +49,6 @@ pub struct ApiState {
     pub stopping: watch::Receiver<bool>,
     /// Told when an account's values or readers change.
     pub subscribers: Arc<Subscribers>,
-    /// What is counted for the daemon as a whole.
+    /// Counts of the daemon as a whole.
     pub metrics: Arc<Metrics>,
 }

@@ -27,7 +27,7 @@ struct WaitingClients {
     first: Notify,
 }
 
-/// What one connection has done.
+/// Counts the steps of one connection.
 #[derive(Debug)]
 pub(super) struct Progress {
     /// Odd while a request is being answered: that takes the time it takes, and has limits of its own.

@@ -13,12 +13,12 @@ const MAX_WAIT: u64 = 300;
 /// The longest life that a value may be wanted to have: the platform grants none that is longer.
 const MAX_MIN_VALID: u64 = 86_400;
 
-/// What a request asks for.
+/// The thing that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     Accounts,
     Account(AccountName),
-    Token(AccountName, Wish),
+    Token(AccountName, TokenWish),
     Refresh(AccountName),
     Reload,
     Watch(WatchWish),
@@ -26,19 +26,19 @@ pub(super) enum Route {
     Health,
 }
 
-/// Which value, and when it is good enough.
+/// The value that a client wants, and when it is good enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct TokenWish {
     pub(super) value: ValueName,
     /// Try a refresh if less is left of its life.
     pub(super) min_valid: Duration,
-    /// How long to wait for another one.
+    /// Time to wait for another one.
     pub(super) wait: Duration,
     /// The fingerprint of the one that is not wanted; empty for any.
     pub(super) after: String,
 }
 
-/// What a follower wants to be told of.
+/// The accounts and values that a follower wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct WatchWish {
     /// Empty for every account.
@@ -47,7 +47,7 @@ pub(super) struct WatchWish {
     values: Vec<ValueName>,
 }
 
-impl Default for Wish {
+impl Default for TokenWish {
     fn default() -> Self {
         Self {
             value: ValueName::AccessToken,
@@ -68,7 +68,7 @@ impl Route {
                 get(method).and_then(|()| Ok(Self::Account(account(name)?)))
             }
             ["v1", "accounts", name, "token"] => {
-                get(method).and_then(|()| Ok(Self::Token(account(name)?, Wish::parse(query)?)))
+                get(method).and_then(|()| Ok(Self::Token(account(name)?, TokenWish::parse(query)?)))
             }
             ["v1", "accounts", name, "refresh"] => {
                 post(method).and_then(|()| Ok(Self::Refresh(account(name)?)))
@@ -85,7 +85,7 @@ impl Route {
     }
 }
 
-impl Wish {
+impl TokenWish {
     fn parse(query: &str) -> Result<Self, ApiError> {
         let mut wish = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -133,12 +133,12 @@ impl WatchWish {
         Ok(wish)
     }
 
-    /// Whether it is about this account.
+    /// True if it is about this account.
     pub(super) fn names(&self, account: &AccountName) -> bool {
         self.accounts.is_empty() || self.accounts.contains(account)
     }
 
-    /// Whether it is about this value.
+    /// True if it is about this value.
     pub(super) fn wants(&self, value: ValueName) -> bool {
         self.values.is_empty() || self.values.contains(&value)
     }
@@ -261,35 +261,35 @@ mod tests {
 
     #[test]
     fn queries() {
-        let wish = Wish::default;
+        let wish = TokenWish::default;
         let seconds = Duration::from_secs;
         for (query, expected) in [
             ("", Some(wish())),
             ("value=access_token", Some(wish())),
             (
                 "value=jsapi_ticket",
-                Some(Wish {
+                Some(TokenWish {
                     value: ValueName::JsapiTicket,
                     ..wish()
                 }),
             ),
             (
                 "value=jsapi%5Fticket",
-                Some(Wish {
+                Some(TokenWish {
                     value: ValueName::JsapiTicket,
                     ..wish()
                 }),
             ),
             (
                 "min_valid=600",
-                Some(Wish {
+                Some(TokenWish {
                     min_valid: seconds(600),
                     ..wish()
                 }),
             ),
             (
                 "wait=300&after=0123ABcd",
-                Some(Wish {
+                Some(TokenWish {
                     wait: seconds(300),
                     after: "0123abcd".into(),
                     ..wish()
@@ -297,7 +297,7 @@ mod tests {
             ),
             (
                 "wait=5&after=",
-                Some(Wish {
+                Some(TokenWish {
                     wait: seconds(5),
                     ..wish()
                 }),
@@ -315,7 +315,7 @@ mod tests {
             ("min-valid=600", None),
             ("token", None),
         ] {
-            assert_eq!(Wish::parse(query).ok(), expected, "{query}");
+            assert_eq!(TokenWish::parse(query).ok(), expected, "{query}");
         }
     }
 

@@ -27,8 +27,8 @@ const MAX_CONNECTIONS: usize = 4096;
 const RESERVED_PART: usize = 8;
 /// Connections at once to the metrics. One host may hold no more than it leaves free.
 const MAX_SCRAPERS: usize = 128;
-/// How long to wait when the host has no file or memory left for another connection.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+/// Pause when the host has no file or memory left for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API on a listener, and on each that replaces it; connections of a replaced one go on. Ends when the daemon
 /// stops and every request that was accepted is answered.
@@ -171,7 +171,7 @@ async fn pause_after(error: &io::Error) {
         Entry::new().warn(format_args!(
             "cannot accept a connection to the API: {error}"
         ));
-        sleep(EXHAUSTED).await;
+        sleep(ACCEPT_PAUSE).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may ask what, and the answer.
+//! Requests and their answers, as the peer may have them.
 
 use super::ApiState;
 use super::asker::{Asker, find};
@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How long to wait for a reload.
-const RELOAD_TIME: Duration = Duration::from_secs(60);
+/// Time to wait for a reload.
+const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// Answers one request.
 pub(super) async fn respond(
@@ -93,7 +93,7 @@ async fn reload(state: &ApiState, asker: &Asker) -> Result<HttpAnswer, ApiError>
             "run it as root, or add yourself to `admins` under [api]",
         ));
     }
-    let reloaded = timeout(RELOAD_TIME, async {
+    let reloaded = timeout(RELOAD_LIMIT, async {
         let (reply, reloaded) = oneshot::channel();
         state.reload.send(reply).await.ok()?;
         reloaded.await.ok()
@@ -123,7 +123,7 @@ async fn reload(state: &ApiState, asker: &Asker) -> Result<HttpAnswer, ApiError>
             "the reload has not ended yet",
             "the daemon's log will say how it ends",
         )
-        .retry_after(RELOAD_TIME)),
+        .retry_after(RELOAD_LIMIT)),
     }
 }
 
@@ -161,7 +161,7 @@ fn health(state: &ApiState, asker: &Asker) -> HttpAnswer {
     }
 }
 
-/// How an account is, on one line whatever the platform wrote.
+/// The state of an account, on one line whatever the platform wrote.
 fn line(account: &AccountBody) -> String {
     let AccountBody {
         account: name,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
     total: usize,
-    /// How many of them only administrators get.
+    /// The number of them that only administrators get.
     reserved: usize,
     taken: Mutex<TakenSlots>,
 }

@@ -1,11 +1,11 @@
-//! Giving out values, and having a token looked at that somebody doubts.
+//! Values, and reports of tokens that failed.
 
 use super::ApiState;
 use super::asker::Asker;
 use super::body::{RefreshOutcome, RefreshRequest, ValueBody};
 use super::error::{ApiError, Reason, no_such_account};
 use super::response::{HttpAnswer, json, stopping};
-use super::route::Wish;
+use super::route::TokenWish;
 use crate::clock;
 use crate::counters::Counters;
 use crate::handle::{AccountHandle, Command};
@@ -22,19 +22,19 @@ use tokio::time::timeout;
 
 /// The largest body that a request may have, bytes.
 const MAX_BODY: usize = 16 * 1024;
-/// How long a client may take to send it.
-const BODY_TIME: Duration = Duration::from_secs(10);
-/// How long to wait for an account to have asked the platform.
-const VERDICT_TIME: Duration = Duration::from_secs(25);
-/// When asking again makes sense, where nobody knows better.
-const SOON: Duration = Duration::from_secs(5);
+/// Time that a client may take to send a body.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+/// Time to wait for an account that asks the platform.
+const VERDICT_LIMIT: Duration = Duration::from_secs(25);
+/// `Retry-After` where nothing better is known.
+const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 
-/// Gives a value as wished for: with enough life if the platform grants it, and another one if it comes in time.
+/// Answers with a value that has enough life if the platform grants one, and with another one if that comes in time.
 pub(super) async fn give(
     state: &ApiState,
     asker: &Asker,
     handle: AccountHandle,
-    wish: &Wish,
+    wish: &TokenWish,
 ) -> Result<HttpAnswer, ApiError> {
     let kept = |name| {
         handle
@@ -72,7 +72,7 @@ pub(super) async fn give(
 }
 
 /// Has the value renewed if less than wished for is left of it. What comes of it shows in what stands afterwards.
-async fn renew(handle: &AccountHandle, wish: &Wish) {
+async fn renew(handle: &AccountHandle, wish: &TokenWish) {
     let now = clock::now().at;
     let until = now + wish.min_valid;
     let lasts = |grant: &Grant| grant.expires >= until;
@@ -91,7 +91,7 @@ async fn renew(handle: &AccountHandle, wish: &Wish) {
         until,
         reply,
     });
-    let _ = timeout(VERDICT_TIME, verdict).await;
+    let _ = timeout(VERDICT_LIMIT, verdict).await;
 }
 
 /// Has the token looked at, as the body asks for.
@@ -129,10 +129,10 @@ pub(super) async fn refresh(
         admin,
         reply: Some(reply),
     });
-    let verdict = timeout(VERDICT_TIME, verdict);
+    let verdict = timeout(VERDICT_LIMIT, verdict);
     match unless_set(&mut state.stopping.clone(), verdict).await {
         Some(Ok(Ok(verdict))) => judge(&handle, verdict),
-        Some(Err(_)) => Err(try_later(None, SOON)),
+        Some(Err(_)) => Err(try_later(None, DEFAULT_RETRY)),
         Some(Ok(Err(_))) | None => Err(stopping()),
     }
 }
@@ -184,7 +184,9 @@ fn answer(
     let now = clock::now();
     let snapshot = handle.snapshot.latest();
     let Some(grant) = snapshot.valid(name, now.at) else {
-        let after = snapshot.next_refresh.map_or(SOON, |at| now.at.until(at));
+        let after = snapshot
+            .next_refresh
+            .map_or(DEFAULT_RETRY, |at| now.at.until(at));
         return Err(no_valid_value(name, snapshot.last_error.as_deref(), after));
     };
     Counters::add(&handle.counters.api_reads);
@@ -236,7 +238,7 @@ fn unavailable(
 
 /// Reads the body of a refresh; none at all is an empty one.
 async fn read(body: Incoming) -> Result<RefreshRequest, ApiError> {
-    let collected = timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect())
+    let collected = timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect())
         .await
         .map_err(|_| bad_body("the body took too long to arrive"))?;
     let bytes: Bytes = match collected {

@@ -124,7 +124,7 @@ impl SentValue {
         }
     }
 
-    /// Whether the second needs no line after the first.
+    /// True if the second needs no line after the first.
     fn are_alike(sent: Option<Self>, current: Option<Self>) -> bool {
         match (sent, current) {
             (Some(sent), Some(current)) => {

@@ -14,7 +14,7 @@ mod status;
 mod supervisor;
 mod worker;
 
-use crate::api::metrics::{Metrics, Via};
+use crate::api::metrics::{Metrics, ReadVia};
 use crate::api::{self, ApiState, listener::Listener};
 use crate::changes::Reloaded;
 use crate::clock;
@@ -128,7 +128,7 @@ impl Daemon {
             .map_err(|error| fault(Subject::Platform, error.to_string()))?;
         let (client, client_receiver) = watch::channel(Arc::new(client));
         let metrics = Arc::new(Metrics::new());
-        let server = publish::Server::start(metrics.denied(Via::Socket))
+        let server = publish::Server::start(metrics.denied(ReadVia::Socket))
             .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
         let shared = Arc::new(Shared {
             store,

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use wxtokend::api::metrics::Via;
+use wxtokend::api::metrics::ReadVia;
 use wxtokend::clock;
 use wxtokend::counters::{Counted, Counters};
 use wxtokend::snapshot::State;
@@ -69,7 +69,7 @@ fn daemon() -> Daemon {
     daemon
         .metrics
         .observe_call("getticket", Duration::from_secs(60));
-    daemon.metrics.denied(Via::Socket).inc();
+    daemon.metrics.denied(ReadVia::Socket).inc();
     daemon.metrics.config_loaded(&clock::now());
     daemon.metrics.config_reloaded(true, &clock::now());
     daemon.metrics.config_reloaded(false, &clock::now());

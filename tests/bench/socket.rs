@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use wxtokend::account::{Access, Account, AccountName, Format, Output, OutputKind, SecretSource};
-use wxtokend::api::metrics::{Metrics, Via};
+use wxtokend::api::metrics::{Metrics, ReadVia};
 use wxtokend::clock;
 use wxtokend::format::render;
 use wxtokend::platform::wechat::STABLE;
@@ -162,7 +162,7 @@ fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
     };
     let grants = [(ValueName::AccessToken, grant)];
     let rendered = render(&account, &account.outputs[0], &grants, &now)?;
-    let server = Server::start(Metrics::new().denied(Via::Socket))?;
+    let server = Server::start(Metrics::new().denied(ReadVia::Socket))?;
     let place = Arc::new(Place::new(account, 0, path.into()));
     let _socket = Bound::prepare(place, None)?.commit(rendered, &server, Arc::default())?;
     loop {

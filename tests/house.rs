@@ -1,0 +1,370 @@
+//! The rules of the house: what ARCHITECTURE.md says of the floors is what the source does, and a reader finds each word
+//! once and each file short.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Most lines of a file, its tests not counted.
+const MAX_LINES: usize = 400;
+/// Most lines of the file in the middle when all are sorted by length.
+const MAX_MEDIAN: usize = 150;
+
+/// A source file of the package, without its tests.
+struct Source {
+    path: PathBuf,
+    /// `["api", "route"]` for `src/api/route.rs`.
+    module: Vec<String>,
+    lines: Vec<String>,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file of the library and the binary that is not a test.
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut directories = vec![root().join("src")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            // A package of its own has floors of its own.
+            if path.is_dir() && !path.join("Cargo.toml").exists() && !path.ends_with("tests") {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(Source::read(path));
+            }
+        }
+    }
+    found.sort_by(|one, two| one.module.cmp(&two.module));
+    assert!(found.len() > 50, "the source is found");
+    found
+}
+
+impl Source {
+    fn read(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).unwrap();
+        let end = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
+        let relative = path.strip_prefix(root().join("src")).unwrap();
+        let mut module: Vec<String> = relative
+            .with_extension("")
+            .iter()
+            .map(|part| part.to_str().unwrap().to_owned())
+            .collect();
+        if module.last().is_some_and(|last| last == "mod") {
+            module.pop();
+        }
+        Self {
+            lines: text[..end].lines().map(str::to_owned).collect(),
+            module,
+            path,
+        }
+    }
+
+    fn name(&self) -> String {
+        self.module.join("::")
+    }
+
+    /// The modules of this package that it names, as paths of words from the root.
+    fn imports(&self) -> BTreeSet<Vec<String>> {
+        let code: String = self
+            .lines
+            .iter()
+            .map(|line| line.split("//").next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("\n");
+        let mut imports = BTreeSet::new();
+        for (at, _) in code.match_indices("crate::") {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '$') {
+                expand(&code[at + "crate::".len()..], &[], &mut imports);
+            }
+        }
+        for (at, _) in code.match_indices("super::") {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':') {
+                let mut base = self.module.clone();
+                let mut rest = &code[at..];
+                while let Some(after) = rest.strip_prefix("super::") {
+                    base.pop();
+                    rest = after;
+                }
+                expand(rest, &base, &mut imports);
+            }
+        }
+        imports
+    }
+}
+
+/// Reads one path of a `use`, with all that stands in braces.
+fn expand(text: &str, base: &[String], into: &mut BTreeSet<Vec<String>>) -> usize {
+    let mut path = base.to_vec();
+    let mut at = 0;
+    loop {
+        let rest = &text[at..];
+        if rest.starts_with('{') {
+            at += 1;
+            loop {
+                at += text[at..].len() - text[at..].trim_start().len();
+                match text[at..].chars().next() {
+                    Some('}') | None => return at + 1,
+                    Some(',') => at += 1,
+                    Some(c) if c.is_alphanumeric() || c == '_' => {
+                        at += expand(&text[at..], &path, into);
+                    }
+                    // An alias, an asterisk.
+                    Some(c) => at += c.len_utf8(),
+                }
+            }
+        }
+        let end = rest
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
+        if end > 0 && &rest[..end] != "self" {
+            path.push(rest[..end].to_owned());
+        }
+        at += end;
+        if text[at..].starts_with("::") && end > 0 {
+            at += 2;
+        } else {
+            into.insert(path);
+            return at.max(1);
+        }
+    }
+}
+
+/// The rows of the table of floors in ARCHITECTURE.md, the highest first: the modules of each.
+fn floors() -> Vec<Vec<Vec<String>>> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let table = text
+        .split("| floor | modules |")
+        .nth(1)
+        .expect("a table of floors");
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let floors: Vec<Vec<Vec<String>>> = rows
+        .map(|row| {
+            let modules = row.split('|').nth(2).unwrap();
+            let mut paths = BTreeSet::new();
+            for module in modules.split('`').skip(1).step_by(2) {
+                expand(module, &[], &mut paths);
+            }
+            paths.into_iter().collect()
+        })
+        .collect();
+    assert!(floors.len() >= 5, "{floors:?}");
+    floors
+}
+
+/// The row of the table, and the module in it, that a path belongs to.
+fn floor_of<'f>(floors: &'f [Vec<Vec<String>>], path: &[String]) -> Option<(usize, &'f [String])> {
+    let all = floors
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, modules)| modules.iter().map(move |module| (floor, module.as_slice())));
+    all.filter(|(_, module)| path.starts_with(module))
+        .max_by_key(|(_, module)| module.len())
+}
+
+/// The file that a path leads to.
+fn resolve<'s>(sources: &'s [Source], path: &[String]) -> Option<&'s Source> {
+    sources
+        .iter()
+        .filter(|source| !source.module.is_empty() && path.starts_with(&source.module))
+        .max_by_key(|source| source.module.len())
+}
+
+/// Fails with a list of what is wrong.
+fn expect_none(what: &str, wrong: &BTreeSet<String>) {
+    let list: Vec<&str> = wrong.iter().map(String::as_str).collect();
+    assert!(list.is_empty(), "{what}:\n{}", list.join("\n"));
+}
+
+#[test]
+fn every_module_stands_on_one_floor() {
+    let floors = floors();
+    let sources = sources();
+    let mut wrong = BTreeSet::new();
+    for source in &sources {
+        let is_top = matches!(source.name().as_str(), "lib" | "main");
+        if !is_top && floor_of(&floors, &source.module).is_none() {
+            wrong.insert(format!("{} stands on no floor", source.name()));
+        }
+    }
+    for module in floors.iter().flatten() {
+        if !sources
+            .iter()
+            .any(|source| source.module.starts_with(module))
+        {
+            wrong.insert(format!("{} is not there", module.join("::")));
+        }
+        let rows = floors.iter().filter(|row| row.contains(module)).count();
+        if rows > 1 {
+            wrong.insert(format!("{} stands on {rows} floors", module.join("::")));
+        }
+    }
+    expect_none("ARCHITECTURE.md, table of floors", &wrong);
+}
+
+#[test]
+fn imports_only_go_down() {
+    let (floors, sources) = (floors(), sources());
+    let mut wrong = BTreeSet::new();
+    for source in &sources {
+        let Some((from, _)) = floor_of(&floors, &source.module) else {
+            continue;
+        };
+        for import in source.imports() {
+            let Some(target) = resolve(&sources, &import) else {
+                continue;
+            };
+            if let Some((to, _)) = floor_of(&floors, &target.module)
+                && to < from
+            {
+                wrong.insert(format!("{} imports {}", source.name(), import.join("::")));
+            }
+        }
+    }
+    expect_none("imports that go up", &wrong);
+}
+
+#[test]
+fn modules_import_each_other_in_no_circle() {
+    let (floors, sources) = (floors(), sources());
+    // Once between the modules of the table, and once between the files of each module, where a module and the parts
+    // that it was split into count as one idea.
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in &sources {
+        for import in source.imports() {
+            let Some(target) = resolve(&sources, &import) else {
+                continue;
+            };
+            let unit = |path: &[String]| floor_of(&floors, path).map(|(_, unit)| unit.join("::"));
+            if let (Some(from), Some(to)) = (unit(&source.module), unit(&target.module))
+                && from != to
+            {
+                graph.entry(from).or_default().insert(to);
+            }
+            let related = source.module.starts_with(&target.module)
+                || target.module.starts_with(&source.module);
+            if !related {
+                let from = format!("file {}", source.name());
+                graph
+                    .entry(from)
+                    .or_default()
+                    .insert(format!("file {}", target.name()));
+            }
+        }
+    }
+    let reaches = |start: &str| {
+        let mut seen = BTreeSet::new();
+        let mut next: Vec<&String> = graph.get(start).into_iter().flatten().collect();
+        while let Some(name) = next.pop() {
+            if seen.insert(name.clone()) {
+                next.extend(graph.get(name).into_iter().flatten());
+            }
+        }
+        seen
+    };
+    let mut wrong = BTreeSet::new();
+    for name in graph.keys() {
+        let reached = reaches(name);
+        if reached.contains(name) {
+            let circle: Vec<&String> = reached
+                .iter()
+                .filter(|other| reaches(other).contains(name))
+                .collect();
+            wrong.insert(format!("{circle:?}"));
+        }
+    }
+    expect_none("circles", &wrong);
+}
+
+#[test]
+fn each_type_name_means_one_thing() {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        for line in &source.lines {
+            let line = line
+                .strip_prefix("pub ")
+                .or_else(|| line.strip_prefix("pub(crate) "))
+                .or_else(|| line.strip_prefix("pub(super) "))
+                .unwrap_or(line);
+            let Some(rest) = ["struct ", "enum ", "trait ", "type "]
+                .iter()
+                .find_map(|word| line.strip_prefix(word))
+            else {
+                continue;
+            };
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let name = &rest[..end.unwrap_or(rest.len())];
+            found
+                .entry(name.to_owned())
+                .or_default()
+                .push(source.name());
+        }
+    }
+    let wrong = found
+        .into_iter()
+        .filter(|(_, modules)| modules.len() > 1)
+        .map(|(name, modules)| format!("{name}: {}", modules.join(", ")))
+        .collect();
+    expect_none("type names that mean several things", &wrong);
+}
+
+#[test]
+fn docs_of_types_and_constants_begin_with_the_thing_itself() {
+    let mut wrong = BTreeSet::new();
+    for source in sources() {
+        let is_doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
+        let lines: Vec<&str> = source.lines.iter().map(|line| line.trim_start()).collect();
+        for (number, line) in lines.iter().enumerate() {
+            if !is_doc(line) || number > 0 && is_doc(lines[number - 1]) {
+                continue;
+            }
+            let item = lines[number..]
+                .iter()
+                .find(|line| !is_doc(line) && !line.starts_with("#["))
+                .map(|line| {
+                    line.trim_start_matches("pub(crate) ")
+                        .trim_start_matches("pub(super) ")
+                })
+                .map(|line| line.trim_start_matches("pub "));
+            let is_named = ["struct ", "enum ", "trait ", "type ", "const ", "static "]
+                .iter()
+                .any(|word| item.is_some_and(|item| item.starts_with(word)))
+                && !item.is_some_and(|item| item.starts_with("const fn "));
+            let first = line[3..].split_whitespace().next().unwrap_or_default();
+            if (is_named || line.starts_with("//!"))
+                && ["What", "Who", "Whether", "How", "So"].contains(&first)
+            {
+                let path = source.path.strip_prefix(root()).unwrap();
+                wrong.insert(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+        }
+    }
+    expect_none("doc comments that begin with a question word or So", &wrong);
+}
+
+#[test]
+fn files_are_short() {
+    let sources = sources();
+    let mut lengths: Vec<usize> = sources.iter().map(|source| source.lines.len()).collect();
+    lengths.sort_unstable();
+    let median = lengths[lengths.len() / 2];
+    assert!(
+        median <= MAX_MEDIAN,
+        "the file in the middle has {median} lines"
+    );
+    let wrong = sources
+        .iter()
+        .filter(|source| source.lines.len() > MAX_LINES)
+        .map(|source| format!("{}: {} lines", source.path.display(), source.lines.len()))
+        .collect();
+    expect_none("long files", &wrong);
+}
