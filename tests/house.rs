@@ -1,20 +1,13 @@
-//! The rules of the house: what ARCHITECTURE.md says of the floors is what the source does, and a reader finds each word
-//! once and each file short.
+//! The rules of the house: what ARCHITECTURE.md says of the floors is what the source does.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Most lines of a file, its tests not counted.
-const MAX_LINES: usize = 400;
-/// Most lines of the file in the middle when all are sorted by length.
-const MAX_MEDIAN: usize = 150;
-
 /// A source file of the package, without its tests.
 struct Source {
-    path: PathBuf,
     /// `["api", "route"]` for `src/api/route.rs`.
     module: Vec<String>,
     lines: Vec<String>,
@@ -60,7 +53,6 @@ impl Source {
         Self {
             lines: text[..end].lines().map(str::to_owned).collect(),
             module,
-            path,
         }
     }
 
@@ -231,140 +223,4 @@ fn imports_only_go_down() {
         }
     }
     expect_none("imports that go up", &wrong);
-}
-
-#[test]
-fn modules_import_each_other_in_no_circle() {
-    let (floors, sources) = (floors(), sources());
-    // Once between the modules of the table, and once between the files of each module, where a module and the parts
-    // that it was split into count as one idea.
-    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for source in &sources {
-        for import in source.imports() {
-            let Some(target) = resolve(&sources, &import) else {
-                continue;
-            };
-            let unit = |path: &[String]| floor_of(&floors, path).map(|(_, unit)| unit.join("::"));
-            if let (Some(from), Some(to)) = (unit(&source.module), unit(&target.module))
-                && from != to
-            {
-                graph.entry(from).or_default().insert(to);
-            }
-            let related = source.module.starts_with(&target.module)
-                || target.module.starts_with(&source.module);
-            if !related {
-                let from = format!("file {}", source.name());
-                graph
-                    .entry(from)
-                    .or_default()
-                    .insert(format!("file {}", target.name()));
-            }
-        }
-    }
-    let reaches = |start: &str| {
-        let mut seen = BTreeSet::new();
-        let mut next: Vec<&String> = graph.get(start).into_iter().flatten().collect();
-        while let Some(name) = next.pop() {
-            if seen.insert(name.clone()) {
-                next.extend(graph.get(name).into_iter().flatten());
-            }
-        }
-        seen
-    };
-    let mut wrong = BTreeSet::new();
-    for name in graph.keys() {
-        let reached = reaches(name);
-        if reached.contains(name) {
-            let circle: Vec<&String> = reached
-                .iter()
-                .filter(|other| reaches(other).contains(name))
-                .collect();
-            wrong.insert(format!("{circle:?}"));
-        }
-    }
-    expect_none("circles", &wrong);
-}
-
-#[test]
-fn each_type_name_means_one_thing() {
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for source in sources() {
-        for line in &source.lines {
-            let line = line
-                .strip_prefix("pub ")
-                .or_else(|| line.strip_prefix("pub(crate) "))
-                .or_else(|| line.strip_prefix("pub(super) "))
-                .unwrap_or(line);
-            let Some(rest) = ["struct ", "enum ", "trait ", "type "]
-                .iter()
-                .find_map(|word| line.strip_prefix(word))
-            else {
-                continue;
-            };
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-            let name = &rest[..end.unwrap_or(rest.len())];
-            found
-                .entry(name.to_owned())
-                .or_default()
-                .push(source.name());
-        }
-    }
-    let wrong = found
-        .into_iter()
-        .filter(|(_, modules)| modules.len() > 1)
-        .map(|(name, modules)| format!("{name}: {}", modules.join(", ")))
-        .collect();
-    expect_none("type names that mean several things", &wrong);
-}
-
-#[test]
-fn docs_of_types_and_constants_begin_with_the_thing_itself() {
-    let mut wrong = BTreeSet::new();
-    for source in sources() {
-        let is_doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
-        let lines: Vec<&str> = source.lines.iter().map(|line| line.trim_start()).collect();
-        for (number, line) in lines.iter().enumerate() {
-            if !is_doc(line) || number > 0 && is_doc(lines[number - 1]) {
-                continue;
-            }
-            let item = lines[number..]
-                .iter()
-                .find(|line| !is_doc(line) && !line.starts_with("#["))
-                .map(|line| {
-                    line.trim_start_matches("pub(crate) ")
-                        .trim_start_matches("pub(super) ")
-                })
-                .map(|line| line.trim_start_matches("pub "));
-            let is_named = ["struct ", "enum ", "trait ", "type ", "const ", "static "]
-                .iter()
-                .any(|word| item.is_some_and(|item| item.starts_with(word)))
-                && !item.is_some_and(|item| item.starts_with("const fn "));
-            let first = line[3..].split_whitespace().next().unwrap_or_default();
-            if (is_named || line.starts_with("//!"))
-                && ["What", "Who", "Whether", "How", "So"].contains(&first)
-            {
-                let path = source.path.strip_prefix(root()).unwrap();
-                wrong.insert(format!("{}:{}: {line}", path.display(), number + 1));
-            }
-        }
-    }
-    expect_none("doc comments that begin with a question word or So", &wrong);
-}
-
-#[test]
-fn files_are_short() {
-    let sources = sources();
-    let mut lengths: Vec<usize> = sources.iter().map(|source| source.lines.len()).collect();
-    lengths.sort_unstable();
-    let median = lengths[lengths.len() / 2];
-    assert!(
-        median <= MAX_MEDIAN,
-        "the file in the middle has {median} lines"
-    );
-    let wrong = sources
-        .iter()
-        .filter(|source| source.lines.len() > MAX_LINES)
-        .map(|source| format!("{}: {} lines", source.path.display(), source.lines.len()))
-        .collect();
-    expect_none("long files", &wrong);
 }
