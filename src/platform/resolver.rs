@@ -183,10 +183,17 @@ fn ask_system(name: &str) -> Found {
     let failed = |error: io::Error| LookupError {
         name: name.into(),
         servers: name_servers(),
-        cause: Cause::Failed(error.to_string().into()),
+        cause: Cause::Failed(reason(&error).into()),
     };
     let found = (name, 0).to_socket_addrs().map_err(failed)?;
     Ok(found.collect())
+}
+
+/// The resolver's words, without those of the standard library around them.
+fn reason(error: &io::Error) -> String {
+    let said = error.to_string();
+    let words = said.strip_prefix("failed to lookup address information: ");
+    words.unwrap_or(&said).to_lowercase()
 }
 
 /// The name servers that the system's resolver asks, for people.

@@ -71,6 +71,8 @@ pub enum Effect {
     ExpiresIn(Json),
     /// Any text with status 200.
     Body(String),
+    /// Any bytes with status 200.
+    Bytes(Vec<u8>),
     /// Refuses with -1 and puts the URL and the body of the request into `errmsg`, secret and all.
     Echo,
 }
@@ -109,7 +111,7 @@ impl Effect {
             Self::Empty => "empty",
             Self::Value(_) => "value",
             Self::ExpiresIn(_) => "expires_in",
-            Self::Body(_) => "body",
+            Self::Body(_) | Self::Bytes(_) => "body",
             Self::Echo => "echo",
         }
     }
@@ -186,6 +188,7 @@ impl Fault {
             Effect::Endless => truth.with(Body::Endless),
             Effect::Drip => truth.with(Body::Drip),
             Effect::Empty => truth.with(Body::Whole(Vec::new())),
+            Effect::Bytes(bytes) => truth.with(Body::Whole(bytes)),
             Effect::Body(text) => truth.with(Body::Whole(text.into())),
             Effect::HalfBody => {
                 let mut bytes = truth.to_json().to_string().into_bytes();

@@ -7,11 +7,13 @@
 mod common;
 
 mod check;
+mod crowd;
 mod demo;
 mod errcodes;
 mod fixture;
 mod heal;
 mod inspect;
+mod hints;
 mod kept;
 mod left;
 mod life;
@@ -23,6 +25,8 @@ mod reload;
 mod repair;
 mod rotation;
 mod secrets;
+mod tls;
 mod trouble;
+mod words;
 
 use common::root;

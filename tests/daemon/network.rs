@@ -1,13 +1,13 @@
 //! What lies between the daemon and the platform: proxies, and TLS that is trusted or not.
 
-use crate::common::{Bench, PATIENCE, output_of, wait_until};
+use crate::common::Bench;
 use crate::fixture::{
     self, SHOP, bench, get, in_file, is_alive, platform, shop, state, token_calls,
 };
+use crate::tls::Tls;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -63,84 +63,6 @@ fn forward(client: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
     thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
     std::io::copy(&mut reader, &mut to_server).ok()?;
     Some(())
-}
-
-/// TLS before a platform, with a certificate of a CA of its own. Killed when dropped.
-struct Tls {
-    socat: Child,
-    url: String,
-}
-
-impl Tls {
-    /// Makes `ca.pem` in the bench, and listens.
-    fn start(bench: &Bench, platform: SocketAddr) -> Self {
-        let path = |name: &str| bench.path(name).into_os_string().into_string().unwrap();
-        let (ca, ca_key) = (path("ca.pem"), path("ca.key"));
-        let (certificate, key) = (path("server.pem"), path("server.key"));
-        let new_key = [
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ];
-        let request = |out: &str, key: &str, name: &str, more: &[&str]| {
-            let mut openssl = Command::new("openssl");
-            openssl
-                .args(["req", "-x509"])
-                .args(new_key)
-                .args(["-out", out, "-keyout", key, "-subj", name])
-                .args(more);
-            output_of(&mut openssl);
-        };
-        request(
-            &ca,
-            &ca_key,
-            "/CN=a test",
-            &["-addext", "keyUsage=critical,keyCertSign"],
-        );
-        let of_server = [
-            "-CA",
-            &ca,
-            "-CAkey",
-            &ca_key,
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ];
-        request(&certificate, &key, "/CN=127.0.0.1", &of_server);
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let listen = format!(
-            "OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,cert={certificate},key={key},verify=0"
-        );
-        let socat = Command::new("socat")
-            .args([&listen, &format!("TCP:{platform}")])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_until("socat listens", PATIENCE, String::new, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self {
-            socat,
-            url: format!("https://127.0.0.1:{port}"),
-        }
-    }
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.socat.kill();
-        let _ = self.socat.wait();
-    }
 }
 
 /// Puts keys into `[platform]`, or another URL in place of the platform's.
