@@ -13,7 +13,7 @@ pub enum Call {
     ForceToken,
     /// A ticket.
     Ticket(ValueName),
-    /// Whether the access token lives.
+    /// The question whether the access token lives.
     Verify,
 }
 
@@ -24,7 +24,7 @@ impl Call {
     }
 }
 
-/// What the platform granted.
+/// An answer of use.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A value and how long it lives from the moment before the request was sent.
@@ -33,7 +33,7 @@ pub enum Answer {
     Alive,
 }
 
-/// Why there is no answer to use.
+/// A call that brought no answer of use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Decides when to try again.
@@ -42,9 +42,9 @@ pub struct Refusal {
     pub errcode: Option<i64>,
     /// The platform's request id, if it gave one.
     pub rid: Option<String>,
-    /// What happened, for people; free of secrets and values.
+    /// The failure in words, for people; free of secrets and values.
     pub message: String,
-    /// What to do.
+    /// Advice.
     pub hint: String,
 }
 

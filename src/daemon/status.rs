@@ -3,7 +3,7 @@
 use crate::account::AccountName;
 use crate::handle::AccountHandles;
 use crate::platform::Platforms;
-use crate::platform::errcode::{self, Row};
+use crate::platform::errcode::{self, ErrcodeRow};
 use crate::snapshot::{OutputState, Snapshot, State};
 use crate::time::{Moment, Now, human};
 use crate::trouble::Class;
@@ -68,7 +68,7 @@ fn reason(snapshot: &Snapshot, platforms: Platforms, now: &Now) -> String {
         .unwrap_or_else(|| "no valid value".to_owned())
 }
 
-fn brief(error: &LastError, errcodes: &[Row], now: &Now) -> String {
+fn brief(error: &LastError, errcodes: &[ErrcodeRow], now: &Now) -> String {
     let said = match error.errcode {
         Some(errcode) => errcode::brief(errcodes, errcode, &error.message),
         None => error.message.clone(),

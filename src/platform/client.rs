@@ -2,6 +2,7 @@
 //! of what an answer means.
 
 use super::Platform;
+use super::bad_section::BadSection;
 use super::failure::explain;
 use super::hosts::{Hosts, Switched};
 use super::limits::Limits;
@@ -15,9 +16,8 @@ use crate::config::{Host, PlatformSection};
 use crate::time::Moment;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Url, redirect, retry};
-use std::error::Error;
+use std::fs;
 use std::time::Duration;
-use std::{fmt, fs};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -54,7 +54,7 @@ pub struct Received {
 type HostReply = (Result<Received, Refusal>, bool);
 
 /// The result of a call, over all hosts.
-pub struct Reply {
+pub struct Called {
     /// The bytes that came back, or why none did.
     pub outcome: Result<Received, Refusal>,
     /// How many requests may have reached the platform: more than one when a host failed.
@@ -63,7 +63,7 @@ pub struct Reply {
     pub switched: Option<Switched>,
 }
 
-impl Reply {
+impl Called {
     fn none() -> Self {
         let why = "there is no host to ask";
         Self {
@@ -74,38 +74,18 @@ impl Reply {
     }
 }
 
-/// Why no client could be made of the configuration.
-#[derive(Debug)]
-pub enum ClientError {
-    /// `ca_file` cannot be read or holds no certificate.
-    CaFile(String),
-    /// Anything else that the library says.
-    Build(String),
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CaFile(reason) => write!(f, "cannot use `ca_file` of [platform]: {reason}"),
-            Self::Build(reason) => write!(f, "cannot make a client of [platform]: {reason}"),
-        }
-    }
-}
-
-impl Error for ClientError {}
-
 impl Client {
     /// Makes a client. Reads the system's root certificates when a host is reached over HTTPS.
-    pub fn new(config: &PlatformSection) -> Result<Self, ClientError> {
+    pub fn new(config: &PlatformSection) -> Result<Self, BadSection> {
         Self::with(config, &Resolver::new(Duration::ZERO))
     }
 
     /// A client for another configuration that shares this one's look-ups of names: those that hang are not begun again.
-    pub fn renewed(&self, config: &PlatformSection) -> Result<Self, ClientError> {
+    pub fn renewed(&self, config: &PlatformSection) -> Result<Self, BadSection> {
         Self::with(config, &self.resolver)
     }
 
-    fn with(config: &PlatformSection, resolver: &Resolver) -> Result<Self, ClientError> {
+    fn with(config: &PlatformSection, resolver: &Resolver) -> Result<Self, BadSection> {
         // A second client finds the provider installed; that is no error.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let connecting = connect_timeout(config);
@@ -131,7 +111,7 @@ impl Client {
         Ok(Self {
             http: builder
                 .build()
-                .map_err(|_| ClientError::Build("the TLS library refuses it".to_owned()))?,
+                .map_err(|_| BadSection::Build("the TLS library refuses it".to_owned()))?,
             groups: (config.hosts.iter())
                 .map(|group| Hosts::new(group.platform, &group.hosts))
                 .collect(),
@@ -159,9 +139,9 @@ impl Client {
     }
 
     /// Sends a request to the platform's hosts, one after the other while they fail. Cancelled by dropping.
-    pub async fn call(&self, kind: &str, request: &Request) -> Reply {
+    pub async fn call(&self, kind: &str, request: &Request) -> Called {
         let Some(hosts) = self.groups.iter().find(|group| group.platform.kind == kind) else {
-            return Reply::none();
+            return Called::none();
         };
         let mut reached = 0;
         let mut last = None;
@@ -181,7 +161,7 @@ impl Client {
                 Err(_) => true,
             };
             if !failed {
-                return Reply {
+                return Called {
                     outcome: reply,
                     reached,
                     switched: hosts.on_answer(at),
@@ -193,7 +173,7 @@ impl Client {
                 (_, reply) => reply,
             });
         }
-        last.map_or_else(Reply::none, |outcome| Reply {
+        last.map_or_else(Called::none, |outcome| Called {
             outcome,
             reached,
             switched: None,
@@ -290,7 +270,7 @@ async fn read(mut response: reqwest::Response) -> reqwest::Result<Option<Zeroizi
     Ok(Some(body))
 }
 
-fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, ClientError> {
+fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, BadSection> {
     let mut hosts = config.hosts.iter().flat_map(|group| group.hosts.iter());
     let tls = hosts.any(|host| host.as_str().starts_with("https:"));
     let mut certificates = Vec::new();
@@ -301,7 +281,7 @@ fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, ClientErro
         }
     }
     if let Some(path) = &config.ca_file {
-        let wrong = |reason: &str| ClientError::CaFile(format!("`{}`: {reason}", path.display()));
+        let wrong = |reason: &str| BadSection::CaFile(format!("`{}`: {reason}", path.display()));
         let pem = fs::read(path).map_err(|error| wrong(&crate::fault::reason(&error)))?;
         let more = Certificate::from_pem_bundle(&pem).map_err(|_| wrong("not PEM certificates"))?;
         if more.is_empty() {

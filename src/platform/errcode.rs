@@ -18,7 +18,7 @@ pub enum Asked {
 
 /// One row of the table. In its texts `{ip}` stands for the address that the platform saw, `{errcode}` for the number.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct ErrcodeRow {
     /// The errcodes; none in the last row, which is for all others.
     pub codes: &'static [i64],
     /// The calls it is for.
@@ -32,8 +32,8 @@ pub struct Row {
 }
 
 /// A row for every call, without words of its own for a status line.
-pub const fn row(codes: &'static [i64], class: Class, hint: &'static str) -> Row {
-    Row {
+pub const fn row(codes: &'static [i64], class: Class, hint: &'static str) -> ErrcodeRow {
+    ErrcodeRow {
         codes,
         asked: Asked::Any,
         class,
@@ -43,14 +43,19 @@ pub const fn row(codes: &'static [i64], class: Class, hint: &'static str) -> Row
 }
 
 /// A row for these errcodes on some calls only. It stands before the row for all calls.
-pub const fn row_on(asked: Asked, codes: &'static [i64], class: Class, hint: &'static str) -> Row {
-    Row {
+pub const fn row_on(
+    asked: Asked,
+    codes: &'static [i64],
+    class: Class,
+    hint: &'static str,
+) -> ErrcodeRow {
+    ErrcodeRow {
         asked,
         ..row(codes, class, hint)
     }
 }
 
-impl Row {
+impl ErrcodeRow {
     /// The same with words for a status line.
     pub const fn brief(self, brief: &'static str) -> Self {
         Self { brief, ..self }
@@ -67,14 +72,14 @@ impl Row {
 }
 
 /// An errcode of no table.
-const UNKNOWN: Row = row(
+const UNKNOWN: ErrcodeRow = row(
     &[],
     Class::Operator,
     "look for errcode {errcode} in the platform's list",
 );
 
 /// The first row of a table that is for this errcode and call.
-pub fn find(table: &[Row], errcode: i64, asked: Asked) -> Row {
+pub fn find(table: &[ErrcodeRow], errcode: i64, asked: Asked) -> ErrcodeRow {
     let found = table.iter().find(|row| row.matches(errcode, asked));
     found.copied().unwrap_or(UNKNOWN)
 }
@@ -90,7 +95,7 @@ pub fn fill(text: &str, errcode: i64, errmsg: &str) -> String {
 }
 
 /// A refusal in a few words, for a status line: `40164 IP 203.0.113.7 is not whitelisted`.
-pub fn brief(table: &[Row], errcode: i64, errmsg: &str) -> String {
+pub fn brief(table: &[ErrcodeRow], errcode: i64, errmsg: &str) -> String {
     let words = find(table, errcode, Asked::Token).brief;
     if !words.is_empty() {
         let ip = address(errmsg)

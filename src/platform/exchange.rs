@@ -1,7 +1,7 @@
 //! One exchange with the platform for an account: the secret is read, the request sent, the answer understood.
 
 use super::answer::interpret;
-use super::client::{Client, Reply};
+use super::client::{Called, Client};
 use super::hosts::Switched;
 use super::request::Ask;
 use crate::account::{Account, SecretSource};
@@ -14,7 +14,7 @@ use crate::value::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How an exchange went.
+/// The result of an exchange.
 pub struct Exchange {
     /// The question.
     pub call: Call,
@@ -103,7 +103,7 @@ pub async fn exchange(
         Err(refusal) => return none((platform.endpoint)(account.terms, call), refusal),
     };
     let ask = Ask::of(platform, account, call, credential.expose());
-    let Reply {
+    let Called {
         outcome,
         reached,
         switched,

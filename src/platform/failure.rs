@@ -2,7 +2,7 @@
 //! is never used.
 
 use super::resolver::{LookupError, Resolver};
-use super::route::Via;
+use super::route::ProxyOf;
 use crate::call::Refusal;
 use crate::config::Host;
 use jiff::Timestamp;
@@ -54,7 +54,7 @@ impl<'a> Causes<'a> {
 /// Explains a request that failed.
 pub(super) async fn explain(
     host: &Host,
-    via: Option<&Via>,
+    via: Option<&ProxyOf>,
     resolver: &Resolver,
     error: &reqwest::Error,
     ends: Instant,
@@ -94,7 +94,7 @@ pub(super) async fn explain(
     }
 }
 
-fn of_lookup(error: &LookupError, via: Option<&Via>) -> Refusal {
+fn of_lookup(error: &LookupError, via: Option<&ProxyOf>) -> Refusal {
     let hint = if via.is_some_and(|via| via.is_at(&error.name)) {
         "that is the proxy: correct `proxy` of [platform] or $HTTPS_PROXY, or the host's name service; asked again soon"
     } else {
@@ -103,7 +103,7 @@ fn of_lookup(error: &LookupError, via: Option<&Via>) -> Refusal {
     Refusal::transient(error.to_string(), hint)
 }
 
-fn of_proxy(host: &Host, via: &Via, status: Option<u16>) -> Refusal {
+fn of_proxy(host: &Host, via: &ProxyOf, status: Option<u16>) -> Refusal {
     let url = host.as_str();
     let message = match status {
         Some(status) => format!("the proxy {via} answers {status} and opens no tunnel to {url}"),

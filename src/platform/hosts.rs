@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long a host that failed is asked last.
+/// The time for which a host that failed is asked last.
 const AVOID: Duration = Duration::from_secs(60);
 
 /// The hosts of one platform.

@@ -1,6 +1,7 @@
 //! Platforms: each is one value in a file of its own, and one entry in [`ALL`].
 
 pub mod answer;
+mod bad_section;
 pub mod client;
 pub mod errcode;
 mod exchange;
@@ -22,7 +23,7 @@ pub use request::{Ask, Request};
 
 use crate::call::Call;
 use crate::terms::{Repeat, Terms};
-use errcode::Row;
+use errcode::ErrcodeRow;
 
 /// Every platform that is built in.
 pub const ALL: &[&Platform] = &[wechat::WECHAT, wecom::WECOM];
@@ -51,7 +52,7 @@ pub struct Platform {
     /// The names of the fields in its answers.
     pub fields: Fields,
     /// Its errcodes. The last row is for all that are in no other.
-    pub errcodes: &'static [Row],
+    pub errcodes: &'static [ErrcodeRow],
 }
 
 /// The ids of a platform's accounts.
@@ -108,7 +109,7 @@ impl Platforms {
     }
 
     /// The errcodes of the platform of this kind.
-    pub fn errcodes_of(self, kind: &str) -> &'static [Row] {
+    pub fn errcodes_of(self, kind: &str) -> &'static [ErrcodeRow] {
         self.of(kind).map_or(&[], |platform| platform.errcodes)
     }
 }

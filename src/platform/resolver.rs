@@ -58,20 +58,20 @@ impl fmt::Display for LookupError {
 impl error::Error for LookupError {}
 
 /// The result of one look-up.
-type Found = Result<Arc<[SocketAddr]>, LookupError>;
+type Lookup = Result<Arc<[SocketAddr]>, LookupError>;
 
 /// Looks up names for one client. Clones share their look-ups.
 #[derive(Debug, Clone)]
 pub(super) struct Resolver {
     patience: Duration,
-    names: Arc<Mutex<HashMap<Box<str>, Known>>>,
+    names: Arc<Mutex<HashMap<Box<str>, NameState>>>,
 }
 
 /// A name's state.
 #[derive(Debug, Default)]
-struct Known {
+struct NameState {
     /// Filled by the look-up that is under way.
-    under_way: Option<watch::Receiver<Option<Found>>>,
+    under_way: Option<watch::Receiver<Option<Lookup>>>,
     /// The last good answer.
     last: Option<Arc<[SocketAddr]>>,
 }
@@ -94,7 +94,7 @@ impl Resolver {
     }
 
     /// The addresses of a name. While the name server is silent, the last good answer serves.
-    async fn look_up(&self, name: &str) -> Found {
+    async fn look_up(&self, name: &str) -> Lookup {
         let (mut under_way, last) = self.begin(name)?;
         // With a last good answer, half of the patience is left to connect.
         let patience = if last.is_some() {
@@ -126,7 +126,7 @@ impl Resolver {
     fn begin(
         &self,
         name: &str,
-    ) -> Result<(watch::Receiver<Option<Found>>, Option<Arc<[SocketAddr]>>), LookupError> {
+    ) -> Result<(watch::Receiver<Option<Lookup>>, Option<Arc<[SocketAddr]>>), LookupError> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let running = names.values().filter(|known| known.under_way.is_some());
         let is_full = running.count() >= MAX_THREADS;
@@ -179,7 +179,7 @@ impl Resolve for Resolver {
 }
 
 /// Asks the system's resolver. Blocks, for as long as it likes.
-fn ask_system(name: &str) -> Found {
+fn ask_system(name: &str) -> Lookup {
     let failed = |error: io::Error| LookupError {
         name: name.into(),
         servers: name_servers(),
@@ -236,7 +236,7 @@ mod tests {
         let resolver = Resolver::new(Duration::from_millis(40));
         let address: SocketAddr = "192.0.2.1:0".parse().unwrap();
         let (_sender, under_way) = watch::channel(None);
-        let known = |last| Known {
+        let known = |last| NameState {
             under_way: Some(under_way.clone()),
             last,
         };

@@ -1,6 +1,6 @@
 //! The proxy that a host is reached by, and its answer to CONNECT.
 
-use super::client::ClientError;
+use super::bad_section::BadSection;
 use super::resolver::Resolver;
 use crate::config::{Host, PlatformSection};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// How long a proxy is asked for the reason why it opened no tunnel.
+/// The time to ask a proxy for the reason why it opened no tunnel.
 const ASK: Duration = Duration::from_secs(2);
 /// Longest status line that is read, bytes.
 const MAX_LINE: usize = 1024;
@@ -31,9 +31,9 @@ impl fmt::Debug for Proxies {
 }
 
 /// One proxy on the way to a host. Displays without the password that its URL may hold.
-pub(super) struct Via(Intercept);
+pub(super) struct ProxyOf(Intercept);
 
-impl fmt::Display for Via {
+impl fmt::Display for ProxyOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uri = self.0.uri();
         let scheme = uri.scheme_str().unwrap_or("http");
@@ -48,8 +48,8 @@ impl fmt::Display for Via {
 impl Proxies {
     /// The configured proxy for everything, else that of `HTTPS_PROXY` for HTTPS; `NO_PROXY` exempts from both. Also as the
     /// HTTP client wants it.
-    pub(super) fn new(config: &PlatformSection) -> Result<(Self, Option<Proxy>), ClientError> {
-        let wrong = |what: &str| ClientError::Build(format!("{what} is not the URL of a proxy"));
+    pub(super) fn new(config: &PlatformSection) -> Result<(Self, Option<Proxy>), BadSection> {
+        let wrong = |what: &str| BadSection::Build(format!("{what} is not the URL of a proxy"));
         let variable = |names: [&str; 2]| {
             let values = names
                 .into_iter()
@@ -72,13 +72,13 @@ impl Proxies {
     }
 
     /// The proxy that a host is reached by, if it is by one.
-    pub(super) fn via(&self, host: &Host) -> Option<Via> {
+    pub(super) fn via(&self, host: &Host) -> Option<ProxyOf> {
         let uri = host.as_str().parse().ok()?;
-        self.matcher.as_ref()?.intercept(&uri).map(Via)
+        self.matcher.as_ref()?.intercept(&uri).map(ProxyOf)
     }
 }
 
-impl Via {
+impl ProxyOf {
     /// Whether the proxy has this name.
     pub(super) fn is_at(&self, name: &str) -> bool {
         self.0.uri().host() == Some(name)

@@ -3,7 +3,7 @@
 //! Source of paths, errcodes and limits: the platform's documentation of its access-token interfaces and its global return
 //! codes.
 
-use super::errcode::{Asked, Row, row, row_on};
+use super::errcode::{Asked, ErrcodeRow, row, row_on};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
@@ -130,7 +130,7 @@ fn check_appid(id: &str) -> Result<Option<&'static str>, &'static str> {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-const ERRCODES: &[Row] = &[
+const ERRCODES: &[ErrcodeRow] = &[
     row(
         &[-1, -1000],
         Class::Transient,

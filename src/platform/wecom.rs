@@ -2,7 +2,7 @@
 //!
 //! Source of paths, errcodes and limits: the platform's documentation of gettoken and its global error codes.
 
-use super::errcode::{Asked, Row, row, row_on};
+use super::errcode::{Asked, ErrcodeRow, row, row_on};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
@@ -104,7 +104,7 @@ fn check_corpid(id: &str) -> Result<Option<&'static str>, &'static str> {
     }
 }
 
-const ERRCODES: &[Row] = &[
+const ERRCODES: &[ErrcodeRow] = &[
     row(
         &[-1, -1000],
         Class::Transient,

@@ -156,7 +156,9 @@ fn a_silent_name_server_holds_up_nobody_else() {
     let before = beats(&bench);
     stays_well(&bench, &platform, Duration::from_secs(12));
     assert!(beats(&bench) >= before + 4, "the watchdog beats each 2 s");
-    let error = get(&bench, "/v1/accounts/a7").json()["last_error"].clone();
+    let error = || get(&bench, "/v1/accounts/a0").json()["last_error"].clone();
+    daemon.wait_until("a look-up without an answer", || error().is_object());
+    let error = error();
     let message = error["message"].as_str().unwrap();
     for part in [
         "silent-1.example: no answer within",
