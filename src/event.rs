@@ -37,11 +37,17 @@ pub enum Event {
     ClockStep,
     /// What was stored over a restart cannot be read.
     StateDamaged,
+    /// The feed could not write to a database or to Redis.
+    FeedFailed,
+    /// A database or Redis holds again what the feed keeps there.
+    FeedRecovered,
+    /// Somebody else changed a row or key that the feed keeps.
+    FeedRepaired,
 }
 
 impl Event {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Started,
         Self::Stopped,
         Self::ConfigReloaded,
@@ -59,6 +65,9 @@ impl Event {
         Self::FallbackHost,
         Self::ClockStep,
         Self::StateDamaged,
+        Self::FeedFailed,
+        Self::FeedRecovered,
+        Self::FeedRepaired,
     ];
 
     /// The name, as in the journal's `WXTOKEND_EVENT`.
@@ -92,6 +101,9 @@ impl Event {
             Self::FallbackHost => ("fallback_host", "832f7a331b754fec8a5c29da68cd7535"),
             Self::ClockStep => ("clock_step", "728392e2e9fc4afba6438a43f678be8d"),
             Self::StateDamaged => ("state_damaged", "d01ec443f63048dca685eb2bb149969c"),
+            Self::FeedFailed => ("feed_failed", "6b56298fad284326b4c0266d468227b6"),
+            Self::FeedRecovered => ("feed_recovered", "e131ed8bd78943e4abd2b21e2dc71d19"),
+            Self::FeedRepaired => ("feed_repaired", "f6312bd7a5dd4a5f8a0b55116d5b4231"),
         }
     }
 }

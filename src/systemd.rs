@@ -134,7 +134,7 @@ fn address(name: &OsStr) -> Option<SocketAddrUnix> {
 }
 
 /// How often a sign of life is due: half of what the service manager waits. Nothing when it does not wait for one.
-pub(crate) fn alive_every() -> Option<Duration> {
+pub fn alive_every() -> Option<Duration> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     let is_ours = std::env::var_os("WATCHDOG_PID").is_none()
         || number("WATCHDOG_PID") == Some(std::process::id().into());

@@ -1,0 +1,413 @@
+//! The feed as a whole: follows the stream, tells each target what is to stand in it, reloads.
+
+use crate::config::{Config, Target};
+use crate::metrics::{self, Metrics};
+use crate::report::{Reports, status_line};
+use crate::target::Task;
+use crate::wish::{Change, Wish};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{self, Receiver, UnboundedSender};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use wxtokend::account::AccountName;
+use wxtokend::event::Event as LogEvent;
+use wxtokend::fault::Fault;
+use wxtokend::follow::{Event, Holding, Line, Subject, Wanted, follow};
+use wxtokend::logging::{Entry, Log};
+use wxtokend::systemd::{Notifier, alive_every};
+
+/// How long READY=1 waits for the daemon and the targets.
+const READY_AFTER: Duration = Duration::from_secs(10);
+/// How often the line of `systemctl status` changes at most.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// How long targets have to end when the feed stops.
+const STOP_GRACE: Duration = Duration::from_secs(4);
+
+/// A target that runs.
+struct Running {
+    /// Its place among the targets, and in the reports.
+    index: usize,
+    target: Target,
+    changes: UnboundedSender<Change>,
+    task: JoinHandle<()>,
+}
+
+/// Everything that runs.
+pub struct Feed {
+    config: Config,
+    credentials: Option<PathBuf>,
+    log: Log,
+    notifier: Notifier,
+    metrics: Arc<Metrics>,
+    reports: Reports,
+    metrics_server: Option<JoinHandle<()>>,
+    targets: Vec<Running>,
+    events: Receiver<Event>,
+    /// All that the stream has told of.
+    standing: BTreeMap<Subject, (Box<str>, Option<Holding>)>,
+    /// What the stream has told of since it was asked anew; nothing once it has told all.
+    heard: Option<BTreeSet<Subject>>,
+    is_ready: bool,
+    /// Faults of a reload that was rejected.
+    rejected: Option<String>,
+}
+
+/// Why the feed could not start.
+pub enum StartError {
+    /// The configuration is faulty.
+    Faults(Vec<Fault>),
+    /// Something else.
+    Other(String),
+}
+
+impl Feed {
+    /// Starts to follow and to write.
+    pub async fn start(
+        config: Config,
+        credentials: Option<PathBuf>,
+        log: Log,
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::default());
+        let mut feed = Self {
+            events: follow(wanted(&config)),
+            credentials,
+            log,
+            notifier: Notifier::from_process(),
+            reports: metrics.reports.clone(),
+            metrics,
+            metrics_server: None,
+            targets: Vec::new(),
+            standing: BTreeMap::new(),
+            heard: Some(BTreeSet::new()),
+            is_ready: false,
+            rejected: None,
+            config,
+        };
+        feed.serve_metrics()
+            .await
+            .map_err(|fault| StartError::Faults(vec![fault]))?;
+        feed.start_targets();
+        Entry::new().event(LogEvent::Started).info(format_args!(
+            "wxtokend-feed {} started with {} targets",
+            wxtokend::VERSION,
+            feed.targets.len()
+        ));
+        Ok(feed)
+    }
+
+    async fn serve_metrics(&mut self) -> Result<(), Fault> {
+        if let Some(address) = self.config.metrics {
+            let server = metrics::serve(address, Arc::clone(&self.metrics))
+                .await
+                .map_err(|error| {
+                    let reason = wxtokend::fault::reason(&error);
+                    Fault::of_file(
+                        &self.config.path,
+                        format!("`metrics` cannot listen on {address}: {reason}"),
+                    )
+                })?;
+            self.metrics_server = Some(server);
+        }
+        Ok(())
+    }
+
+    /// Starts every target of the configuration that does not run, and stops the others.
+    fn start_targets(&mut self) {
+        self.reports.reset(&self.config.targets);
+        let mut old = std::mem::take(&mut self.targets);
+        for (index, target) in self.config.targets.iter().enumerate() {
+            let is_same = |running: &Running| {
+                running.index == index && running.target == *target && !running.task.is_finished()
+            };
+            if let Some(at) = old.iter().position(is_same) {
+                self.targets.push(old.swap_remove(at));
+                continue;
+            }
+            let (changes, receiver) = mpsc::unbounded_channel();
+            let task = Task::new(index, target.clone(), receiver, self.reports.clone());
+            for (subject, (appid, holding)) in &self.standing {
+                if subject.value == target.value {
+                    let wish = wish(subject, appid, holding.as_ref());
+                    // The task has not ended before it began.
+                    let _ = changes.send(Change::Wish(wish));
+                }
+            }
+            self.targets.push(Running {
+                index,
+                target: target.clone(),
+                changes,
+                task: tokio::spawn(task.run()),
+            });
+        }
+        // Those that are left end with their channels.
+    }
+
+    /// Runs until it is told to stop.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let ready_at = Instant::now() + READY_AFTER;
+        let mut status_at = None;
+        let mut alive_at = alive_every().map(|every| Instant::now() + every);
+        let reports = self.reports.clone();
+        loop {
+            tokio::select! {
+                Some(event) = self.events.recv() => {
+                    self.on_event(event);
+                    status_at = status_at.or(Some(Instant::now() + STATUS_EVERY));
+                }
+                () = reports.changed() => status_at = status_at.or(Some(Instant::now() + STATUS_EVERY)),
+                _ = next(&mut terminate) => break,
+                _ = next(&mut interrupt) => break,
+                _ = next(&mut hang_up) => self.reload().await,
+                () = sleep_until(ready_at), if !self.is_ready => self.tell_ready(),
+                () = at(status_at) => {
+                    status_at = None;
+                    self.tell_status();
+                }
+                () = at(alive_at) => {
+                    self.notifier.alive();
+                    alive_at = alive_every().map(|every| Instant::now() + every);
+                }
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    async fn stop(self) {
+        self.notifier.stopping();
+        let tasks: Vec<_> = self
+            .targets
+            .into_iter()
+            .map(|running| running.task)
+            .collect();
+        // Their channels are closed: outstanding writes end.
+        let _ = timeout(STOP_GRACE, async {
+            for task in tasks {
+                let _ = task.await;
+            }
+        })
+        .await;
+        Entry::new()
+            .event(LogEvent::Stopped)
+            .info("wxtokend-feed stopped");
+        self.log.flush(Duration::from_millis(500));
+        self.notifier.flush(Duration::from_millis(500));
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Away(error) => {
+                if self.metrics.is_connected.swap(false, Ordering::Relaxed) || !self.is_ready {
+                    Entry::new().warn(format_args!(
+                        "the daemon is away: {error} (`{}`); what is valid stays",
+                        self.config.socket.display()
+                    ));
+                }
+            }
+            Event::Line(line, _) => self.on_line(line),
+        }
+    }
+
+    fn on_line(&mut self, line: Line) {
+        match line {
+            Line::Value {
+                subject,
+                appid,
+                holding,
+            } => {
+                if let Some(heard) = &mut self.heard {
+                    heard.insert(subject.clone());
+                }
+                self.tell(&wish(&subject, &appid, holding.as_ref()), subject.value);
+                self.standing.insert(subject, (appid, holding));
+            }
+            Line::Gone(account) => self.on_gone(&account),
+            Line::Synced => {
+                if let Some(heard) = self.heard.take() {
+                    let is_missing = |subject: &&Subject| !heard.contains(subject);
+                    let missing: BTreeSet<AccountName> = self
+                        .standing
+                        .keys()
+                        .filter(is_missing)
+                        .map(|subject| subject.account.clone())
+                        .collect();
+                    for account in &missing {
+                        self.on_gone(account);
+                    }
+                }
+                if !self.metrics.is_connected.swap(true, Ordering::Relaxed) {
+                    Entry::new().info("the daemon is followed");
+                }
+                if self.standing.is_empty() {
+                    Entry::new().warn(
+                        "there is no account that this user may read: add it to the `readers` of one (wxtokend.toml)",
+                    );
+                }
+            }
+            Line::Heartbeat | Line::Unknown => {}
+        }
+    }
+
+    /// The account is no more, or not for us: what it left is treated as having ended.
+    fn on_gone(&mut self, account: &AccountName) {
+        let gone: Vec<Subject> = self
+            .standing
+            .keys()
+            .filter(|subject| subject.account == *account)
+            .cloned()
+            .collect();
+        for subject in gone {
+            if let Some((appid, _)) = self.standing.remove(&subject) {
+                self.tell(&wish(&subject, &appid, None), subject.value);
+            }
+        }
+    }
+
+    fn tell(&self, wish: &Wish, value: wxtokend::value::ValueName) {
+        for running in self
+            .targets
+            .iter()
+            .filter(|running| running.target.value == value)
+        {
+            // A task that ended is seen by a reload.
+            let _ = running.changes.send(Change::Wish(wish.clone()));
+        }
+    }
+
+    fn tell_status(&mut self) {
+        let reports = self.reports.all();
+        let is_synced = self.metrics.is_connected.load(Ordering::Relaxed);
+        if !self.is_ready && is_synced && reports.iter().all(|report| !report.is_untried) {
+            self.tell_ready();
+        }
+        let mut line = status_line(&reports, is_synced);
+        if let Some(rejected) = &self.rejected {
+            line.push_str("; reload rejected: ");
+            line.push_str(rejected);
+        }
+        self.notifier.status(&line);
+    }
+
+    fn tell_ready(&mut self) {
+        self.is_ready = true;
+        let is_connected = self.metrics.is_connected.load(Ordering::Relaxed);
+        self.notifier
+            .ready(&status_line(&self.reports.all(), is_connected));
+    }
+
+    /// Loads the configuration anew. A faulty one changes nothing.
+    async fn reload(&mut self) {
+        self.notifier.reloading();
+        match Config::load(&self.config.path, self.credentials.as_deref()) {
+            Ok(config) => self.swap(config).await,
+            Err(faults) => self.reject(&faults),
+        }
+        let is_connected = self.metrics.is_connected.load(Ordering::Relaxed);
+        self.notifier
+            .ready(&status_line(&self.reports.all(), is_connected));
+        self.tell_status();
+    }
+
+    fn reject(&mut self, faults: &[Fault]) {
+        self.metrics
+            .rejected_reloads
+            .fetch_add(1, Ordering::Relaxed);
+        for fault in faults {
+            Entry::new()
+                .event(LogEvent::ConfigRejected)
+                .warn(format_args!("reload rejected: {fault}"));
+        }
+        self.rejected = faults.first().map(ToString::to_string);
+    }
+
+    async fn swap(&mut self, config: Config) {
+        let old = std::mem::replace(&mut self.config, config);
+        if old.metrics != self.config.metrics {
+            let server = self.metrics_server.take();
+            if let Err(fault) = self.serve_metrics().await {
+                self.metrics_server = server;
+                self.config = old;
+                return self.reject(&[fault]);
+            }
+            if let Some(server) = server {
+                server.abort();
+            }
+        }
+        self.metrics.reloads.fetch_add(1, Ordering::Relaxed);
+        self.rejected = None;
+        self.log.set_level(self.config.log_level);
+        let accounts = |config: &Config| {
+            (
+                config.socket.clone(),
+                config.accounts.clone(),
+                config.values(),
+            )
+        };
+        if accounts(&old) != accounts(&self.config) {
+            self.forget_unwanted();
+            self.heard = Some(BTreeSet::new());
+            self.events = follow(wanted(&self.config));
+        }
+        self.start_targets();
+        Entry::new()
+            .event(LogEvent::ConfigReloaded)
+            .info("the configuration was reloaded");
+    }
+
+    /// Accounts that are configured no more are left as they stand.
+    fn forget_unwanted(&mut self) {
+        let (accounts, values) = (&self.config.accounts, self.config.values());
+        let is_wanted = |subject: &Subject| {
+            (accounts.is_empty() || accounts.contains(&subject.account))
+                && values.contains(&subject.value)
+        };
+        for subject in self.standing.keys().filter(|subject| !is_wanted(subject)) {
+            for running in self
+                .targets
+                .iter()
+                .filter(|running| running.target.value == subject.value)
+            {
+                let _ = running
+                    .changes
+                    .send(Change::Forget(subject.account.clone()));
+            }
+        }
+        self.standing.retain(|subject, _| is_wanted(subject));
+    }
+}
+
+/// What to follow for a configuration.
+pub fn wanted(config: &Config) -> Wanted {
+    Wanted {
+        socket: config.socket.clone(),
+        accounts: config.accounts.clone(),
+        values: config.values(),
+    }
+}
+
+fn wish(subject: &Subject, appid: &str, holding: Option<&Holding>) -> Wish {
+    Wish {
+        account: subject.account.clone(),
+        appid: appid.into(),
+        holding: holding.cloned(),
+    }
+}
+
+async fn next(signal: &mut Signal) {
+    signal.recv().await;
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,507 @@
+//! One target: what is to stand in it, and when it is written, checked and tried again.
+
+use crate::config::{Target, TargetKind};
+use crate::database::{self, Failure};
+use crate::found::Found;
+use crate::redis;
+use crate::report::Reports;
+use crate::statement::unix_now;
+use crate::wish::{Change, Wish};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use wxtokend::account::AccountName;
+use wxtokend::event::Event;
+use wxtokend::follow::Holding;
+use wxtokend::logging::Entry;
+
+/// Writes of one target at one time.
+const MAX_WRITES: usize = 4;
+/// The first and the longest wait after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long writes have to end when the feed stops.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// Something that holds values.
+#[derive(Clone)]
+pub enum Writer {
+    /// Rows of a database.
+    Database(database::Writer),
+    /// Keys of Redis.
+    Redis(redis::Writer),
+}
+
+impl Writer {
+    /// The writer of a target, not connected to anything.
+    pub fn new(target: &Target) -> Self {
+        match &target.kind {
+            TargetKind::Database(database) => {
+                Self::Database(database::Writer::new(database.clone()))
+            }
+            TargetKind::Redis(config) => {
+                Self::Redis(redis::Writer::new(config.clone(), target.value))
+            }
+        }
+    }
+
+    async fn write(&self, wish: &Wish) -> Result<(), Failure> {
+        match self {
+            Self::Database(writer) => writer.write(wish).await,
+            Self::Redis(writer) => writer.write(wish).await,
+        }
+    }
+
+    /// Says of each wish whether it stands.
+    async fn check(&self, wishes: &[Wish]) -> Result<Vec<bool>, Failure> {
+        match self {
+            Self::Database(writer) => writer.check(wishes).await,
+            Self::Redis(writer) => writer.check(wishes).await,
+        }
+    }
+
+    /// Says what would be changed for each wish, and changes nothing.
+    pub async fn look(&self, wishes: &[Wish]) -> Result<Vec<Found>, Failure> {
+        match self {
+            Self::Database(writer) => writer.look(wishes).await,
+            Self::Redis(writer) => writer.look(wishes).await,
+        }
+    }
+
+    fn can_check(&self) -> bool {
+        match self {
+            Self::Database(writer) => writer.can_check(),
+            Self::Redis(_) => true,
+        }
+    }
+
+    fn acts_on_none(&self) -> bool {
+        match self {
+            Self::Database(writer) => writer.has_on_none(),
+            Self::Redis(_) => true,
+        }
+    }
+
+    fn differ(&self, old: &Holding, new: &Holding) -> bool {
+        match self {
+            Self::Database(writer) => writer.differ(old, new),
+            Self::Redis(_) => old != new,
+        }
+    }
+
+    /// Waits until somebody else may have changed something. Never ends where nothing tells.
+    async fn disturbed(&self) {
+        match self {
+            Self::Database(_) => pending().await,
+            Self::Redis(writer) => writer.disturbed().await,
+        }
+    }
+}
+
+/// What stands for one account.
+struct Item {
+    wish: Wish,
+    /// What was written last; nothing when that is not known.
+    held: Option<Option<Holding>>,
+    is_running: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// A write for it has ended, well or not.
+    was_tried: bool,
+    last_failure: Option<String>,
+}
+
+enum Ended {
+    Write(Wish, Result<(), Failure>),
+    Check(Vec<Wish>, Result<Vec<bool>, Failure>),
+}
+
+/// Keeps one target. Owns all that is known of it.
+pub struct Task {
+    index: usize,
+    target: Arc<Target>,
+    writer: Writer,
+    changes: UnboundedReceiver<Change>,
+    reports: Reports,
+    items: BTreeMap<AccountName, Item>,
+    /// What may be due for a write.
+    due: BTreeSet<AccountName>,
+    /// When to look at an account again.
+    timers: BTreeSet<(Instant, AccountName)>,
+    running: JoinSet<Ended>,
+    is_checking: bool,
+    next_check: Option<Instant>,
+    /// The server was away: nothing is tried before this.
+    blocked_until: Option<Instant>,
+    failures: u32,
+    last_away: Option<String>,
+}
+
+impl Task {
+    /// A task for a target that was told of nothing yet.
+    pub fn new(
+        index: usize,
+        target: Target,
+        changes: UnboundedReceiver<Change>,
+        reports: Reports,
+    ) -> Self {
+        Self {
+            index,
+            writer: Writer::new(&target),
+            target: Arc::new(target),
+            changes,
+            reports,
+            items: BTreeMap::new(),
+            due: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            running: JoinSet::new(),
+            is_checking: false,
+            next_check: None,
+            blocked_until: None,
+            failures: 0,
+            last_away: None,
+        }
+    }
+
+    /// Runs until its changes end.
+    pub async fn run(mut self) {
+        loop {
+            let wake = self.next_wake();
+            let wake = async {
+                match wake {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let writer = self.writer.clone();
+            tokio::select! {
+                change = self.changes.recv() => match change {
+                    Some(change) => self.on_change(change),
+                    None => break,
+                },
+                Some(ended) = self.running.join_next() => match ended {
+                    Ok(Ended::Write(wish, written)) => self.on_written(&wish, written),
+                    Ok(Ended::Check(wishes, held)) => self.on_checked(&wishes, held),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                () = writer.disturbed() => self.next_check = self.next_check.map(|_| Instant::now()),
+                () = wake => self.on_wake(),
+            }
+            self.start_check();
+            self.start_writes();
+            self.report();
+        }
+        // What was begun may end; the database rolls back the rest.
+        let _ = timeout(STOP_GRACE, async {
+            while self.running.join_next().await.is_some() {}
+        })
+        .await;
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let check = self
+            .next_check
+            .filter(|_| !self.is_checking && self.blocked_until.is_none());
+        [timer, check, self.blocked_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on_wake(&mut self) {
+        let now = Instant::now();
+        self.blocked_until = self.blocked_until.filter(|at| *at > now);
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+            && let Some((_, account)) = self.timers.pop_first()
+        {
+            if let Some(item) = self.items.get_mut(&account) {
+                // The daemon would have said so, were it there.
+                if item
+                    .wish
+                    .holding
+                    .as_ref()
+                    .is_some_and(|holding| life(holding).is_zero())
+                {
+                    item.wish.holding = None;
+                }
+                self.due.insert(account);
+            }
+        }
+    }
+
+    fn on_change(&mut self, change: Change) {
+        let mut wish = match change {
+            Change::Wish(wish) => wish,
+            Change::Forget(account) => {
+                self.items.remove(&account);
+                return;
+            }
+        };
+        // One that ended on its way to us is none.
+        wish.holding = wish.holding.filter(|holding| !life(holding).is_zero());
+        if let Some(holding) = &wish.holding {
+            self.timers
+                .insert((Instant::now() + life(holding), wish.account.clone()));
+        }
+        let account = wish.account.clone();
+        match self.items.get_mut(&account) {
+            Some(item) => {
+                if item.wish != wish {
+                    item.failures = 0;
+                    item.retry_at = None;
+                }
+                item.wish = wish;
+            }
+            None => {
+                let item = Item {
+                    wish,
+                    held: None,
+                    is_running: false,
+                    failures: 0,
+                    retry_at: None,
+                    was_tried: false,
+                    last_failure: None,
+                };
+                self.items.insert(account.clone(), item);
+            }
+        }
+        self.due.insert(account);
+        let check = !self.target.check_every.is_zero() && self.writer.can_check();
+        if check && self.next_check.is_none() {
+            self.next_check = Some(Instant::now() + self.target.check_every);
+        }
+    }
+
+    fn needs_write(&self, item: &Item) -> bool {
+        match (&item.wish.holding, &item.held) {
+            (Some(new), Some(Some(old))) => self.writer.differ(old, new),
+            (Some(_), _) => true,
+            (None, Some(None)) => false,
+            (None, _) => self.writer.acts_on_none(),
+        }
+    }
+
+    fn start_writes(&mut self) {
+        let now = Instant::now();
+        if self.blocked_until.is_some_and(|until| until > now) {
+            return;
+        }
+        // After a failure one write tries whether the server is back.
+        let limit = if self.failures > 0 { 1 } else { MAX_WRITES };
+        while self.running.len() < limit
+            && let Some(account) = self.due.pop_first()
+        {
+            let Some(item) = self.items.get(&account) else {
+                continue;
+            };
+            let waits = item.is_running || item.retry_at.is_some_and(|at| at > now);
+            let needed = self.needs_write(item);
+            let Some(item) = self.items.get_mut(&account) else {
+                continue;
+            };
+            if waits {
+                continue;
+            }
+            if !needed {
+                item.was_tried = true;
+                continue;
+            }
+            item.is_running = true;
+            let (writer, wish, limit) =
+                (self.writer.clone(), item.wish.clone(), self.target.timeout);
+            self.running.spawn(async move {
+                let written = within(limit, writer.write(&wish)).await;
+                Ended::Write(wish, written)
+            });
+        }
+    }
+
+    fn on_written(&mut self, wish: &Wish, written: Result<(), Failure>) {
+        let output = Path::new(&self.target.place).to_path_buf();
+        let (name, place) = (self.target.name.clone(), self.target.place.clone());
+        let entry = || Entry::of(&wish.account).output(&output);
+        self.reports.count_write(self.index, written.is_ok());
+        if !matches!(written, Err(Failure::Away(_))) {
+            self.on_back();
+        }
+        let Some(item) = self.items.get_mut(&wish.account) else {
+            return;
+        };
+        item.is_running = false;
+        item.was_tried = true;
+        match written {
+            Ok(()) => {
+                item.held = Some(wish.holding.clone());
+                item.failures = 0;
+                item.retry_at = None;
+                match (&wish.holding, item.last_failure.take()) {
+                    (_, Some(_)) => entry().event(Event::FeedRecovered).info(format_args!(
+                        "{name} ({place}) holds what it is to hold again"
+                    )),
+                    (Some(holding), None) => entry().debug(format_args!(
+                        "{name} ({place}) holds {} {}",
+                        self.target.value,
+                        holding.token.fingerprint()
+                    )),
+                    (None, None) => entry().debug(format_args!(
+                        "{name} ({place}) was told that there is no value"
+                    )),
+                }
+            }
+            Err(Failure::Away(message)) => {
+                item.held = None;
+                self.on_away(message);
+            }
+            Err(Failure::Refused(message)) => {
+                item.held = None;
+                item.failures += 1;
+                let wait = back_off(item.failures);
+                item.retry_at = Some(Instant::now() + wait);
+                self.timers
+                    .insert((Instant::now() + wait, wish.account.clone()));
+                entry()
+                    .event(Event::FeedFailed)
+                    .warn(format_args!("{name} ({place}) was not written: {message}"));
+                item.last_failure = Some(message);
+            }
+        }
+        self.due.insert(wish.account.clone());
+    }
+
+    fn start_check(&mut self) {
+        let now = Instant::now();
+        let is_due = self.next_check.is_some_and(|at| at <= now) && self.blocked_until.is_none();
+        if !is_due || self.is_checking {
+            return;
+        }
+        self.next_check = Some(now + self.target.check_every);
+        let stands =
+            |item: &&Item| !item.is_running && item.held.as_ref() == Some(&item.wish.holding);
+        let wishes: Vec<Wish> = self
+            .items
+            .values()
+            .filter(stands)
+            .map(|item| item.wish.clone())
+            .collect();
+        if wishes.is_empty() {
+            return;
+        }
+        self.is_checking = true;
+        let (writer, limit) = (self.writer.clone(), self.target.timeout);
+        self.running.spawn(async move {
+            let held = within(limit, writer.check(&wishes)).await;
+            Ended::Check(wishes, held)
+        });
+    }
+
+    fn on_checked(&mut self, wishes: &[Wish], held: Result<Vec<bool>, Failure>) {
+        self.is_checking = false;
+        let held = match held {
+            Ok(held) => held,
+            Err(Failure::Away(message)) => return self.on_away(message),
+            Err(Failure::Refused(message)) => {
+                Entry::new()
+                    .output(Path::new(&self.target.place))
+                    .event(Event::FeedFailed)
+                    .warn(format_args!(
+                        "{} ({}) cannot be checked: {message}",
+                        self.target.name, self.target.place
+                    ));
+                return;
+            }
+        };
+        self.on_back();
+        for (wish, _) in wishes.iter().zip(held).filter(|(_, held)| !held) {
+            let Some(item) = self.items.get_mut(&wish.account) else {
+                continue;
+            };
+            // It may have been written meanwhile.
+            if item.is_running || item.wish != *wish {
+                continue;
+            }
+            item.held = None;
+            self.due.insert(wish.account.clone());
+            self.reports.count_repair(self.index);
+            Entry::of(&wish.account)
+                .output(Path::new(&self.target.place))
+                .event(Event::FeedRepaired)
+                .warn(format_args!(
+                    "{} ({}) held something else than {}: somebody else changed it; written again",
+                    self.target.name, self.target.place, self.target.value
+                ));
+        }
+    }
+
+    fn on_away(&mut self, message: String) {
+        self.failures += 1;
+        self.blocked_until = Some(Instant::now() + back_off(self.failures));
+        Entry::new()
+            .output(Path::new(&self.target.place))
+            .event(Event::FeedFailed)
+            .warn(format_args!(
+                "{} ({}) cannot be used: {message}",
+                self.target.name, self.target.place
+            ));
+        self.last_away = Some(message);
+    }
+
+    fn on_back(&mut self) {
+        self.failures = 0;
+        self.blocked_until = None;
+        if self.last_away.take().is_some() {
+            Entry::new()
+                .output(Path::new(&self.target.place))
+                .event(Event::FeedRecovered)
+                .info(format_args!(
+                    "{} ({}) can be used again",
+                    self.target.name, self.target.place
+                ));
+        }
+    }
+
+    fn report(&self) {
+        let behind = self
+            .items
+            .values()
+            .filter(|item| item.is_running || self.needs_write(item))
+            .count();
+        let untried = self.items.values().any(|item| !item.was_tried) && self.last_away.is_none();
+        let failure = self.last_away.clone().or_else(|| {
+            let failed = |(name, item): (&AccountName, &Item)| {
+                Some(format!("{name}: {}", item.last_failure.as_ref()?))
+            };
+            self.items.iter().find_map(failed)
+        });
+        self.reports
+            .set(self.index, self.items.len(), behind, untried, failure);
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    act: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| {
+        Err(Failure::Away(format!(
+            "there is no answer within {limit:?}"
+        )))
+    };
+    timeout(limit, act).await.unwrap_or_else(late)
+}
+
+fn back_off(failures: u32) -> Duration {
+    let doubled = RETRY.0 * 2u32.saturating_pow(failures.clamp(1, 16) - 1);
+    // Feeds of one database do not all come back in the same instant.
+    doubled.min(RETRY.1).mul_f64(0.75 + fastrand::f64() / 4.0)
+}
+
+/// What is left of a value's life.
+fn life(holding: &Holding) -> Duration {
+    Duration::from_secs(u64::try_from(holding.expire_time - unix_now()).unwrap_or(0))
+}

@@ -1,0 +1,24 @@
+//! What is to stand in a target.
+
+use wxtokend::account::AccountName;
+use wxtokend::follow::Holding;
+
+/// What is to stand in a target for one account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The local name of the account.
+    pub account: AccountName,
+    /// Its appid or corpid.
+    pub appid: Box<str>,
+    /// The value; nothing when there is no valid one.
+    pub holding: Option<Holding>,
+}
+
+/// A change of what is to stand.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// This is to stand from now on.
+    Wish(Wish),
+    /// The account is configured no more: leave what stands.
+    Forget(AccountName),
+}
