@@ -1,7 +1,6 @@
-//! How many calls an account may still make today.
+//! The calls of one account in the platform's current day.
 
 use crate::time::{Moment, Now};
-use std::time::Duration;
 
 /// Calls of one account in the platform's current day (UTC+8). Kept over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,38 +13,25 @@ pub struct Budget {
     pub last_call: Option<Moment>,
 }
 
-/// How often an account whose budget is used up may still ask when it has no valid token.
-const LAST_RESORT: Duration = Duration::from_secs(600);
-
 impl Budget {
-    /// Calls made today.
+    /// Calls made today. A clock that is set back over midnight starts no new day.
     pub fn calls_today(&self, now: &Now) -> u32 {
-        if self.day == now.platform_day() {
-            self.calls
-        } else {
+        if now.platform_day() > self.day {
             0
+        } else {
+            self.calls
         }
     }
 
     /// Counts a call that is about to be made.
     pub fn spend(&mut self, now: &Now) {
+        let today = now.platform_day();
         self.calls = self.calls_today(now).saturating_add(1);
-        self.day = now.platform_day();
-        self.last_call = Some(now.at);
-    }
-
-    /// The earliest moment for the next call of an account that may make `limit` a day and whose token expires at
-    /// `expires` (or has none).
-    pub fn earliest(&self, limit: u32, now: &Now, expires: Option<Moment>) -> Moment {
-        if self.calls_today(now) < limit {
-            return now.at;
+        // A day further ahead than tomorrow comes from a clock that was wrong.
+        if today > self.day || self.day > today + 1 {
+            self.day = today;
         }
-        let last_resort = self
-            .last_call
-            .map_or(now.at, |last| (last + LAST_RESORT).max(now.at));
-        last_resort
-            .max(expires.unwrap_or(now.at))
-            .min(now.next_platform_midnight())
+        self.last_call = Some(now.at);
     }
 }
 
@@ -62,38 +48,29 @@ mod tests {
     }
 
     #[test]
-    fn a_used_up_budget_leaves_a_call_each_ten_minutes_for_an_expired_token() {
-        let mut budget = Budget::default();
-        budget.spend(&at(1000));
-        assert_eq!(
-            budget.earliest(2, &at(1001), None),
-            at(1001).at,
-            "one is left"
-        );
-        budget.spend(&at(1100));
-        assert_eq!(
-            budget.earliest(2, &at(1101), None),
-            at(1700).at,
-            "ten minutes after the last"
-        );
-        assert_eq!(
-            budget.earliest(2, &at(1101), Some(at(5000).at)),
-            at(5000).at,
-            "not while a token is valid"
-        );
-        assert_eq!(budget.earliest(2, &at(9000), None), at(9000).at);
-    }
-
-    #[test]
-    fn the_day_ends_at_midnight_utc_8() {
+    fn day_ends_at_midnight_in_utc_8() {
         let mut budget = Budget::default();
         budget.spend(&at(57_590));
         assert_eq!(budget.calls_today(&at(57_599)), 1);
-        assert_eq!(
-            budget.earliest(1, &at(57_599), Some(at(90_000).at)),
-            at(57_600).at
-        );
         assert_eq!(budget.calls_today(&at(57_600)), 0);
-        assert_eq!(budget.earliest(1, &at(57_600), None), at(57_600).at);
+    }
+
+    #[test]
+    fn clock_set_back_over_midnight_starts_no_new_day() {
+        let mut budget = Budget::default();
+        budget.spend(&at(57_601));
+        budget.spend(&at(57_602));
+        assert_eq!(budget.calls_today(&at(57_590)), 2);
+        budget.spend(&at(57_591));
+        assert_eq!(budget.calls_today(&at(57_601)), 3, "counted on");
+    }
+
+    #[test]
+    fn clock_that_was_years_ahead_does_not_hold_the_count_for_years() {
+        let mut budget = Budget::default();
+        budget.spend(&at(86_400 * 3650));
+        budget.spend(&at(57_601));
+        assert_eq!(budget.calls_today(&at(57_602)), 2);
+        assert_eq!(budget.calls_today(&at(57_600 + 86_400)), 0);
     }
 }

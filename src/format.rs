@@ -94,7 +94,7 @@ pub fn render(
     };
     // A value has no character that any of these would have to escape.
     let (name, value) = (output.value.as_str(), grant.value.expose());
-    let (expires, obtained) = (now.unix(grant.expires), now.unix(grant.obtained));
+    let (expires, obtained) = (grant.expire_time(), now.unix(grant.obtained));
     let json = |guard| {
         let life = format!(r#"","expire_time":{expires},"obtained_time":{obtained},"account":""#);
         let account = account.name.as_str();
@@ -219,11 +219,9 @@ mod tests {
     }
 
     fn grant(value: &str, lasts: u64) -> Grant {
-        Grant {
-            value: Value::parse(value).unwrap(),
-            obtained: NOW.at - Duration::from_secs(50),
-            expires: NOW.at + Duration::from_secs(lasts),
-        }
+        let obtained = NOW.at - Duration::from_secs(50);
+        let expires = NOW.at + Duration::from_secs(lasts);
+        Grant::new(Value::parse(value).unwrap(), obtained, expires, &NOW)
     }
 
     fn grants() -> Vec<(ValueName, Grant)> {

@@ -36,6 +36,10 @@ pub enum Command {
     },
     /// Somebody may have changed its files or sockets.
     Inspect,
+    /// Unix time was set, or the daemon's clock stood still.
+    ClockSet,
+    /// The `[platform]` section changed: whatever failed may work now.
+    PlatformChanged,
     /// Its configuration changed.
     Reconfigure(Box<Reconfigure>),
     /// It is to end.

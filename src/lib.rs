@@ -4,7 +4,6 @@
 
 pub mod account;
 pub mod api;
-pub mod backoff;
 pub mod budget;
 pub mod call;
 pub mod changes;
@@ -21,11 +20,13 @@ pub mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod handle;
+pub mod ledger;
 pub(crate) mod local_stream;
 pub mod logging;
 pub mod mirror;
 pub mod offload;
 pub(crate) mod outbox;
+pub mod pace;
 pub mod peer;
 pub mod platform;
 pub mod publish;

@@ -114,6 +114,8 @@ pub enum Verdict {
     Superseded,
     /// The platform says that it still lives.
     StillValid,
+    /// The platform said so at this moment, a short time ago.
+    Verified(Moment),
     /// A new one stands.
     Refreshed,
     /// It was looked at too recently.

@@ -51,6 +51,77 @@ pub struct Now {
     pub unix_millis: i64,
 }
 
+/// The end of a life on both clocks. The earlier one counts: the boot clock stands still while a virtual machine is paused,
+/// and Unix time may be set. Nobody else compares the clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    boot: Option<Moment>,
+    unix_millis: i64,
+    moment: Moment,
+}
+
+impl End {
+    /// An end that is known on the daemon's clock.
+    pub fn of(moment: Moment, now: &Now) -> Self {
+        Self {
+            boot: Some(moment),
+            unix_millis: now.unix_millis_of(moment),
+            moment,
+        }
+    }
+
+    /// An end that was stored. `boot` is nothing if the host has booted since.
+    pub fn stored(boot: Option<Moment>, unix_millis: i64, now: &Now) -> Self {
+        let unix = now.moment(unix_millis);
+        Self {
+            boot,
+            unix_millis,
+            moment: boot.map_or(unix, |boot| boot.min(unix)),
+        }
+    }
+
+    /// The end on the daemon's clock, as both clocks told when they were last read.
+    pub const fn moment(&self) -> Moment {
+        self.moment
+    }
+
+    /// The end on the daemon's clock alone; nothing if it was learnt before the host booted.
+    pub const fn boot(&self) -> Option<Moment> {
+        self.boot
+    }
+
+    /// The end in Unix milliseconds.
+    pub const fn unix_millis(&self) -> i64 {
+        self.unix_millis
+    }
+
+    /// Reads both clocks anew, after one was set or stood still: neither makes the life longer than apps were told.
+    pub fn reread(&mut self, now: &Now) {
+        if let Some(boot) = self.boot {
+            self.unix_millis = self.unix_millis.min(now.unix_millis_of(boot));
+        }
+        *self = Self::stored(self.boot, self.unix_millis, now);
+    }
+
+    /// No life is longer than this.
+    pub fn limit(&mut self, latest: Moment) {
+        self.moment = self.moment.min(latest);
+    }
+
+    /// The end on the daemon's clock has proved right: Unix time was wrong before.
+    pub fn trust_boot(&mut self, now: &Now) {
+        if let Some(boot) = self.boot {
+            *self = Self::of(boot, now);
+        }
+    }
+
+    /// How much of the life on the daemon's clock is in doubt, because Unix time says that it ends earlier.
+    pub fn doubted(&self, now: Moment) -> Duration {
+        self.boot
+            .map_or(Duration::ZERO, |boot| self.moment.max(now).until(boot))
+    }
+}
+
 /// A duration as people say it, in its two largest units: `45s`, `4m`, `1h52m`.
 pub fn human(duration: Duration) -> String {
     let rounded = jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX);

@@ -12,6 +12,8 @@ pub enum Class {
     MinuteQuota,
     /// The day's quota is used up.
     DailyQuota,
+    /// Called too often: the platform refuses for a minute or more, the longer the oftener it is asked.
+    Frequency,
     /// Nothing changes until somebody acts.
     Operator,
     /// The platform refuses for a fixed time.
@@ -23,12 +25,21 @@ pub enum Class {
 }
 
 impl Class {
+    /// Whether the platform itself said to wait. Such a wait outlives a restart.
+    pub const fn is_block(self) -> bool {
+        matches!(
+            self,
+            Self::DailyQuota | Self::Frequency | Self::TimedBlock(_)
+        )
+    }
+
     /// The name as API and logs spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Transient => "transient",
             Self::MinuteQuota => "minute_quota",
             Self::DailyQuota => "daily_quota",
+            Self::Frequency => "frequency",
             Self::Operator => "operator",
             Self::TimedBlock(_) => "timed_block",
             Self::DeadToken => "dead_token",

@@ -1,6 +1,6 @@
 //! Values: the short-lived strings that the platform grants an account, and what is known of each.
 
-use crate::time::Moment;
+use crate::time::{Moment, Now};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -106,21 +106,38 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A value with its life.
+/// A value with its life, as apps are told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The value.
     pub value: Value,
     /// Just before the request was sent that first brought this value.
     pub obtained: Moment,
-    /// When the platform will no longer honour it: the moment before the request was sent plus `expires_in`.
+    /// The end of its life on the daemon's clock: no later than the moment from which the value may be dead.
     pub expires: Moment,
+    /// The same end in Unix milliseconds. A clock that is set does not move it by itself.
+    pub expires_unix: i64,
 }
 
 impl Grant {
-    /// Whether the platform still honours it, as far as time goes.
+    /// A value whose end is known on the daemon's clock.
+    pub fn new(value: Value, obtained: Moment, expires: Moment, now: &Now) -> Self {
+        Self {
+            value,
+            obtained,
+            expires,
+            expires_unix: now.unix_millis_of(expires),
+        }
+    }
+
+    /// Whether the value is valid at `now`.
     pub fn is_valid(&self, now: Moment) -> bool {
         now < self.expires
+    }
+
+    /// The end in Unix seconds, rounded down: it never looks later than it is.
+    pub const fn expire_time(&self) -> i64 {
+        self.expires_unix.div_euclid(1000)
     }
 }
 

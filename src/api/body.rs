@@ -126,6 +126,8 @@ pub struct RefreshRequest {
 pub struct ValueBody<'a> {
     /// The result of the refresh that was asked for; goes first.
     pub outcome: Option<RefreshOutcome>,
+    /// How long ago the platform said so, if it was not asked for this.
+    pub verified_seconds_ago: Option<u64>,
     /// Which value: its name is the key.
     pub name: ValueName,
     /// The value and its life.
@@ -140,8 +142,11 @@ impl Serialize for ValueBody<'_> {
         if let Some(outcome) = self.outcome {
             map.serialize_entry("outcome", &outcome)?;
         }
+        if let Some(seconds) = self.verified_seconds_ago {
+            map.serialize_entry("verified_seconds_ago", &seconds)?;
+        }
         map.serialize_entry(self.name.as_str(), self.grant.value.expose())?;
-        map.serialize_entry("expire_time", &self.now.unix(self.grant.expires))?;
+        map.serialize_entry("expire_time", &self.grant.expire_time())?;
         map.serialize_entry("expires_in", &expires_in(self.grant, &self.now))?;
         map.end()
     }
@@ -175,7 +180,7 @@ impl AccountBody {
             appid: account.id.to_string(),
             method: account.terms.method.to_owned(),
             state: snapshot.state_at(now.at),
-            expire_time: token.map(|token| now.unix(token.expires)),
+            expire_time: token.map(Grant::expire_time),
             expires_in: token.map(|token| expires_in(token, now)),
             next_refresh_time: snapshot.next_refresh.map(|at| now.unix(at)),
             last_success_time: snapshot.last_success.map(|at| now.unix(at)),
@@ -187,7 +192,7 @@ impl AccountBody {
                 .iter()
                 .map(|&value| TicketBody {
                     value,
-                    expire_time: grant(value).map(|ticket| now.unix(ticket.expires)),
+                    expire_time: grant(value).map(Grant::expire_time),
                     expires_in: grant(value).map(|ticket| expires_in(ticket, now)),
                     fingerprint: grant(value).map(|ticket| ticket.value.fingerprint().to_string()),
                 })
@@ -321,11 +326,8 @@ mod tests {
 
     #[test]
     fn times_are_unix_seconds_and_never_too_late() {
-        let grant = Grant {
-            value: Value::parse("abc").unwrap(),
-            obtained: NOW.at,
-            expires: NOW.at + Duration::from_millis(7_199_500),
-        };
+        let expires = NOW.at + Duration::from_millis(7_199_500);
+        let grant = Grant::new(Value::parse("abc").unwrap(), NOW.at, expires, &NOW);
         let snapshot = Snapshot {
             state: State::Degraded,
             grants: [
@@ -359,13 +361,14 @@ mod tests {
 
         let given = ValueBody {
             outcome: Some(RefreshOutcome::StillValid),
+            verified_seconds_ago: Some(7),
             name: ValueName::JsapiTicket,
             grant: &grant,
             now: NOW,
         };
         assert_eq!(
             serde_json::to_string(&given).unwrap(),
-            r#"{"outcome":"still_valid","jsapi_ticket":"abc","expire_time":1700007200,"expires_in":7199}"#
+            r#"{"outcome":"still_valid","verified_seconds_ago":7,"jsapi_ticket":"abc","expire_time":1700007200,"expires_in":7199}"#
         );
     }
 }

@@ -147,9 +147,9 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "wxtokend_value_expire_timestamp_seconds",
         help: "When the platform will no longer honour the value, or has ceased to.",
         kind: MetricType::GAUGE,
-        samples: |view, now, samples| {
+        samples: |view, _, samples| {
             for (name, grant) in &view.snapshot.grants {
-                samples.add(&[("value", name.as_str())], now.unix(grant.expires));
+                samples.add(&[("value", name.as_str())], grant.expire_time());
             }
         },
     },

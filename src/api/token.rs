@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::handle::{AccountHandle, Command};
 use crate::logging::Entry;
 use crate::snapshot::{Snapshot, Verdict};
+use crate::time::Moment;
 use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -68,7 +69,7 @@ pub(super) async fn give(
     if snapshot.is_gone() || !asker.may_read(&snapshot.latest().account, state) {
         return Err(no_such_account(snapshot.latest().account.name.as_str()));
     }
-    answer(&handle, wish.value, None)
+    answer(&handle, wish.value, None, None)
 }
 
 /// Has the value renewed if less than wished for is left of it. What comes of it shows in what stands afterwards.
@@ -150,9 +151,13 @@ async fn unless_set<T>(
 }
 
 fn judge(handle: &AccountHandle, verdict: Verdict) -> Result<HttpAnswer, ApiError> {
+    let verified = match verdict {
+        Verdict::Verified(at) => Some(at),
+        _ => None,
+    };
     let outcome = match verdict {
         Verdict::Superseded => RefreshOutcome::Superseded,
-        Verdict::StillValid => RefreshOutcome::StillValid,
+        Verdict::StillValid | Verdict::Verified(_) => RefreshOutcome::StillValid,
         Verdict::Refreshed => RefreshOutcome::Refreshed,
         Verdict::TooSoon { retry_at } => {
             return Err(ApiError::new(
@@ -172,7 +177,7 @@ fn judge(handle: &AccountHandle, verdict: Verdict) -> Result<HttpAnswer, ApiErro
             });
         }
     };
-    answer(handle, ValueName::AccessToken, Some(outcome))
+    answer(handle, ValueName::AccessToken, Some(outcome), verified)
 }
 
 /// The value that stands now.
@@ -180,6 +185,7 @@ fn answer(
     handle: &AccountHandle,
     name: ValueName,
     outcome: Option<RefreshOutcome>,
+    verified: Option<Moment>,
 ) -> Result<HttpAnswer, ApiError> {
     let now = clock::now();
     let snapshot = handle.snapshot.latest();
@@ -194,6 +200,7 @@ fn answer(
         StatusCode::OK,
         &ValueBody {
             outcome,
+            verified_seconds_ago: verified.map(|at| at.until(now.at).as_secs()),
             name,
             grant,
             now,

@@ -105,8 +105,6 @@ struct Watcher {
     pending: BTreeSet<AccountName>,
     is_synced: bool,
     heartbeat_at: Instant,
-    /// Unix time less boot time when ends were last sent, milliseconds.
-    clock_offset: i64,
 }
 
 /// A value as it was sent.
@@ -117,10 +115,10 @@ struct SentValue {
 }
 
 impl SentValue {
-    fn of(grant: &Grant, now: &Now) -> Self {
+    fn of(grant: &Grant) -> Self {
         Self {
             fingerprint: grant.value.fingerprint(),
-            expire_time: now.unix(grant.expires),
+            expire_time: grant.expire_time(),
         }
     }
 
@@ -148,7 +146,6 @@ impl Watcher {
             pending: BTreeSet::new(),
             is_synced: false,
             heartbeat_at: Instant::now() + HEARTBEAT_INTERVAL,
-            clock_offset: clock_offset(&clock::now()),
             state,
             asker,
             wish,
@@ -207,7 +204,7 @@ impl Watcher {
                 continue;
             }
             let grant = snapshot.valid(value, now.at);
-            let mut current = grant.map(|grant| SentValue::of(grant, now));
+            let mut current = grant.map(SentValue::of);
             let was = before.iter().position(|(other, _)| *other == value);
             match was.map(|at| before.swap_remove(at).1) {
                 // Kept as it was sent, so that many small changes of the end become one that is told.
@@ -245,9 +242,6 @@ impl Watcher {
             () = sleep_until(self.heartbeat_at) => {
                 self.heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
                 let now = clock::now();
-                if clock_offset(&now).abs_diff(self.clock_offset) >= 1000 * MIN_END_CHANGE {
-                    self.check_all();
-                }
                 write_line(lines, &HeartbeatLine { heartbeat: now.unix(now.at) });
             }
         }
@@ -256,7 +250,6 @@ impl Watcher {
 
     /// Has every account compared with what was sent of it.
     fn check_all(&mut self) {
-        self.clock_offset = clock_offset(&clock::now());
         let accounts = self.accounts.borrow_and_update();
         self.admins.mark_unchanged();
         self.pending.extend(self.sent.keys().cloned());
@@ -271,9 +264,4 @@ impl Watcher {
 /// Waits until a flag is set, or nobody is left to set it.
 async fn is_true(flag: &mut watch::Receiver<bool>) {
     let _ = flag.wait_for(|set| *set).await;
-}
-
-/// Unix time less boot time, milliseconds: changes when the clock is set.
-fn clock_offset(now: &Now) -> i64 {
-    now.unix_millis - now.at.as_millis()
 }

@@ -63,7 +63,7 @@ impl Serialize for ValueLine<'_> {
         match self.grant {
             Some(grant) => {
                 map.serialize_entry(self.name.as_str(), grant.value.expose())?;
-                map.serialize_entry("expire_time", &self.now.unix(grant.expires))?;
+                map.serialize_entry("expire_time", &grant.expire_time())?;
                 map.serialize_entry("obtained_time", &self.now.unix(grant.obtained))?;
             }
             None => map.serialize_entry("none", &true)?,

@@ -22,6 +22,7 @@ use crate::config::{Config, Environment, Loaded, Subject};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::handle::AccountHandles;
+use crate::ledger::TicketLedgers;
 use crate::logging::{Entry, Log};
 use crate::offload::Offload;
 use crate::platform::client::Client;
@@ -141,6 +142,7 @@ impl Daemon {
             turns: Semaphore::new(TURNS),
             subscribers: Arc::default(),
             changed: Arc::new(Notify::new()),
+            ledgers: TicketLedgers::default(),
         });
         let accounts = config.accounts.clone();
         publish::remove_leftovers(accounts.values().flat_map(|account| account.outputs.iter()));
@@ -358,7 +360,11 @@ impl Daemon {
         Entry::new()
             .event(Event::ClockStep)
             .info(format_args!("{what}: everything is computed anew"));
-        self.supervisor.wake_all();
+        if set {
+            self.supervisor.on_clock_set();
+        } else {
+            self.supervisor.wake_all();
+        }
         true
     }
 

@@ -116,6 +116,7 @@ impl Daemon {
         // From here on nothing can fail.
         if let Some(client) = client {
             self.client.send_replace(Arc::new(client));
+            self.supervisor.on_platform_changed();
         }
         if let Some(listener) = listener {
             if let Some(name) = stored_name(&self.config.api.socket) {

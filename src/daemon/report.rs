@@ -37,7 +37,7 @@ impl Reporter {
     }
 
     /// Tells what an answer changed. `before` names the token that stood until then.
-    pub(super) fn outcome(
+    pub(super) fn on_outcome(
         &mut self,
         schedule: &Schedule,
         outcome: &Outcome,
@@ -146,7 +146,7 @@ impl Reporter {
     }
 
     /// Tells when what outlives a restart cannot be stored, and when it can again.
-    pub(super) fn saved(&mut self, account: &AccountName, result: Result<(), StoreError>) {
+    pub(super) fn on_saved(&mut self, account: &AccountName, result: Result<(), StoreError>) {
         match result {
             Ok(()) if self.not_stored => Entry::of(account).info("its state is stored again"),
             Err(error) if !self.not_stored => {
@@ -166,7 +166,7 @@ impl Reporter {
 fn failure(schedule: &Schedule, name: ValueName, error: &LastError, now: &Now) {
     let event = match error.class {
         Class::Operator | Class::Local => Event::OperatorActionNeeded,
-        Class::DailyQuota | Class::MinuteQuota => Event::QuotaExhausted,
+        Class::DailyQuota | Class::MinuteQuota | Class::Frequency => Event::QuotaExhausted,
         Class::TimedBlock(_) => Event::TimedBlock,
         Class::Transient | Class::DeadToken => Event::RefreshFailing,
     };

@@ -1,6 +1,8 @@
 //! What the tasks of all accounts have in common.
 
+use crate::account::Account;
 use crate::api::metrics::Metrics;
+use crate::ledger::{TicketLedger, TicketLedgers};
 use crate::offload::Offload;
 use crate::platform::client::Client;
 use crate::publish::Server;
@@ -26,4 +28,13 @@ pub(super) struct Shared {
     pub(super) subscribers: Arc<Subscribers>,
     /// Told when an account's state changes, for the status line.
     pub(super) changed: Arc<Notify>,
+    pub(super) ledgers: TicketLedgers,
+}
+
+impl Shared {
+    /// The calls for tickets that an account shares a limit on with others.
+    pub(super) fn ledger(&self, account: &Account) -> Option<Arc<TicketLedger>> {
+        let limit = account.terms.ticket_limits.id?;
+        Some(self.ledgers.of(&account.id, limit))
+    }
 }

@@ -216,10 +216,11 @@ impl Supervisor {
             let record = kept
                 .as_ref()
                 .and_then(|kept| kept.record(&account.name, &now));
-            let schedule = match record {
+            let mut schedule = match record {
                 Some(record) => Schedule::restore(account.clone(), record, &now, rng),
                 None => Schedule::new(account.clone(), &now, rng),
             };
+            schedule.share(self.shared.ledger(&account));
             let outputs = Outputs::new(self.shared.clone(), account.clone(), sockets, vacant);
             self.spawn(account, schedule, outputs, unready);
             // The first ones begin while others are read, and nobody waits for thousands.
@@ -264,11 +265,25 @@ impl Supervisor {
         );
     }
 
-    /// Has every task look at everything anew: the clock was set, or the host slept.
+    /// Has every task look at everything anew: the host slept.
     pub(super) fn wake_all(&self) {
         self.running
             .values()
             .for_each(|running| running.desk.inbox.wake());
+    }
+
+    /// Tells every task that Unix time was set, or the daemon's clock stood still.
+    pub(super) fn on_clock_set(&self) {
+        for running in self.running.values() {
+            running.desk.inbox.send(Command::ClockSet);
+        }
+    }
+
+    /// Tells every task that the `[platform]` section changed.
+    pub(super) fn on_platform_changed(&self) {
+        for running in self.running.values() {
+            running.desk.inbox.send(Command::PlatformChanged);
+        }
     }
 
     /// Has every account looked at, as when an administrator suspects it: nobody else may send the signal for it.

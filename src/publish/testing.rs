@@ -82,11 +82,7 @@ pub(super) fn place(path: &Path, kind: OutputKind, access: Access) -> Arc<Place>
 pub(super) fn rendered(value: &str, lasts: Duration) -> Rendered {
     let account = account(&[(Path::new("/x"), FILE, access(0o600))]);
     let now = clock::now();
-    let grant = Grant {
-        value: Value::parse(value).unwrap(),
-        obtained: now.at,
-        expires: now.at + lasts,
-    };
+    let grant = Grant::new(Value::parse(value).unwrap(), now.at, now.at + lasts, &now);
     let grants = [(ValueName::AccessToken, grant)];
     render(&account, &account.outputs[0], &grants, &now)
         .unwrap()

@@ -1,41 +1,35 @@
 //! What an answer of the platform changes.
 
-use super::record::LONGEST_LIFE;
-use super::slot::renewed;
-use super::{CLOSEST, Flight, Outcome, Schedule, TICKET_EVERY};
-use crate::call::Call;
-use crate::call::{Answer, Refusal};
+use super::belief::{Belief, Why};
+use super::slot::Held;
+use super::{Flight, Outcome, Schedule};
+use crate::call::{Answer, Call, Refusal};
 use crate::snapshot::Verdict;
-use crate::terms::Repeat;
 use crate::time::{Moment, Now};
 use crate::trouble::Class;
-use crate::value::{Grant, Value, ValueName};
+use crate::value::{Value, ValueName};
 use std::time::Duration;
 
-/// From so long before its expiry a value is asked for often, until it changes.
-const WINDOW: Duration = Duration::from_secs(300);
-const WINDOW_LONGEST: Duration = Duration::from_secs(20);
-const WINDOW_SHORTEST: Duration = CLOSEST;
-/// A token that is due and comes back the same is asked for no sooner than this, its last minutes aside.
-const AGAIN_SHORTEST: Duration = Duration::from_secs(60);
+/// The errcode that correct bodies are refused with now and then.
+const SPURIOUS: i64 = 41002;
 
 impl Schedule {
     /// Takes what came of a call that was sent at `sent`. The verdict, if there is one, is for all who doubted the token.
-    pub fn answered(
+    pub fn on_answer(
         &mut self,
         now: &Now,
         sent: Moment,
         call: Call,
         answer: Result<Answer, Refusal>,
     ) -> (Outcome, Option<Verdict>) {
-        let flight = std::mem::replace(&mut self.flight, Flight::None);
-        if flight == Flight::AnotherApps {
+        let flight = self.flight.take();
+        if flight.as_ref().is_some_and(|flight| flight.is_foreign) {
             return (Outcome::AskAgain, None);
         }
-        let (outcome, verdict) = self.taken(now, sent, call, answer);
+        let (outcome, verdict) = self.apply(now, sent, call, answer, flight.as_ref());
         let verdict = match verdict.or_else(|| self.unaffordable(now)) {
             // It came too late.
-            Some(Verdict::StillValid | Verdict::Refreshed) if self.standing(now.at).is_none() => {
+            Some(Verdict::StillValid | Verdict::Refreshed) if !self.stands(now.at) => {
                 Some(self.unavailable(now))
             }
             verdict => verdict,
@@ -43,15 +37,16 @@ impl Schedule {
         (outcome, verdict)
     }
 
-    fn taken(
+    fn apply(
         &mut self,
         now: &Now,
         sent: Moment,
         call: Call,
         answer: Result<Answer, Refusal>,
+        flight: Option<&Flight>,
     ) -> (Outcome, Option<Verdict>) {
         match (call, answer) {
-            (Call::Verify, answer) => self.verified(now, answer),
+            (Call::Verify, answer) => self.on_verified(now, answer),
             (Call::Ticket(name), Ok(Answer::Granted(value, life))) => {
                 (self.ticket_granted(now, sent, name, value, life), None)
             }
@@ -59,7 +54,7 @@ impl Schedule {
             (_, Ok(Answer::Granted(value, life))) => {
                 self.token_granted(now, sent, call, value, life)
             }
-            (_, Err(refusal)) => self.token_failed(now, refusal),
+            (_, Err(refusal)) => self.token_failed(now, refusal, flight),
             (_, Ok(Answer::Alive)) => (Outcome::Alive, None),
         }
     }
@@ -72,68 +67,92 @@ impl Schedule {
         value: Value,
         life: Duration,
     ) -> (Outcome, Option<Verdict>) {
-        self.asked_twice = false;
-        self.unanswered = 0;
-        let before = self.token.grant.take();
-        let changed = before.as_ref().is_none_or(|grant| grant.value != value);
-        let grant = renewed(before, value, sent, life);
-        self.token.restored = false;
-        self.token.due = if changed {
-            self.due_of(now, &grant)
-        } else {
-            self.due_again(now, grant.expires)
+        let stood = self.stands(now.at);
+        self.is_asked_again = false;
+        self.lost = None;
+        let before = self.token.held.take();
+        let changed = before.as_ref().is_none_or(|held| held.value != value);
+        let held = match before {
+            Some(held) if !changed => held.granted_again(sent, life, now),
+            _ => Held::granted(value, sent, life, now),
         };
-        self.token.grant = Some(grant);
-        if self.is_dead_again() {
-            return self.granted_dead_again(now, call);
-        }
-        self.dead = None;
-        self.last_success = Some(now.at);
-        if changed {
-            self.verified = now.at;
-            if self.account.terms.tickets_follow_token {
-                self.tickets
-                    .iter_mut()
-                    .for_each(|ticket| ticket.due = now.at);
+        self.token.due = if changed {
+            self.due_of(now, &held)
+        } else {
+            self.due_again(now, &held)
+        };
+        self.token.held = Some(held);
+        match self.belief {
+            _ if changed => self.on_new_token(now),
+            Belief::CalledDead | Belief::Withdrawn => {
+                return self.granted_dead_again(now, call);
             }
+            // The platform told how much of its life is left.
+            belief if belief.is(Why::Clock) => self.belief = Belief::Trusted,
+            _ => {}
         }
+        self.last_success = Some(now.at);
         let ended = self.token.recover();
+        self.tell(now);
         let outcome = Outcome::Granted {
             name: ValueName::AccessToken,
             changed,
             ended,
         };
-        let verdict = self.doubt.end(changed).then_some(if changed {
+        let is_decided = self.belief == Belief::Trusted && self.asked.end();
+        let verdict = if changed || !stood {
             Verdict::Refreshed
         } else {
             Verdict::StillValid
-        });
-        (outcome, verdict)
+        };
+        (outcome, is_decided.then_some(verdict))
     }
 
-    fn token_failed(&mut self, now: &Now, refusal: Refusal) -> (Outcome, Option<Verdict>) {
+    fn on_new_token(&mut self, now: &Now) {
+        self.belief = Belief::Trusted;
+        self.told = None;
+        self.force_at = None;
+        self.routine_from = now.at;
+        if let Some(look) = &mut self.look {
+            look.verified = Some(now.at);
+        }
+        if self.terms().tickets_follow_token {
+            self.tickets
+                .iter_mut()
+                .for_each(|ticket| ticket.due = now.at);
+        }
+    }
+
+    fn token_failed(
+        &mut self,
+        now: &Now,
+        refusal: Refusal,
+        flight: Option<&Flight>,
+    ) -> (Outcome, Option<Verdict>) {
+        self.force_at = None;
         if refusal.errcode.is_some() {
             // Of this call it is known that it minted nothing; of one before that failed otherwise it is not.
-            self.unanswered = self.unanswered.saturating_sub(1);
+            self.lost = flight.and_then(|flight| flight.lost_before);
         }
-        if refusal.errcode == Some(41002) && !self.asked_twice {
-            self.asked_twice = true;
+        if refusal.errcode == Some(SPURIOUS) && !self.is_asked_again {
+            self.is_asked_again = true;
             self.token.due = now.at;
             return (Outcome::Unsure(refusal), None);
         }
-        self.asked_twice = false;
-        self.withdraw_dead();
-        let outcome = self.fail(now, refusal);
-        let verdict = self.doubt.end(false).then(|| self.unavailable(now));
-        (outcome, verdict)
-    }
-
-    pub(super) fn fail(&mut self, now: &Now, refusal: Refusal) -> Outcome {
-        let left = self
-            .standing(now.at)
-            .map_or(Duration::ZERO, |grant| now.at.until(grant.expires));
-        let sparing = self.is_sparing(now);
-        self.token.fail(now, refusal, left, sparing, &mut self.rng)
+        self.is_asked_again = false;
+        self.belief.withdraw();
+        self.suspect_lost(now);
+        let outcome = self.token.fail(now, refusal, &mut self.rng);
+        self.tell(now);
+        let is_decided = !matches!(
+            self.belief,
+            Belief::Suspected {
+                why: Why::Report,
+                ..
+            }
+        );
+        let verdict = is_decided && self.asked.end();
+        (outcome, verdict.then(|| self.unavailable(now)))
     }
 
     fn ticket_granted(
@@ -147,20 +166,24 @@ impl Schedule {
         let Some(at) = self.tickets.iter().position(|slot| slot.name == name) else {
             return Outcome::Alive;
         };
-        let misread = self.is_misread(&self.tickets[at], now);
-        let before = self.tickets[at].grant.take();
-        let changed = before.as_ref().is_none_or(|grant| grant.value != value);
-        let mut grant = renewed(before.clone(), value, sent, life);
-        if let Some(before) =
-            before.filter(|before| !changed && !misread && before.is_valid(now.at))
-        {
-            // The platform may answer a full life for a ticket in mid-life: the first answer is the one to believe.
-            grant.expires = grant.expires.min(before.expires);
-        }
-        let due = self.watchful(now, grant.expires, TICKET_EVERY);
+        let before = self.tickets[at].held.take();
+        let changed = before.as_ref().is_none_or(|held| held.value != value);
+        let held = match before {
+            Some(before) if !changed => {
+                let (end, was_valid) = (before.end, now.at < before.expires());
+                let mut held = before.granted_again(sent, life, now);
+                // The platform may answer a full life for a ticket in mid-life: the first answer is the one to believe.
+                if was_valid && end.moment() < held.expires() {
+                    held.end = end;
+                }
+                held
+            }
+            _ => Held::granted(value, sent, life, now),
+        };
+        let due = self.ticket_due(now, held.expires());
         let slot = &mut self.tickets[at];
         slot.due = due;
-        slot.grant = Some(grant);
+        slot.held = Some(held);
         let ended = slot.recover();
         Outcome::Granted {
             name,
@@ -173,54 +196,15 @@ impl Schedule {
         if refusal.class == Class::DeadToken {
             self.doubt_token(now);
         }
-        let sparing = self.is_sparing(now);
+        let class = refusal.class;
         let Some(slot) = self.tickets.iter_mut().find(|slot| slot.name == name) else {
             return Outcome::Unsure(refusal);
         };
-        let left = slot
-            .grant
-            .as_ref()
-            .map_or(Duration::ZERO, |grant| now.at.until(grant.expires));
-        slot.fail(now, refusal, left, sparing, &mut self.rng)
-    }
-
-    /// When a token is asked for next.
-    pub(super) fn due_of(&mut self, now: &Now, grant: &Grant) -> Moment {
-        match self.account.terms.repeat {
-            Repeat::Same { polled: true, .. } => self.due_again(now, grant.expires),
-            Repeat::Same { .. } | Repeat::New { .. } => {
-                let life = grant.obtained.until(grant.expires);
-                grant.obtained
-                    + life.mul_f64(self.account.refresh_at * (1.0 - 0.05 * self.rng.f64()))
-            }
+        let outcome = slot.fail(now, refusal, &mut self.rng);
+        if let (Class::Frequency, Some(ledger)) = (class, &self.ledger) {
+            // All apps of the id are refused.
+            ledger.block(slot.due);
         }
-    }
-
-    /// When a token that the platform did not replace is asked for next.
-    pub(super) fn due_again(&mut self, now: &Now, expires: Moment) -> Moment {
-        let every = match self.account.terms.repeat {
-            Repeat::Same { polled: true, .. } if self.half_spent(now) => Duration::ZERO,
-            Repeat::Same { polled: true, .. } => self.account.poll_every,
-            Repeat::Same { .. } | Repeat::New { .. } => {
-                let left = now.at.until(expires);
-                left.mul_f64(self.account.refresh_at).max(AGAIN_SHORTEST)
-            }
-        };
-        self.watchful(now, expires, every)
-    }
-
-    /// When a value that the platform replaces by itself is looked at next: every now and then (or not, if that is zero),
-    /// and often near its end.
-    pub(super) fn watchful(&mut self, now: &Now, expires: Moment, every: Duration) -> Moment {
-        let window = expires - WINDOW;
-        if now.at >= window {
-            let wait = (now.at.until(expires) / 8).clamp(WINDOW_SHORTEST, WINDOW_LONGEST);
-            return now.at + wait;
-        }
-        if every.is_zero() {
-            return window;
-        }
-        let every = every.clamp(CLOSEST, LONGEST_LIFE);
-        (now.at + every.mul_f64(1.0 - 0.1 * self.rng.f64())).min(window)
+        outcome
     }
 }

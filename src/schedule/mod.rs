@@ -1,37 +1,40 @@
 //! The refresh policy of one account: state × event × now → what to do next. Knows no I/O and no clock.
 
 mod answer;
-mod doubt;
+mod belief;
+mod due;
+mod force;
+mod look;
 mod record;
-mod renew;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod told;
+mod wish;
 
+pub use belief::{Belief, Why};
 pub use record::{Record, StoredBlock, StoredGrant};
 
 use crate::account::Account;
 use crate::budget::Budget;
-use crate::call::Call;
-use crate::call::Refusal;
+use crate::call::{Call, Refusal};
+use crate::ledger::{HourlyRate, TicketLedger};
+use crate::pace::{Need, affordable};
 use crate::snapshot::State;
-use crate::time::{Moment, Now};
+use crate::terms::Terms;
+use crate::time::{End, Moment, Now};
 use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
-use doubt::{Dead, Doubt, Forced};
-use slot::Slot;
+use belief::{Asked, Lost};
+use look::LastLook;
+use slot::{Held, Slot};
 use std::sync::Arc;
 use std::time::Duration;
 
-const TICKET_EVERY: Duration = Duration::from_secs(1800);
-/// How often whatever may wait is asked once half of the day's budget is spent.
-const SPARING: Duration = Duration::from_secs(600);
-/// No configured time makes calls that are closer.
-const CLOSEST: Duration = Duration::from_secs(1);
-/// A clock that was set by more than this was wrong before.
-const STEP_MILLIS: u64 = 15_000;
+/// Minimum interval between two calls that a configured time causes.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What to do next.
+/// The next thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Call the platform now.
@@ -40,7 +43,7 @@ pub enum Step {
     Sleep(Moment),
 }
 
-/// What an answer changed, for the log.
+/// The change that an answer made, for the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// A value was granted.
@@ -68,29 +71,20 @@ pub enum Outcome {
         /// Whether somebody else must have fetched one: it died well before its time under classic.
         foreign: bool,
     },
-    /// It could not be learnt whether the token lives.
+    /// The answer does not tell whether the token lives.
     Unsure(Refusal),
     /// The answer is not believed yet, as when a token seconds old is called dead: asked again in a moment.
     AskAgain,
 }
 
-/// Whether a call is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flight {
-    None,
-    /// One for this app.
-    Ours,
-    /// One for the app that the account was before a reload: its answer is of no use.
-    AnotherApps,
-}
-
-impl Flight {
-    fn for_another_app(self) -> Self {
-        match self {
-            Self::None => Self::None,
-            Self::Ours | Self::AnotherApps => Self::AnotherApps,
-        }
-    }
+/// A call under way.
+#[derive(Debug)]
+struct Flight {
+    /// Whether it is for the app that the account was before a reload: its answer is of no use.
+    is_foreign: bool,
+    /// What to go back to if it never reached the platform, or minted nothing.
+    budget_before: Budget,
+    lost_before: Option<Lost>,
 }
 
 /// The refresh policy of one account and all that it remembers.
@@ -99,25 +93,30 @@ pub struct Schedule {
     account: Arc<Account>,
     token: Slot,
     tickets: Box<[Slot]>,
+    /// What is believed of the token.
+    belief: Belief,
+    /// The end that apps are told, where the daemon's own next call ends the token.
+    told: Option<End>,
+    /// Calls whose answer is missing: each may have ended the token.
+    lost: Option<Lost>,
+    /// Who waits for a verdict.
+    asked: Asked,
+    /// The last look at the token.
+    look: Option<LastLook>,
+    /// When a new token is to be forced.
+    force_at: Option<Moment>,
+    /// Forced refreshes of the day.
+    forced: Budget,
     budget: Budget,
-    /// The budget before the last call.
-    unspent: Budget,
-    doubt: Doubt,
-    dead: Option<Dead>,
-    forced: Forced,
-    /// When the token was last looked at on suspicion.
-    looked: Option<Moment>,
-    /// When the platform last said that it lives.
-    verified: Moment,
+    /// From when on the configured looks at the token count.
+    routine_from: Moment,
     last_success: Option<Moment>,
-    last_renewal: Option<Moment>,
+    last_wish: Option<Moment>,
     /// 41002 to a correct body happens: once more before it is believed.
-    asked_twice: bool,
-    flight: Flight,
-    /// Classic calls for a token that have no answer: each may have minted one, which ends ours five minutes later.
-    unanswered: u32,
-    /// Unix time of the moment zero, milliseconds, by which restored values were read.
-    epoch: i64,
+    is_asked_again: bool,
+    flight: Option<Flight>,
+    ticket_rate: HourlyRate,
+    ledger: Option<Arc<TicketLedger>>,
     rng: fastrand::Rng,
 }
 
@@ -131,22 +130,29 @@ impl Schedule {
                 .iter()
                 .map(|ticket| Slot::new(*ticket, now.at))
                 .collect(),
+            belief: Belief::Trusted,
+            told: None,
+            lost: None,
+            asked: Asked::Nobody,
+            look: None,
+            force_at: None,
+            forced: Budget::default(),
             budget: Budget::default(),
-            unspent: Budget::default(),
-            doubt: Doubt::None,
-            dead: None,
-            forced: Forced::default(),
-            looked: None,
-            verified: now.at,
+            routine_from: now.at,
             last_success: None,
-            last_renewal: None,
-            asked_twice: false,
-            flight: Flight::None,
-            unanswered: 0,
-            epoch: now.unix_millis_of(Moment::from_millis(0)),
+            last_wish: None,
+            is_asked_again: false,
+            flight: None,
+            ticket_rate: HourlyRate::below(account.terms().ticket_limits.app),
+            ledger: None,
             account,
             rng,
         }
+    }
+
+    /// Shares the limit on calls for tickets with the other apps of the id.
+    pub fn share(&mut self, ledger: Option<Arc<TicketLedger>>) {
+        self.ledger = ledger;
     }
 
     /// The account that it is for.
@@ -154,12 +160,20 @@ impl Schedule {
         &self.account
     }
 
-    /// Goes on with a changed configuration. What stands stays, unless it is another app now.
+    fn terms(&self) -> &'static Terms {
+        self.account.terms()
+    }
+
+    /// Goes on with a changed configuration. Values and troubles stay, unless it is another app now.
     pub fn reconfigure(&mut self, account: Arc<Account>, now: &Now) {
-        if (&account.id, account.agentid) != (&self.account.id, self.account.agentid) {
+        if record::identity(&account) != record::identity(&self.account) {
             *self = Self {
-                flight: self.flight.for_another_app(),
-                doubt: self.doubt.about_another(),
+                flight: self.flight.take().map(|flight| Flight {
+                    is_foreign: true,
+                    ..flight
+                }),
+                asked: self.asked,
+                ledger: self.ledger.take(),
                 ..Self::new(account, now, self.rng.fork())
             };
             return;
@@ -173,157 +187,176 @@ impl Schedule {
                 kept.map_or_else(|| Slot::new(*name, now.at), |at| old.swap_remove(at))
             })
             .collect();
-        let other_method = account.terms != self.account.terms;
+        let other_method = account.terms() != self.account.terms();
         self.account = account;
-        self.hurry(now);
-        match self.standing(now.at).cloned() {
-            _ if self.token.is_banned(now) => {}
-            Some(grant) if self.token.trouble.is_none() && !other_method && !self.is_fetching() => {
-                self.token.due = self.due_of(now, &grant);
+        self.hurry(now, false);
+        let is_quiet = self.token.trouble.is_none() && self.belief != Belief::CalledDead;
+        match self.token.held.clone() {
+            _ if self.token.is_blocked(now) => {}
+            Some(held) if is_quiet && !other_method && self.stands(now.at) => {
+                let due = self.due_of(now, &held);
+                self.token.due = due.max(self.not_before(now));
             }
             _ => self.token.due = now.at,
         }
+        if other_method {
+            // Calls by the new method do not end the token of the old one.
+            self.told = None;
+            self.lost = None;
+        }
+        self.tell(now);
     }
 
-    /// Tries again at once whatever failed: somebody may have mended it just now. Not what the platform refuses for a
-    /// fixed time.
-    fn hurry(&mut self, now: &Now) {
+    /// Tries again at once whatever failed: somebody may have mended it just now. What the platform itself said to wait for is
+    /// tried only if `blocked` says so, once.
+    pub fn hurry(&mut self, now: &Now, blocked: bool) {
         for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
-            if slot.trouble.is_some() && !slot.is_banned(now) {
-                slot.due = now.at;
+            if slot.trouble.is_some() && (blocked || !slot.is_blocked(now)) {
+                slot.due = slot.due.min(now.at);
             }
         }
     }
 
     /// The most urgent thing to do, or until when there is nothing.
     pub fn next(&self, now: &Now) -> Step {
-        let affordable = self.affordable(now);
-        let standing = self.standing(now.at).is_some();
+        let stands = self.stands(now.at);
         let mut next: Option<(Moment, Call)> = None;
         let mut offer = |due: Moment, call: Call| {
+            let due = due.max(now.at);
             // What is due already goes in the order of the offers; else the earliest.
-            if next.is_none_or(|(best, _)| due.max(now.at) < best.max(now.at)) {
+            if next.is_none_or(|(best, _)| due < best) {
                 next = Some((due, call));
             }
         };
-        if let Some((due, call)) = self.doubt.wants() {
+        if let Some((due, call)) = self.question(now) {
             offer(due, call);
         }
-        offer(self.due(&self.token, now), Call::Token);
-        if standing {
-            if !self.account.verify_every.is_zero() && !self.half_spent(now) {
-                let every = self.account.verify_every.max(CLOSEST);
-                offer(self.verified + every, Call::Verify);
+        if let Some(due) = self.token_call(now) {
+            offer(due, Call::Token);
+        }
+        if stands {
+            if let Some(due) = self.routine_look(now) {
+                offer(due, Call::Verify);
             }
             for ticket in &self.tickets {
-                offer(self.due(ticket, now), Call::Ticket(ticket.name));
+                offer(self.ticket_call(ticket, now), Call::Ticket(ticket.name));
             }
         }
         match next {
-            Some((due, call)) if due.max(affordable) <= now.at => Step::Call(call),
-            Some((due, _)) => Step::Sleep(due.max(affordable)),
-            None => Step::Sleep(affordable),
+            Some((due, call)) if due <= now.at => Step::Call(call),
+            Some((due, _)) => Step::Sleep(due),
+            None => Step::Sleep(now.next_platform_midnight()),
         }
     }
 
-    /// Whether the expiry of a value is not known: it was stored, and the clock that it was read by was wrong.
-    fn is_misread(&self, slot: &Slot, now: &Now) -> bool {
-        let epoch = now.unix_millis_of(Moment::from_millis(0));
-        slot.restored && epoch.abs_diff(self.epoch) > STEP_MILLIS
-    }
-
-    /// When a value is due.
-    fn due(&self, slot: &Slot, now: &Now) -> Moment {
-        if self.is_misread(slot, now) && !slot.is_blocked(now) {
-            slot.due.min(now.at)
+    /// When a call is to be made for the token itself.
+    fn token_call(&self, now: &Now) -> Option<Moment> {
+        if self.belief.is(Why::Contradiction) {
+            return None;
+        }
+        let due = self.token.due;
+        let at = |need| due.max(self.affordable(need, now));
+        let standing = self.token.held.as_ref().filter(|_| self.stands(now.at));
+        let Some(held) = standing.filter(|_| self.belief != Belief::CalledDead) else {
+            return Some(at(Need::Heal));
+        };
+        // What cannot be afforded now becomes dearer as the end comes near.
+        let renew = at(Need::Renew).min(at(Need::Heal).max(held.expires()));
+        Some(if self.token.trouble.is_some() {
+            renew
         } else {
-            slot.due
-        }
+            at(Need::Poll).min(renew.max(held.expires() - due::WINDOW))
+        })
+    }
+
+    fn ticket_call(&self, ticket: &Slot, now: &Now) -> Moment {
+        let need = if ticket.is_valid(now.at) && ticket.trouble.is_none() {
+            Need::Look
+        } else {
+            Need::Renew
+        };
+        ticket
+            .due
+            .max(self.affordable(need, now))
+            .max(self.ticket_allowed(now))
+    }
+
+    /// When the limits on calls for tickets allow the next one.
+    fn ticket_allowed(&self, now: &Now) -> Moment {
+        let shared = self.ledger.as_ref();
+        let shared = shared.map_or(now.at, |ledger| ledger.earliest(now.at));
+        self.ticket_rate.earliest(now.at).max(shared)
+    }
+
+    fn affordable(&self, need: Need, now: &Now) -> Moment {
+        affordable(&self.budget, self.account.daily_budget, need, now)
     }
 
     /// Counts a call that is about to be made.
-    pub fn sent(&mut self, now: &Now, call: Call) {
-        self.unspent = self.budget;
+    pub fn on_sent(&mut self, now: &Now, call: Call) {
+        let flight = Flight {
+            is_foreign: self.flight.as_ref().is_some_and(|f| f.is_foreign),
+            budget_before: self.budget,
+            lost_before: self.lost,
+        };
         self.budget.spend(now);
-        if self.may_mint(call) {
-            self.unanswered = self.unanswered.saturating_add(1);
+        if matches!(call, Call::Ticket(_)) {
+            self.ticket_rate.spend(now.at);
+            if let Some(ledger) = &self.ledger {
+                ledger.spend(now.at);
+            }
         }
-        if self.flight == Flight::None {
-            self.flight = Flight::Ours;
+        if call.is_token() && self.terms().overlap().is_some() && self.token.held.is_some() {
+            self.lost = Some(Lost::another(self.lost, now.at));
         }
+        self.flight = Some(flight);
+    }
+
+    /// Counts further requests of the same call: a host failed and another was asked.
+    pub fn on_sent_again(&mut self, now: &Now, times: u32) {
+        (0..times).for_each(|_| self.budget.spend(now));
     }
 
     /// Takes the count back: the call never reached the platform.
-    pub fn not_sent(&mut self, call: Call) {
-        self.budget = self.unspent;
-        if self.may_mint(call) {
-            self.unanswered = self.unanswered.saturating_sub(1);
+    pub fn on_unsent(&mut self) {
+        if let Some(flight) = &self.flight {
+            self.budget = flight.budget_before;
+            self.lost = flight.lost_before;
         }
     }
 
-    /// Whether a call may end the token that stands without a word of it reaching us.
-    fn may_mint(&self, call: Call) -> bool {
-        call.is_token() && self.account.terms.overlap().is_some()
+    /// Whether an access token can be handed out: valid in time, and not withdrawn as dead.
+    pub fn stands(&self, now: Moment) -> bool {
+        self.belief.is_shown() && self.token.is_valid(now)
     }
 
-    /// Half of the budget is kept for what must be done.
-    fn half_spent(&self, now: &Now) -> bool {
-        self.budget.calls_today(now) >= self.account.daily_budget / 2
-    }
-
-    /// Whether a failure has to be sparing with calls. One that never reached the platform cost none.
-    fn is_sparing(&self, now: &Now) -> bool {
-        self.half_spent(now) && self.budget != self.unspent
-    }
-
-    /// How often to ask for what usually may be asked `every` so often.
-    fn sparing(&self, now: &Now, every: Duration) -> Duration {
-        if self.half_spent(now) {
-            every.max(SPARING)
-        } else {
-            every
-        }
-    }
-
-    fn affordable(&self, now: &Now) -> Moment {
-        let expires = self.standing(now.at).map(|grant| grant.expires);
-        self.budget
-            .earliest(self.account.daily_budget, now, expires)
-    }
-
-    /// The access token to hand out: valid in time, and not withdrawn as dead.
-    pub fn standing(&self, now: Moment) -> Option<&Grant> {
-        self.token
-            .grant
-            .as_ref()
-            .filter(|grant| grant.is_valid(now) && !self.is_withdrawn(grant))
+    /// The access token that is handed out.
+    pub fn standing(&self, now: Moment) -> Option<Grant> {
+        let held = self.token.held.as_ref().filter(|_| self.stands(now))?;
+        Some(held.grant(self.told)).filter(|grant| grant.is_valid(now))
     }
 
     /// The access token that a call carries: also the one that is asked about because it may be dead.
     pub fn token(&self) -> Option<&Value> {
-        self.token.grant.as_ref().map(|grant| &grant.value)
+        self.token.held.as_ref().map(|held| &held.value)
     }
 
-    /// Every value to hand out; expired ones are among them, withdrawn ones are not.
+    /// Every value to hand out, with the end that apps are told; expired ones are among them, withdrawn ones are not.
     pub fn grants(&self) -> Box<[(ValueName, Grant)]> {
-        let token = self
-            .token
-            .grant
-            .iter()
-            .filter(|grant| !self.is_withdrawn(grant));
-        let token = token.map(|grant| (ValueName::AccessToken, grant.clone()));
+        let token = self.token.held.iter().filter(|_| self.belief.is_shown());
+        let token = token.map(|held| (ValueName::AccessToken, held.grant(self.told)));
         let tickets = self
             .tickets
             .iter()
-            .filter_map(|slot| Some((slot.name, slot.grant.clone()?)));
+            .filter_map(|slot| Some((slot.name, slot.held.as_ref()?.grant(None))));
         token.chain(tickets).collect()
     }
 
     /// How the account is, its outputs aside.
     pub fn state(&self, now: Moment) -> State {
-        if self.standing(now).is_none() {
-            let untried = self.token.grant.is_none() && self.token.trouble.is_none();
-            return if untried {
+        if !self.stands(now) {
+            let untried = self.token.is_untried() && self.token.trouble.is_none();
+            return if untried && self.belief.is_shown() {
                 State::Starting
             } else {
                 State::Expired
@@ -332,11 +365,11 @@ impl Schedule {
         let failed = self
             .tickets
             .iter()
-            .any(|slot| slot.trouble.is_some() || slot.expired(now));
+            .any(|slot| slot.trouble.is_some() || slot.is_expired(now));
         if failed || self.token.trouble.is_some() {
             return State::Degraded;
         }
-        if self.tickets.iter().any(|slot| slot.grant.is_none()) {
+        if self.tickets.iter().any(|slot| slot.held.is_none()) {
             State::Starting
         } else {
             State::Fresh
@@ -345,11 +378,8 @@ impl Schedule {
 
     /// The trouble that lasts: of the token, else of a ticket.
     pub fn last_error(&self) -> Option<Arc<LastError>> {
-        let slots = std::iter::once(&self.token).chain(&self.tickets);
-        slots
-            .filter_map(|slot| slot.trouble.as_ref())
-            .map(|trouble| trouble.error.clone())
-            .next()
+        let mut slots = std::iter::once(&self.token).chain(&self.tickets);
+        slots.find_map(|slot| slot.trouble.as_ref().map(|trouble| trouble.error.clone()))
     }
 
     /// When a call for the access token last succeeded.
@@ -367,13 +397,12 @@ impl Schedule {
         self.budget.calls_today(now) >= self.account.daily_budget
     }
 
-    /// When the next of the values that stand expires.
-    pub fn next_expiry(&self, now: Moment) -> Option<Moment> {
+    /// When what is handed out changes next without an answer: a value expires, or the end that apps are told moves on.
+    pub fn next_change(&self, now: Moment) -> Option<Moment> {
         let slots = std::iter::once(&self.token).chain(&self.tickets);
-        slots
-            .filter_map(|slot| slot.grant.as_ref())
-            .map(|grant| grant.expires)
-            .filter(|expires| *expires > now)
+        let ends = slots.filter_map(|slot| slot.held.as_ref().map(Held::expires));
+        ends.chain(self.told.map(|told| told.moment() - told::NEAR))
+            .filter(|change| *change > now)
             .min()
     }
 }

@@ -1,13 +1,14 @@
 //! What of an account's state outlives a restart.
 
-use super::slot::Trouble;
-use super::{Schedule, TICKET_EVERY};
-use crate::account::Account;
+use super::belief::{Belief, Lost, Why};
+use super::due::LONGEST_LIFE;
+use super::slot::{Held, Trouble};
+use super::{MIN_INTERVAL, Schedule};
+use crate::account::{Account, SecretSource};
 use crate::budget::Budget;
-use crate::time::{Moment, Now};
-use crate::trouble::Class;
+use crate::time::{End, Moment, Now};
 use crate::trouble::LastError;
-use crate::value::{Grant, ValueName};
+use crate::value::{Value, ValueName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,16 @@ use std::time::Duration;
 pub struct StoredGrant {
     /// Which value.
     pub name: ValueName,
-    /// The value and its life.
-    pub grant: Grant,
+    /// The value.
+    pub value: Value,
+    /// Just before the request was sent that first brought it.
+    pub obtained: Moment,
+    /// The life that it had then.
+    pub life: Duration,
+    /// Its true end.
+    pub end: End,
+    /// The end that apps were told, if it is another one.
+    pub told: Option<End>,
 }
 
 /// A block by the platform that a restart does not end.
@@ -25,6 +34,8 @@ pub struct StoredGrant {
 pub struct StoredBlock {
     /// Until when.
     pub until: Moment,
+    /// Failures in a row.
+    pub failures: u32,
     /// The platform's words, and what to do.
     pub error: LastError,
 }
@@ -36,109 +47,204 @@ pub struct Record {
     pub id: Box<str>,
     /// 企业微信: which app of the corp.
     pub agentid: Option<u32>,
+    /// Where several apps share an id and no `agentid` tells them apart: the place of the secret.
+    pub secret: Option<Box<str>>,
     /// The values.
     pub grants: Vec<StoredGrant>,
+    /// What is believed of the access token.
+    pub belief: Belief,
+    /// When the first call was sent whose answer is missing and may have ended the token.
+    pub lost: Option<Moment>,
     /// The calls of the day.
     pub budget: Budget,
-    /// Forced refreshes: day, count, and the last one.
-    pub forced: (i64, u32, Option<Moment>),
+    /// Forced refreshes of the day.
+    pub forced: Budget,
     /// A block that lasts.
     pub block: Option<StoredBlock>,
     /// When a call for the access token last succeeded.
     pub last_success: Option<Moment>,
-    /// Classic calls for a token that have no answer: the stored token may have minutes to live.
-    pub unanswered: u32,
+}
+
+impl Record {
+    /// Reads the moments of a record that was written before the host booted, `then`, as moments of this boot.
+    pub fn after_boot(mut self, then: &Now, now: &Now) -> Self {
+        let moment = |moment: Moment| now.moment(then.unix_millis_of(moment));
+        let end = |end: End| End::stored(None, end.unix_millis(), now);
+        for stored in &mut self.grants {
+            stored.obtained = moment(stored.obtained);
+            stored.end = end(stored.end);
+            stored.told = stored.told.map(end);
+        }
+        if let Belief::Suspected { at, .. } = &mut self.belief {
+            *at = moment(*at);
+        }
+        if let Some(block) = &mut self.block {
+            block.until = moment(block.until);
+            block.error.at = moment(block.error.at);
+        }
+        let others = [
+            &mut self.lost,
+            &mut self.budget.last_call,
+            &mut self.forced.last_call,
+            &mut self.last_success,
+        ];
+        for other in others.into_iter().flatten() {
+            *other = moment(*other);
+        }
+        self
+    }
 }
 
 /// When a value is asked for that was due while the daemon did not run.
 const SOON: Duration = Duration::from_secs(20);
 
-/// No value lives longer, whatever a clock that was wrong made of it.
-pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
+/// Everything that makes an account another app: id, `agentid`, or else the place of the secret where apps share an id.
+pub(super) fn identity(account: &Account) -> (Box<str>, Option<u32>, Option<Box<str>>) {
+    let is_ambiguous = account.terms().shares_id && account.agentid.is_none();
+    let secret = is_ambiguous.then(|| match &account.secret {
+        SecretSource::File(path) => path.to_string_lossy().into(),
+        SecretSource::Inline(secret) => match Value::parse(secret.expose()) {
+            Some(value) => value.fingerprint().to_string().into(),
+            None => Box::default(),
+        },
+    });
+    (account.id.clone(), account.agentid, secret)
+}
 
 impl Schedule {
     /// What to keep.
     pub fn record(&self) -> Record {
-        let block = self
-            .token
-            .trouble
-            .as_ref()
-            .filter(|trouble| matches!(trouble.error.class, Class::TimedBlock(_)));
+        let (id, agentid, secret) = identity(&self.account);
+        let slots = std::iter::once(&self.token).chain(&self.tickets);
+        let stored = |slot: &super::slot::Slot| {
+            let held = slot.held.clone()?;
+            Some(StoredGrant {
+                name: slot.name,
+                value: held.value,
+                obtained: held.obtained,
+                life: held.life,
+                end: held.end,
+                told: self.told.filter(|_| slot.name == ValueName::AccessToken),
+            })
+        };
+        let blocked = self.token.trouble.as_ref();
+        let blocked = blocked.filter(|trouble| trouble.error.class.is_block());
         Record {
-            id: self.account.id.clone(),
-            agentid: self.account.agentid,
-            grants: self
-                .grants()
-                .into_iter()
-                .map(|(name, grant)| StoredGrant { name, grant })
-                .collect(),
+            id,
+            agentid,
+            secret,
+            grants: slots.filter_map(stored).collect(),
+            belief: self.belief,
+            lost: self.lost.map(|lost| lost.first),
             budget: self.budget,
-            forced: (self.forced.day, self.forced.count, self.forced.last),
-            block: block.map(|trouble| StoredBlock {
+            forced: self.forced,
+            block: blocked.map(|trouble| StoredBlock {
                 until: self.token.due,
+                failures: trouble.failures,
                 error: (*trouble.error).clone(),
             }),
             last_success: self.last_success,
-            unanswered: self.unanswered,
         }
     }
 
     /// Goes on from what was kept: values that are still valid need no call.
     pub fn restore(account: Arc<Account>, record: Record, now: &Now, rng: fastrand::Rng) -> Self {
         let mut schedule = Self::new(account, now, rng);
-        if record.id != schedule.account.id || record.agentid != schedule.account.agentid {
+        let (id, agentid, secret) = identity(&schedule.account);
+        // Records of earlier versions do not name the place of the secret.
+        let is_other_secret = record.secret.is_some() && record.secret != secret;
+        if (&record.id, record.agentid) != (&id, agentid) || is_other_secret {
             return schedule;
         }
         // What a clock that was ahead put into the future happened now.
         let past = |moment: Option<Moment>| moment.map(|moment| moment.min(now.at));
-        schedule.budget = Budget {
-            last_call: past(record.budget.last_call),
-            ..record.budget
+        let spent = |budget: Budget| Budget {
+            last_call: past(budget.last_call),
+            ..budget
         };
-        let (day, count, last) = record.forced;
-        (schedule.forced.day, schedule.forced.count) = (day, count);
-        schedule.forced.last = past(last);
+        schedule.budget = spent(record.budget);
+        schedule.forced = spent(record.forced);
         schedule.last_success = past(record.last_success);
-        for StoredGrant { name, grant } in record.grants {
-            schedule.restore_grant(now, name, grant);
+        schedule.belief = restored_belief(record.belief, now);
+        for grant in record.grants {
+            schedule.restore_grant(now, grant);
         }
-        schedule.unanswered = record.unanswered;
-        if record.unanswered > 0 {
-            schedule.token.due = now.at;
-        }
-        if let Some(StoredBlock { until, error }) =
-            record.block.filter(|block| block.until > now.at)
-        {
-            schedule.token.due = until.min(now.at + LONGEST_LIFE);
+        schedule.restore_lost(now, past(record.lost));
+        if let Some(block) = record.block.filter(|block| block.until > now.at) {
+            schedule.token.due = block.until.min(now.at + LONGEST_LIFE);
             schedule.token.trouble = Some(Box::new(Trouble {
-                error: Arc::new(error),
-                failures: 1,
+                error: Arc::new(block.error),
+                failures: block.failures,
                 times: 1,
             }));
         }
+        if !schedule.belief.is_shown() && schedule.token.trouble.is_none() {
+            schedule.token.due = now.at;
+        }
+        schedule.tell(now);
         schedule
     }
 
-    fn restore_grant(&mut self, now: &Now, name: ValueName, mut grant: Grant) {
-        let life = grant.obtained.until(grant.expires).min(LONGEST_LIFE);
-        let clock_was_ahead = grant.obtained > now.at;
-        grant.obtained = grant.obtained.min(now.at);
-        grant.expires = grant.expires.min(now.at + life);
-        if !grant.is_valid(now.at) {
-            return;
+    fn restore_lost(&mut self, now: &Now, lost: Option<Moment>) {
+        if let (Some(first), Some(_), Some(_)) = (lost, &self.token.held, self.terms().overlap()) {
+            self.lost = Some(Lost { first, last: first });
+            self.token.due = now.at;
+            self.suspect_lost(now);
         }
-        // What is due, and what is worth who knows how much: soon, but a daemon that starts all the time calls no more often.
-        let soon = now.at + SOON.min(now.at.until(grant.expires) / 8);
-        let due = match name {
-            ValueName::AccessToken => self.due_of(now, &grant),
-            _ => self.watchful(now, grant.expires, TICKET_EVERY),
+    }
+
+    fn restore_grant(&mut self, now: &Now, stored: StoredGrant) {
+        let StoredGrant {
+            name,
+            value,
+            obtained,
+            life,
+            end,
+            told,
+        } = stored;
+        let read = |end: End| End::stored(end.boot(), end.unix_millis(), now);
+        let (mut end, told) = (read(end), told.map(read));
+        let life = life.min(LONGEST_LIFE);
+        end.limit(now.at + life);
+        let clock_was_ahead = obtained > now.at;
+        let held = Held {
+            value,
+            obtained: obtained.min(now.at),
+            life,
+            end,
+            is_restored: true,
         };
-        let due = if clock_was_ahead { soon } else { due.max(soon) };
+        let (expires, is_token) = (held.expires(), name == ValueName::AccessToken);
+        // What is due, and what is worth who knows how much: soon, but a daemon that starts all the time calls no more often.
+        let soon = now.at + SOON.min(now.at.until(expires) / 8);
+        let due = if expires <= now.at {
+            now.at
+        } else if is_token {
+            self.told = told;
+            self.due_of(now, &held).max(self.not_before(now)).max(soon)
+        } else {
+            self.ticket_due(now, expires).max(soon)
+        };
+        if is_token && (clock_was_ahead || end.doubted(now.at) > MIN_INTERVAL * 15) {
+            self.belief.suspect(Why::Clock, now.at);
+        }
         let slots = std::iter::once(&mut self.token).chain(&mut self.tickets);
         for slot in slots.filter(|slot| slot.name == name) {
             slot.due = due;
-            slot.restored = true;
-            slot.grant = Some(grant.clone());
+            slot.held = Some(held.clone());
         }
+    }
+}
+
+/// A token that was called dead is handed out no more after a restart, and a question waits no longer than before.
+fn restored_belief(belief: Belief, now: &Now) -> Belief {
+    match belief {
+        Belief::CalledDead => Belief::Withdrawn,
+        Belief::Suspected { why, at, .. } => Belief::Suspected {
+            why,
+            at: at.min(now.at + SOON.max(super::told::LOST_CHECK * 5)),
+            tries: 0,
+        },
+        belief => belief,
     }
 }

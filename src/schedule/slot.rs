@@ -1,124 +1,159 @@
 //! One value of an account on its way round: granted, due, granted again or in trouble.
 
-use super::{Outcome, SPARING};
-use crate::backoff;
+use super::Outcome;
 use crate::call::Refusal;
-use crate::time::{Moment, Now};
-use crate::trouble::Class;
+use crate::pace;
+use crate::time::{End, Moment, Now};
 use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value's expiry that moves by no more than this has not moved: the platform cuts off parts of a second of what is left,
-/// so that each answer tells of a moment a little too early, the first one (of the whole life) of the right one.
+/// An end that moves by no more than this has not moved: the platform cuts off parts of a second of what is left, so that each
+/// answer tells of a moment a little too early, the first one (of the whole life) of the right one.
 const EARLIER: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(2);
-
-/// So many failures in a row are a hiccup, for which there is room in any quota.
-const HICCUP: u32 = 10;
-/// The quota of tickets is small: after a hiccup one is tried the less often the longer its trouble lasts, by so much for
-/// each failure, up to 5 minutes.
-const TICKET_PAUSE: Duration = Duration::from_secs(6);
 
 /// One value on its way round: granted, due, granted again.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) name: ValueName,
-    pub(super) grant: Option<Grant>,
+    pub(super) held: Option<Held>,
     pub(super) due: Moment,
-    /// Whether it is from before a restart, and nothing was heard of it since.
-    pub(super) restored: bool,
     pub(super) trouble: Option<Box<Trouble>>,
+}
+
+/// A value and its true life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) value: Value,
+    /// Just before the request was sent that first brought this value.
+    pub(super) obtained: Moment,
+    /// The life that it had then.
+    pub(super) life: Duration,
+    pub(super) end: End,
+    /// Whether it is from before a restart, and nothing was heard of it since.
+    pub(super) is_restored: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Trouble {
     pub(super) error: Arc<LastError>,
-    /// Failures in a row, for the back-off.
+    /// Failures in a row, for the pace.
     pub(super) failures: u32,
     /// Failures in a row for the same reason, for the log.
     pub(super) times: u32,
 }
 
 impl Slot {
-    pub(super) fn new(name: ValueName, due: Moment) -> Self {
+    pub(super) const fn new(name: ValueName, due: Moment) -> Self {
         Self {
             name,
-            grant: None,
+            held: None,
             due,
-            restored: false,
             trouble: None,
         }
     }
 
-    /// Ends its trouble, and says which it was.
+    pub(super) fn is_valid(&self, now: Moment) -> bool {
+        self.held.as_ref().is_some_and(|held| now < held.expires())
+    }
+
+    pub(super) fn is_expired(&self, now: Moment) -> bool {
+        self.held.as_ref().is_some_and(|held| now >= held.expires())
+    }
+
+    /// Whether no answer for it has come since the start.
+    pub(super) fn is_untried(&self) -> bool {
+        self.held.as_ref().is_none_or(|held| held.is_restored)
+    }
+
+    /// The life that is left; nothing if there never was a value.
+    pub(super) fn left(&self, now: Moment) -> Option<Duration> {
+        self.held.as_ref().map(|held| now.until(held.expires()))
+    }
+
+    /// Ends its trouble, and returns it.
     pub(super) fn recover(&mut self) -> Option<Arc<LastError>> {
-        self.restored = false;
         self.trouble.take().map(|trouble| trouble.error)
     }
 
-    pub(super) fn fail(
-        &mut self,
-        now: &Now,
-        refusal: Refusal,
-        left: Duration,
-        sparing: bool,
-        rng: &mut fastrand::Rng,
-    ) -> Outcome {
-        let (failures, mut times) = self
-            .trouble
-            .as_ref()
-            .map_or((0, 0), |trouble| (trouble.failures, trouble.times));
-        if self
-            .trouble
-            .as_ref()
-            .is_some_and(|t| t.error.errcode != refusal.errcode || t.error.class != refusal.class)
-        {
-            times = 0;
-        }
+    /// Notes a failure, and when to try again.
+    pub(super) fn fail(&mut self, now: &Now, refusal: Refusal, rng: &mut fastrand::Rng) -> Outcome {
+        let before = self.trouble.as_ref();
+        let failures = before.map_or(0, |trouble| trouble.failures) + 1;
+        let is_same = |t: &&Box<Trouble>| {
+            t.error.errcode == refusal.errcode && t.error.class == refusal.class
+        };
+        let times = before.filter(is_same).map_or(0, |t| t.times) + 1;
+        self.due = pace::retry_at(refusal.class, failures, self.left(now.at), now, rng);
         let error = Arc::new(LastError::new(now.at, refusal));
-        self.due = backoff::retry_at(error.class, failures + 1, left, now, rng);
-        if failures >= HICCUP {
-            let pause = match self.name {
-                _ if sparing => SPARING,
-                ValueName::AccessToken => Duration::ZERO,
-                _ => TICKET_PAUSE * failures.min(50),
-            };
-            self.due = self.due.max(now.at + pause);
+        if let Some(held) = &mut self.held {
+            held.is_restored = false;
         }
-        self.restored = false;
         self.trouble = Some(Box::new(Trouble {
             error: error.clone(),
-            failures: failures + 1,
-            times: times + 1,
+            failures,
+            times,
         }));
         Outcome::Failed {
             name: self.name,
             error,
-            times: times + 1,
+            times,
         }
-    }
-
-    pub(super) fn expired(&self, now: Moment) -> bool {
-        self.grant
-            .as_ref()
-            .is_some_and(|grant| !grant.is_valid(now))
     }
 
     /// Whether the platform itself said to wait.
     pub(super) fn is_blocked(&self, now: &Now) -> bool {
-        self.is_banned(now) || self.waits_for(now, |class| class == Class::DailyQuota)
-    }
-
-    /// Whether the platform refuses for a fixed time, whoever asks and for whatever reason.
-    pub(super) fn is_banned(&self, now: &Now) -> bool {
-        self.waits_for(now, |class| matches!(class, Class::TimedBlock(_)))
-    }
-
-    fn waits_for(&self, now: &Now, what: impl Fn(Class) -> bool) -> bool {
         let trouble = self.trouble.as_ref();
-        self.due > now.at && trouble.is_some_and(|trouble| what(trouble.error.class))
+        self.due > now.at && trouble.is_some_and(|trouble| trouble.error.class.is_block())
+    }
+}
+
+impl Held {
+    /// A value that was just granted.
+    pub(super) fn granted(value: Value, sent: Moment, life: Duration, now: &Now) -> Self {
+        Self {
+            value,
+            obtained: sent,
+            life,
+            end: End::of(sent + life, now),
+            is_restored: false,
+        }
+    }
+
+    /// The same value was granted again: the moment it was first seen is kept, and its end is what the platform says now.
+    pub(super) fn granted_again(self, sent: Moment, life: Duration, now: &Now) -> Self {
+        let (expires, before) = (sent + life, self.expires());
+        let is_unmoved = self.end.boot() == Some(before)
+            && expires + EARLIER > before
+            && expires <= before + LATER;
+        Self {
+            end: if is_unmoved {
+                self.end
+            } else {
+                End::of(expires, now)
+            },
+            is_restored: false,
+            ..self
+        }
+    }
+
+    /// The true end.
+    pub(super) const fn expires(&self) -> Moment {
+        self.end.moment()
+    }
+
+    /// What apps are told of it: its own end, or an earlier one.
+    pub(super) fn grant(&self, told: Option<End>) -> Grant {
+        let earlier = told.filter(|told| told.moment() < self.expires());
+        let end = earlier.unwrap_or(self.end);
+        Grant {
+            value: self.value.clone(),
+            obtained: self.obtained,
+            expires: end.moment(),
+            expires_unix: end.unix_millis(),
+        }
     }
 }
 
@@ -139,24 +174,5 @@ impl LastError {
             message,
             hint,
         }
-    }
-}
-
-/// The grant after an answer: the first-seen moment of a value is kept, its expiry is what the platform says now.
-pub(super) fn renewed(before: Option<Grant>, value: Value, sent: Moment, life: Duration) -> Grant {
-    let expires = sent + life;
-    match before {
-        Some(before) if before.value == value => {
-            let unmoved = expires + EARLIER > before.expires && expires <= before.expires + LATER;
-            Grant {
-                expires: if unmoved { before.expires } else { expires },
-                ..before
-            }
-        }
-        _ => Grant {
-            value,
-            obtained: sent,
-            expires,
-        },
     }
 }

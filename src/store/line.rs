@@ -2,11 +2,11 @@
 
 use crate::account::AccountName;
 use crate::budget::Budget;
-use crate::schedule::{Record, StoredBlock, StoredGrant};
-use crate::time::{Moment, Now};
+use crate::schedule::{Belief, Record, StoredBlock, StoredGrant, Why};
+use crate::time::{End, Moment, Now};
 use crate::trouble::Class;
 use crate::trouble::LastError;
-use crate::value::{Grant, Value, ValueName};
+use crate::value::{Value, ValueName};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -22,7 +22,7 @@ pub(super) fn encode(
     let values = record
         .grants
         .iter()
-        .map(|stored| stored.grant.value.expose().len() + 128);
+        .map(|stored| stored.value.expose().len() + 192);
     let mut line = Zeroizing::new(Vec::with_capacity(1024 + values.sum::<usize>()));
     let stored = Stored::from_record(name, record, boot_id, now);
     // Writing numbers and text to memory cannot fail.
@@ -72,8 +72,15 @@ struct Stored<'a> {
     last_success: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     block: Option<StoredBlockLine>,
-    #[serde(default)]
+    /// Earlier versions counted the calls without an answer.
+    #[serde(default, skip_serializing)]
     unanswered: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lost: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    secret: Option<String>,
+    #[serde(skip_serializing_if = "StoredBelief::is_trusted", default)]
+    belief: StoredBelief,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,7 +95,75 @@ struct StoredValue<'a> {
     name: ValueName,
     value: &'a str,
     obtained: i64,
-    expires: i64,
+    /// Nothing if it was learnt before the host booted.
+    expires: Option<i64>,
+    #[serde(default)]
+    expires_unix: Option<i64>,
+    #[serde(default)]
+    life: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    told: Option<(Option<i64>, i64)>,
+}
+
+/// What is believed of the access token.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum StoredBelief {
+    #[default]
+    Trusted,
+    Suspected(StoredWhy, i64),
+    CalledDead,
+    Withdrawn,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredWhy {
+    Report,
+    LostAnswer,
+    Clock,
+    Contradiction,
+}
+
+impl StoredBelief {
+    const fn is_trusted(&self) -> bool {
+        matches!(self, Self::Trusted)
+    }
+
+    const fn of(belief: Belief) -> Self {
+        match belief {
+            Belief::Trusted => Self::Trusted,
+            Belief::CalledDead => Self::CalledDead,
+            Belief::Withdrawn => Self::Withdrawn,
+            Belief::Suspected { why, at, .. } => {
+                let why = match why {
+                    Why::Report => StoredWhy::Report,
+                    Why::LostAnswer => StoredWhy::LostAnswer,
+                    Why::Clock => StoredWhy::Clock,
+                    Why::Contradiction => StoredWhy::Contradiction,
+                };
+                Self::Suspected(why, at.as_millis())
+            }
+        }
+    }
+
+    fn belief(self, moment: impl Fn(i64) -> Moment) -> Belief {
+        match self {
+            Self::Trusted => Belief::Trusted,
+            Self::CalledDead => Belief::CalledDead,
+            Self::Withdrawn => Belief::Withdrawn,
+            Self::Suspected(why, at) => Belief::Suspected {
+                why: match why {
+                    StoredWhy::Report => Why::Report,
+                    StoredWhy::LostAnswer => Why::LostAnswer,
+                    StoredWhy::Clock => Why::Clock,
+                    StoredWhy::Contradiction => Why::Contradiction,
+                },
+                at: moment(at),
+                tries: 0,
+            },
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,10 +171,24 @@ struct StoredBlockLine {
     until: i64,
     at: i64,
     seconds: u64,
+    /// Earlier versions kept only blocks for a fixed time.
+    #[serde(default)]
+    class: StoredClass,
+    #[serde(default)]
+    failures: u32,
     errcode: Option<i64>,
     rid: Option<String>,
     message: String,
     hint: String,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum StoredClass {
+    #[default]
+    TimedBlock,
+    DailyQuota,
+    Frequency,
 }
 
 const VERSION: u32 = 1;
@@ -113,6 +202,12 @@ impl<'a> Stored<'a> {
                 Class::TimedBlock(time) => time.as_secs(),
                 _ => 0,
             },
+            class: match block.error.class {
+                Class::DailyQuota => StoredClass::DailyQuota,
+                Class::Frequency => StoredClass::Frequency,
+                _ => StoredClass::TimedBlock,
+            },
+            failures: block.failures,
             errcode: block.error.errcode,
             rid: block.error.rid.clone(),
             message: block.error.message.clone(),
@@ -131,22 +226,30 @@ impl<'a> Stored<'a> {
             values: record
                 .grants
                 .iter()
-                .map(|StoredGrant { name, grant }| StoredValue {
-                    name: *name,
-                    value: grant.value.expose(),
-                    obtained: grant.obtained.as_millis(),
-                    expires: grant.expires.as_millis(),
+                .map(|stored| StoredValue {
+                    name: stored.name,
+                    value: stored.value.expose(),
+                    obtained: stored.obtained.as_millis(),
+                    expires: stored.end.boot().map(Moment::as_millis),
+                    expires_unix: Some(stored.end.unix_millis()),
+                    life: u64::try_from(stored.life.as_millis()).ok(),
+                    told: stored
+                        .told
+                        .map(|told| (told.boot().map(Moment::as_millis), told.unix_millis())),
                 })
                 .collect(),
             day: record.budget.day,
             calls: record.budget.calls,
             last_call: record.budget.last_call.map(Moment::as_millis),
-            forced_day: record.forced.0,
-            forced: record.forced.1,
-            last_forced: record.forced.2.map(Moment::as_millis),
+            forced_day: record.forced.day,
+            forced: record.forced.calls,
+            last_forced: record.forced.last_call.map(Moment::as_millis),
             last_success: record.last_success.map(Moment::as_millis),
             block,
-            unanswered: record.unanswered,
+            unanswered: 0,
+            lost: record.lost.map(Moment::as_millis),
+            secret: record.secret.as_deref().map(str::to_owned),
+            belief: StoredBelief::of(record.belief),
         }
     }
 
@@ -155,30 +258,33 @@ impl<'a> Stored<'a> {
         if self.version != VERSION {
             return None;
         }
-        let same_boot = self.clock.boot_id == boot_id && !boot_id.is_empty();
-        let moment = |millis: i64| {
-            if same_boot {
-                Moment::from_millis(millis)
-            } else {
-                let since = millis.saturating_sub(self.clock.since_boot);
-                now.moment(self.clock.unix.saturating_add(since))
-            }
+        let written = Now {
+            at: Moment::from_millis(self.clock.since_boot),
+            unix_millis: self.clock.unix,
         };
-        let grants = self
-            .values
-            .iter()
-            .map(|stored| {
-                Some(StoredGrant {
-                    name: stored.name,
-                    grant: Grant {
-                        value: Value::parse(stored.value)?,
-                        obtained: moment(stored.obtained),
-                        expires: moment(stored.expires),
-                    },
-                })
+        let is_same_boot = self.clock.boot_id == boot_id && !boot_id.is_empty();
+        let moment = Moment::from_millis;
+        let end = |boot: Option<i64>, unix: i64| End::stored(boot.map(moment), unix, &written);
+        let unix = |millis: i64| written.unix_millis_of(moment(millis));
+        let grant = |stored: &StoredValue<'_>| {
+            let expires_unix = stored.expires_unix.or(stored.expires.map(unix))?;
+            let life = expires_unix.saturating_sub(unix(stored.obtained));
+            let life = stored.life.or(u64::try_from(life).ok())?;
+            Some(StoredGrant {
+                name: stored.name,
+                value: Value::parse(stored.value)?,
+                obtained: moment(stored.obtained),
+                life: Duration::from_millis(life),
+                end: end(stored.expires, expires_unix),
+                told: stored.told.map(|(boot, unix)| end(boot, unix)),
             })
-            .collect::<Option<Vec<_>>>()?;
-        Some(Record {
+        };
+        let grants = self.values.iter().map(grant).collect::<Option<Vec<_>>>()?;
+        let lost = self
+            .lost
+            .or(self.last_call.filter(|_| self.unanswered > 0))
+            .map(moment);
+        let record = Record {
             id: self.id.into(),
             agentid: self.agentid,
             grants,
@@ -187,12 +293,23 @@ impl<'a> Stored<'a> {
                 calls: self.calls,
                 last_call: self.last_call.map(moment),
             },
-            forced: (self.forced_day, self.forced, self.last_forced.map(moment)),
+            forced: Budget {
+                day: self.forced_day,
+                calls: self.forced,
+                last_call: self.last_forced.map(moment),
+            },
             block: self.block.map(|block| StoredBlock {
                 until: moment(block.until),
+                failures: block.failures.max(1),
                 error: LastError {
                     at: moment(block.at),
-                    class: Class::TimedBlock(Duration::from_secs(block.seconds)),
+                    class: match block.class {
+                        StoredClass::TimedBlock => {
+                            Class::TimedBlock(Duration::from_secs(block.seconds))
+                        }
+                        StoredClass::DailyQuota => Class::DailyQuota,
+                        StoredClass::Frequency => Class::Frequency,
+                    },
                     errcode: block.errcode,
                     rid: block.rid,
                     message: block.message,
@@ -200,7 +317,14 @@ impl<'a> Stored<'a> {
                 },
             }),
             last_success: self.last_success.map(moment),
-            unanswered: self.unanswered,
+            secret: self.secret.map(Into::into),
+            belief: self.belief.belief(moment),
+            lost,
+        };
+        Some(if is_same_boot {
+            record
+        } else {
+            record.after_boot(&written, now)
         })
     }
 }

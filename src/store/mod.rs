@@ -200,7 +200,7 @@ impl Kept {
         let mut record = line::decode(self.text.get(range.clone())?, &self.boot_id, now)?;
         if *doubtful {
             // As if the newer line had told of a call that has no answer.
-            record.unanswered = record.unanswered.max(1);
+            record.lost = record.lost.or(Some(now.at));
         }
         Some(record)
     }
@@ -219,11 +219,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::budget::Budget;
-    use crate::schedule::{StoredBlock, StoredGrant};
-    use crate::time::Moment;
+    use crate::schedule::{Belief, StoredBlock, StoredGrant, Why};
+    use crate::time::{End, Moment};
     use crate::trouble::Class;
     use crate::trouble::LastError;
-    use crate::value::{Grant, Value, ValueName};
+    use crate::value::{Value, ValueName};
     use std::os::unix::fs::PermissionsExt;
 
     const NOW: Now = Now {
@@ -242,20 +242,32 @@ mod tests {
             agentid: None,
             grants: vec![StoredGrant {
                 name: ValueName::AccessToken,
-                grant: Grant {
-                    value: Value::parse("CANARY").unwrap(),
-                    obtained: at(-100),
-                    expires: at(7100),
-                },
+                value: Value::parse("CANARY").unwrap(),
+                obtained: at(-100),
+                life: Duration::from_secs(7200),
+                end: End::of(at(7100), &NOW),
+                told: Some(End::of(at(3800), &NOW)),
             }],
+            secret: Some("/secret".into()),
+            belief: Belief::Suspected {
+                why: Why::LostAnswer,
+                at: at(200),
+                tries: 0,
+            },
+            lost: Some(at(-40)),
             budget: Budget {
                 day: 19_675,
                 calls: 7,
                 last_call: Some(at(-100)),
             },
-            forced: (19_675, 2, Some(at(-90))),
+            forced: Budget {
+                day: 19_675,
+                calls: 2,
+                last_call: Some(at(-90)),
+            },
             block: Some(StoredBlock {
                 until: at(3500),
+                failures: 2,
                 error: LastError {
                     at: at(-100),
                     class: Class::TimedBlock(Duration::from_secs(3600)),
@@ -266,7 +278,6 @@ mod tests {
                 },
             }),
             last_success: Some(at(-100)),
-            unanswered: 0,
         }
     }
 
@@ -344,8 +355,9 @@ mod tests {
             at: Moment::from_millis(10_000),
             unix_millis: NOW.unix_millis + 60_000,
         };
-        let grant = &grants(&kept, &rebooted)[0].grant;
-        assert_eq!(rebooted.unix(grant.expires), NOW.unix_millis / 1000 + 7100);
+        let end = grants(&kept, &rebooted)[0].end;
+        assert_eq!(rebooted.unix(end.moment()), NOW.unix_millis / 1000 + 7100);
+        assert_eq!(end.boot(), None);
     }
 
     #[test]
@@ -371,7 +383,7 @@ mod tests {
             assert_eq!(bench.text(), format!("{blog}\n"), "{bad}");
             assert_eq!(kept.record(&name("shop"), &NOW), None);
             let doubted = kept.record(&name("blog"), &NOW).unwrap();
-            assert_eq!(doubted.unanswered, 1, "it may not be the last: {bad}");
+            assert!(doubted.lost.is_some(), "it may not be the last: {bad}");
             assert_eq!(doubted.grants, record().grants);
             let whole = format!("{bad}\n{blog}\n");
             fs::write(bench.path(), &whole).unwrap();
@@ -396,7 +408,7 @@ mod tests {
         bench.reopen();
         let kept = bench.store.load(&NOW).unwrap();
         assert!(kept.damaged().is_some());
-        assert_eq!(kept.record(&name("shop"), &NOW).unwrap().unanswered, 1);
+        assert!(kept.record(&name("shop"), &NOW).unwrap().lost.is_some());
         bench.save("blog", &later(1), &NOW).unwrap();
         assert_eq!(bench.kept("shop"), Some(record()));
         assert_eq!(bench.kept("blog"), Some(later(1)));
@@ -420,8 +432,8 @@ mod tests {
         assert!(text.len() < 300 * 1024, "{}", text.len());
         assert!(!text.contains("gone"));
         let kept = bench.store.load(&now).unwrap();
-        assert_eq!(kept.record(&name("blog"), &now), Some(record()));
-        assert_eq!(kept.record(&name("shop"), &now), Some(later(1999)));
+        let calls = |of: &str| kept.record(&name(of), &now).unwrap().budget.calls;
+        assert_eq!((calls("blog"), calls("shop")), (7, 1999));
     }
 
     #[test]

@@ -122,18 +122,16 @@ pub(crate) fn group(gid: u32) -> Principal {
 
 /// A value that lives so many seconds from now; negative: that ended so many seconds ago.
 pub(crate) fn grant(value: &str, seconds: i64) -> Grant {
-    let now = clock::now().at;
+    let now = clock::now();
     let left = Duration::from_secs(seconds.unsigned_abs());
-    Grant {
-        value: Value::parse(value).unwrap(),
-        obtained: now - Duration::from_secs(7200),
-        // Half a second more, so that rounding down does not depend on how long the test takes.
-        expires: if seconds < 0 {
-            now - left
-        } else {
-            now + left + Duration::from_millis(500)
-        },
-    }
+    // Half a second more, so that rounding down does not depend on how long the test takes.
+    let expires = if seconds < 0 {
+        now.at - left
+    } else {
+        now.at + left + Duration::from_millis(500)
+    };
+    let obtained = now.at - Duration::from_secs(7200);
+    Grant::new(Value::parse(value).unwrap(), obtained, expires, &now)
 }
 
 /// A fresh account with an access token and a jsapi ticket, for these readers.

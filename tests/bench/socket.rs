@@ -155,11 +155,8 @@ fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
         .into(),
     });
     let now = clock::now();
-    let grant = Grant {
-        value: Value::parse(value).ok_or("a value")?,
-        obtained: now.at,
-        expires: now.at + Duration::from_secs(7200),
-    };
+    let expires = now.at + Duration::from_secs(7200);
+    let grant = Grant::new(Value::parse(value).ok_or("a value")?, now.at, expires, &now);
     let grants = [(ValueName::AccessToken, grant)];
     let rendered = render(&account, &account.outputs[0], &grants, &now)?;
     let server = Server::start(Metrics::new().denied(ReadVia::Socket))?;

@@ -149,7 +149,7 @@ impl Year {
     fn send(&mut self, call: Call) {
         let now = self.host.now();
         self.watch.calls(&self.host, &self.schedule, call);
-        self.schedule.sent(&now, call);
+        self.schedule.on_sent(&now, call);
         self.host.save(self.schedule.record());
         let token = self.schedule.token();
         let rng = &mut self.rng;
@@ -181,7 +181,7 @@ impl Year {
         }
         let failed = reply.answer.is_err();
         let before = self.schedule.standing(now.at).cloned();
-        let (outcome, verdict) = self.schedule.answered(&now, sent, call, reply.answer);
+        let (outcome, verdict) = self.schedule.on_answer(&now, sent, call, reply.answer);
         self.trail.tell(self.host.truth, (call, &outcome, &verdict));
         self.host.save(self.schedule.record());
         let after = self.schedule.standing(now.at).cloned();
@@ -390,7 +390,7 @@ impl Year {
                 let names: Vec<_> = self.account.values().collect();
                 let name = one_of(&mut self.rng, &names);
                 let until = now.at + Duration::from_secs(self.rng.u64(..7200));
-                match self.schedule.renew(&now, name, until) {
+                match self.schedule.wish(&now, name, until) {
                     Some(Verdict::Unavailable { retry_at, .. }) => assert!(retry_at >= now.at),
                     Some(verdict) => assert!(matches!(verdict, Verdict::StillValid)),
                     None => {}

@@ -1,34 +1,35 @@
 //! The task of one account: decide, call, publish, sleep.
 
-mod requests;
+mod call;
+mod commands;
+mod save;
 
 use super::desk::Desk;
 use super::outputs::Outputs;
 use super::report::Reporter;
 use super::shared::Shared;
 use crate::clock;
-use crate::counters::{Counted, Counters};
 use crate::handle::SnapshotCell;
-use crate::logging::Entry;
-use crate::offload::Stopping;
+use crate::platform::Exchange;
 use crate::platform::client::{Client, Permit};
-use crate::platform::{Exchange, credential, exchange};
-use crate::schedule::{Outcome, Schedule, Step};
-use crate::snapshot::{Snapshot, Verdict};
-use crate::store::StoreError;
+use crate::schedule::{Schedule, Step};
+use crate::snapshot::Snapshot;
 use crate::time::{Moment, Now};
-use crate::value::Value;
-use std::future::Future;
+use commands::Waiting;
+use save::Saved;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// While a call is under way the task looks around at least so often.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
-/// So long a task that is to stop waits for an answer.
-const LAST_WORD: Duration = Duration::from_secs(4);
+/// How long a stopping task waits for its call.
+const STOP_GRACE: Duration = Duration::from_secs(4);
+/// How long a call, or a stopping task, waits for the state's disk.
+const SAVE_GRACE: Duration = Duration::from_secs(1);
 /// A deadline that is never the next one.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -41,18 +42,21 @@ pub(super) struct Worker {
     reporter: Reporter,
     snapshot: Arc<SnapshotCell>,
     under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
-    doubters: Vec<oneshot::Sender<Verdict>>,
-    renewals: Vec<requests::Renewal>,
+    /// The last write of what outlives a restart, until it has ended.
+    saving: Option<Pin<Box<dyn Future<Output = Saved> + Send>>>,
+    waiting: Waiting,
     /// Dropped when the token is published, or there is nothing to do about it now.
     unready: Option<mpsc::Sender<()>>,
 }
 
-/// What a task waits for while it calls. The two steps keep a queue of thousands small.
+/// An event that a task waits for. The two steps of a call keep a queue of thousands small.
 enum Arrival {
     /// It may call.
     Turn(Arc<Client>, Permit),
     /// The call has ended.
     Ended(Box<Exchange>),
+    /// What outlives a restart is written, or cannot be.
+    Saved(Saved),
 }
 
 /// A task is to end.
@@ -82,8 +86,8 @@ impl Worker {
             reporter,
             snapshot,
             under_way: None,
-            doubters: Vec::new(),
-            renewals: Vec::new(),
+            saving: None,
+            waiting: Waiting::default(),
             unready: Some(unready),
         };
         (worker, published)
@@ -111,33 +115,24 @@ impl Worker {
 
     /// Does all that there is to do now. Says until when to wait then, or that it is to stop.
     async fn take_turn(&mut self, arrival: Option<Arrival>) -> ControlFlow<Stop, Moment> {
-        if let Some(arrival) = arrival {
-            self.arrived(arrival).await;
+        match arrival {
+            Some(Arrival::Turn(client, permit)) => self.call(client, permit),
+            Some(Arrival::Ended(ended)) => self.on_ended(*ended),
+            Some(Arrival::Saved(saved)) => self.on_saved(saved),
+            None => {}
         }
-        self.take_requests().await?;
-        let now = clock::now();
-        self.outputs
-            .publish(&self.schedule.grants(), &now, &self.desk.counters)
-            .await;
-        self.report(&now);
+        self.take_commands().await?;
+        let now = self.publish().await;
         let wake = self.plan(&now);
         self.desk.promise.make(wake);
         ControlFlow::Continue(wake)
     }
 
-    /// Waits until something arrives, a request or an answer, or until `wake`.
+    /// Waits until something arrives, a command or an answer, or until `wake`.
     async fn wait(&mut self, wake: Moment) -> Option<Arrival> {
-        let arrival = async {
-            match &mut self.under_way {
-                Some(future) => future.await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            arrival = arrival => {
-                self.under_way = None;
-                Some(arrival)
-            }
+            arrival = ended(&mut self.under_way) => Some(arrival),
+            saved = ended(&mut self.saving) => Some(Arrival::Saved(saved)),
             () = self.desk.inbox.arrived() => None,
             () = tokio::time::sleep(clock::now().at.until(wake)) => None,
         }
@@ -147,7 +142,7 @@ impl Worker {
     fn plan(&mut self, now: &Now) -> Moment {
         let mut wake = now.at + FAR;
         let due = [
-            self.schedule.next_expiry(now.at),
+            self.schedule.next_change(now.at),
             self.outputs.next_attempt(),
         ];
         for moment in due.into_iter().flatten() {
@@ -181,114 +176,36 @@ impl Worker {
         }
     }
 
-    async fn arrived(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::Turn(client, permit) => self.call(client, permit).await,
-            Arrival::Ended(ended) => self.ended(*ended).await,
-        }
-    }
-
-    /// Makes the call that is due, unless none is any more. It is counted before it is made.
-    async fn call(&mut self, client: Arc<Client>, permit: Permit) {
-        let now = clock::now();
-        let Step::Call(call) = self.schedule.next(&now) else {
-            return;
-        };
-        self.schedule.sent(&now, call);
-        let saved = self.save(false, &now);
-        let account = self.schedule.account().clone();
-        let token = self.schedule.token().cloned();
-        let look = move || credential(&account, call, token);
-        let credential = self.shared.offload.run(look).await;
-        self.saved(saved).await;
-        // Else the runtime ends.
-        let Ok(credential) = credential else { return };
-        let account = self.schedule.account().clone();
-        self.under_way = Some(Box::pin(async move {
-            let ended = exchange(&client, &account, call, credential).await;
-            drop(permit);
-            Arrival::Ended(Box::new(ended))
-        }));
-    }
-
-    async fn ended(&mut self, ended: Exchange) {
-        let now = clock::now();
-        let Exchange {
-            call,
-            endpoint,
-            sent,
-            took,
-            reached,
-            switched,
-            answer,
-        } = ended;
-        if let Some(switched) = switched {
-            super::report::host_switched(&switched);
-        }
-        let account = self.schedule.account().clone();
-        match reached {
-            0 => self.schedule.not_sent(call),
-            // A host failed and another was asked too.
-            more => (1..more).for_each(|_| self.schedule.sent(&now, call)),
-        }
-        let (result, errcode) = match &answer {
-            Ok(_) => ("ok", None),
-            Err(refusal) if refusal.errcode.is_some() => ("refused", refusal.errcode),
-            Err(_) => ("failed", None),
-        };
-        if reached > 0 {
-            self.shared.metrics.observe_call(endpoint, took);
-            let counters = &self.desk.counters;
-            counters.count(Counted::Call(endpoint, result), reached.into());
-            if let Some(errcode) = errcode {
-                counters.count(Counted::Refusal(errcode), 1);
-            }
-            let said = answer
-                .as_ref()
-                .err()
-                .map(|refusal| format!(": {}", refusal.message))
-                .unwrap_or_default();
-            Entry::of(&account.name).debug(format_args!(
-                "{endpoint} {result} in {} ms{said}",
-                took.as_millis()
-            ));
-        }
-        let before = self.schedule.token().map(Value::fingerprint);
-        let (outcome, verdict) = self.schedule.answered(&now, sent, call, answer);
-        self.reporter
-            .outcome(&self.schedule, &outcome, before, &now);
-        if let Outcome::FoundDead { foreign: true } = outcome {
-            Counters::add(&self.desk.counters.superseded);
-        }
-        let changed = matches!(outcome, Outcome::Granted { changed: true, .. });
-        let saved = self.save(changed, &now);
-        // Whoever waits reads the value from the snapshot, so that is published first.
-        self.outputs
-            .publish(&self.schedule.grants(), &now, &self.desk.counters)
-            .await;
-        self.saved(saved).await;
-        self.report(&now);
-        if let Some(verdict) = verdict {
-            self.tell_doubters(&verdict);
-        }
-        self.tell_renewals(&outcome, &now);
-    }
-
-    /// Comes to an end. What a call that is under way grants may have ended the token that is published, so it is heard out.
+    /// Comes to an end. A call that is under way may have ended the token that is published, so its answer is waited for.
     async fn stop(&mut self, remove_outputs: bool) {
-        let last_word = match self.under_way.take() {
-            Some(under_way) if !remove_outputs => {
-                tokio::time::timeout(LAST_WORD, under_way).await.ok()
-            }
-            _ => None,
+        let under_way = self.under_way.take().filter(|_| !remove_outputs);
+        let answer = match under_way {
+            Some(under_way) => timeout(STOP_GRACE, under_way).await.ok(),
+            None => None,
         };
         let shared = self.shared.clone();
         let _turn = shared.turns.acquire().await;
         // That a call has no answer was stored when it was sent.
-        if let Some(Arrival::Ended(ended)) = last_word {
-            self.ended(*ended).await;
+        if let Some(Arrival::Ended(ended)) = answer {
+            self.on_ended(*ended);
+            self.publish().await;
+        }
+        if let Some(saving) = self.saving.take() {
+            let _ = timeout(SAVE_GRACE, saving).await;
         }
         self.outputs.stop(remove_outputs).await;
+    }
+
+    /// Brings outputs and snapshot up to date, then answers all who wait.
+    async fn publish(&mut self) -> Now {
+        let now = clock::now();
+        self.schedule.tell(&now);
+        self.outputs
+            .publish(&self.schedule.grants(), &now, &self.desk.counters)
+            .await;
+        self.report(&now);
+        self.tell_all(&now);
+        now
     }
 
     fn report(&mut self, now: &Now) {
@@ -301,28 +218,16 @@ impl Worker {
             self.snapshot.publish(snapshot);
         }
     }
+}
 
-    /// Begins to store what outlives a restart. What is written after it is written later, unless the disk below hangs.
-    fn save(
-        &self,
-        durable: bool,
-        now: &Now,
-    ) -> impl Future<Output = Result<Result<(), StoreError>, Stopping>> + use<> {
-        let store = self.shared.store.clone();
-        let account = self.schedule.account().clone();
-        let (record, now) = (self.schedule.record(), *now);
-        let save = move || store.save(&account.name, &record, durable, &now);
-        self.shared.offload.run(save)
-    }
-
-    async fn saved(
-        &mut self,
-        saved: impl Future<Output = Result<Result<(), StoreError>, Stopping>>,
-    ) {
-        if let Ok(saved) = saved.await {
-            self.reporter.saved(&self.schedule.account().name, saved);
-        }
-    }
+/// The result of a future, which is taken out then. Without one it waits for ever.
+async fn ended<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    let result = match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    };
+    *future = None;
+    result
 }
 
 fn take_snapshot(schedule: &Schedule, outputs: &Outputs, now: &Now) -> Snapshot {

@@ -79,14 +79,14 @@ fn no_failure_ends_a_token_that_is_valid() {
     for method in [STABLE, CLASSIC, GETTOKEN] {
         for &(errcode, ..) in REFUSALS {
             let mut bench = Bench::granted(account(method));
-            let expires = bench.schedule.standing(bench.now.at).unwrap().expires;
+            let expires = bench.now.at + secs(7200);
             let begin = bench.sleep();
             assert_eq!(begin, Call::Token);
             while bench.now.at + secs(60) < expires {
                 bench.run(secs(60), |_, call| refused(call, errcode));
                 assert_eq!(bench.token().as_deref(), Some("T1"), "{errcode}");
-                let standing = bench.schedule.standing(bench.now.at).unwrap();
-                assert_eq!(standing.expires, expires);
+                let left = bench.now.at.until(expires).as_secs();
+                assert_eq!(bench.left(), left);
                 assert_eq!(bench.schedule.state(bench.now.at), State::Degraded);
             }
             bench.pass_until(expires);
@@ -109,7 +109,7 @@ fn a_transient_failure_is_tried_again_sooner_when_little_is_left() {
                 let sent = bench.now.at;
                 bench
                     .schedule
-                    .answered(&bench.now, sent, Call::Token, unreachable());
+                    .on_answer(&bench.now, sent, Call::Token, unreachable());
             }
             let wait = bench.wait().as_secs_f64();
             assert!(wait <= longest, "{left} s left: {wait} s");
@@ -152,12 +152,13 @@ fn a_spurious_41002_is_asked_once_more_and_then_believed() {
         assert_eq!(bench.schedule.state(bench.now.at), State::Fresh);
         bench.call(Call::Token, granted("T1", 6000));
     }
-    for _ in 0..3 {
+    for n in 0..3 {
         let (outcome, _) = bench.later(Call::Token, refused(Call::Token, 41002));
         assert_eq!(named(&outcome), "unsure");
         let (outcome, _) = bench.call(Call::Token, refused(Call::Token, 41002));
         assert_eq!(named(&outcome), "failed");
-        assert_eq!(bench.wait(), secs(300));
+        let longest = if n == 0 { 5 } else { 300 };
+        assert!(bench.wait() <= secs(longest));
     }
 }
 
@@ -253,12 +254,12 @@ fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_reso
     let mut bench = Bench::new(account);
     for _ in 0..20 {
         assert_eq!(bench.sleep(), Call::Token);
-        bench.schedule.sent(&bench.now, Call::Token);
-        bench.schedule.not_sent(Call::Token);
+        bench.schedule.on_sent(&bench.now, Call::Token);
+        bench.schedule.on_unsent();
         let sent = bench.now.at;
         bench
             .schedule
-            .answered(&bench.now, sent, Call::Token, unreachable());
+            .on_answer(&bench.now, sent, Call::Token, unreachable());
         assert!(bench.wait() <= secs(10));
     }
     assert_eq!(bench.schedule.calls().0, 0);
@@ -267,19 +268,19 @@ fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_reso
     }
     assert_eq!(bench.sleep(), Call::Token);
     for _ in 0..5 {
-        bench.schedule.sent(&bench.now, Call::Token);
-        bench.schedule.not_sent(Call::Token);
+        bench.schedule.on_sent(&bench.now, Call::Token);
+        bench.schedule.on_unsent();
         let sent = bench.now.at;
         bench
             .schedule
-            .answered(&bench.now, sent, Call::Token, unreachable());
+            .on_answer(&bench.now, sent, Call::Token, unreachable());
         assert!(bench.wait() <= secs(10), "{:?}", bench.wait());
         assert_eq!(bench.sleep(), Call::Token);
     }
 }
 
 #[test]
-fn a_long_trouble_leaves_half_of_the_budget_for_what_must_be_done() {
+fn long_trouble_leaves_a_tenth_of_the_budget() {
     for (what, errcode) in [(Call::Token, -1), (JSAPI, -1), (JSAPI, 40001)] {
         let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket]);
@@ -301,14 +302,15 @@ fn a_long_trouble_leaves_half_of_the_budget_for_what_must_be_done() {
                 healthy(call)
             }
         });
-        let least = if what == Call::Token { 450 } else { 100 };
-        assert!((least..800).contains(&calls.len()), "{}", calls.len());
+        let least = if what == Call::Token { 850 } else { 300 };
+        assert!((least..1010).contains(&calls.len()), "{}", calls.len());
         bench.run(secs(601), |_, call| healthy(call));
-        assert!(bench.left() > 0, "{what:?}");
+        assert!(bench.left() > 0, "{what:?}: back within ten minutes");
+        bench.run(secs(1200), |_, call| healthy(call));
         assert_eq!(
             bench.schedule.state(bench.now.at),
             State::Fresh,
-            "{what:?}: back within ten minutes"
+            "{what:?}: all well half an hour later"
         );
     }
 }
@@ -318,7 +320,7 @@ fn a_ticket_in_trouble_keeps_within_the_quota_of_tickets() {
     let mut account = account(GETTOKEN);
     account.tickets = Box::new([ValueName::AgentTicket]);
     let mut bench = Bench::granted(account);
-    for (hours, least, most) in [(1, 30, 50), (11, 130, 180)] {
+    for (hours, least, most) in [(1, 40, 80), (11, 500, 560)] {
         let calls = bench.run(secs(hours * 3600), |_, call| {
             if call == AGENT {
                 refused(call, -1)
@@ -332,21 +334,132 @@ fn a_ticket_in_trouble_keeps_within_the_quota_of_tickets() {
             "{of_ticket} in {hours} h"
         );
     }
-    assert!(bench.wait() <= secs(300));
 }
 
 #[test]
-fn a_hiccup_near_the_end_is_overcome_though_half_of_the_budget_is_spent() {
+fn hiccup_near_the_end_is_overcome_though_most_of_the_budget_is_spent() {
     let mut bench = Bench::granted(account(STABLE));
-    for _ in 0..6000 {
-        bench.schedule.sent(&bench.now, Call::Token);
+    for _ in 0..9000 {
+        bench.schedule.on_sent(&bench.now, Call::Token);
     }
-    bench.later(Call::Token, granted("T1", 6900));
-    assert_eq!(bench.wait(), secs(6600), "no polls are left");
+    assert_eq!(bench.wait(), secs(6900), "no polls are left");
     for _ in 0..6 {
         bench.later(Call::Token, refused(Call::Token, -1));
         assert!(bench.wait() <= secs(10));
     }
     bench.later(Call::Token, granted("T2", 7200));
     assert_eq!(bench.token().as_deref(), Some("T2"));
+}
+
+#[test]
+fn healing_keeps_its_pace_while_a_tenth_of_the_budget_is_left() {
+    // An hour of -1 with an expired token, which spends more than half of the budget.
+    let mut bench = Bench::new(account(CLASSIC));
+    let calls = bench.run(secs(3600), |_, call| refused(call, -1));
+    assert!((500..900).contains(&calls.len()), "{}", calls.len());
+    assert!(bench.wait() <= secs(10));
+}
+
+#[test]
+fn used_up_budget_leaves_a_doubted_token_its_last_resort() {
+    let mut bench = Bench::granted(account(CLASSIC));
+    for _ in 0..1000 {
+        bench.schedule.on_sent(&bench.now, Call::Verify);
+    }
+    let _ = bench.suspect("T1", false);
+    bench.pass(secs(600));
+    assert_eq!(said(bench.suspect("T1", false)), "later");
+    bench.call(Call::Verify, refused(Call::Verify, 40001));
+    assert_eq!(
+        bench.token(),
+        None,
+        "withdrawn until another can be afforded"
+    );
+    assert_eq!(bench.wait(), secs(600));
+    bench.later(Call::Token, granted("T2", 7200));
+    assert_eq!(bench.token().as_deref(), Some("T2"));
+}
+
+#[test]
+fn refusal_near_the_end_is_tried_again_before_the_end() {
+    // A host behind several addresses: the next call works.
+    let mut bench = Bench::granted(account(STABLE));
+    bench.pass(secs(7200 - 121));
+    bench.call(Call::Token, refused(Call::Token, 40164));
+    assert!(bench.wait() <= secs(5));
+    while bench.left() > 10 {
+        bench.later(Call::Token, refused(Call::Token, 40164));
+    }
+    bench.later(Call::Token, granted("T2", 7200));
+    assert_eq!(bench.left(), 7200, "before the old one ended");
+}
+
+#[test]
+fn frequency_limit_is_waited_out_for_longer_each_time() {
+    let mut account = account(GETTOKEN);
+    account.tickets = Box::new([ValueName::AgentTicket]);
+    let mut bench = Bench::granted(account);
+    let too_often = || {
+        Err(Refusal {
+            class: Class::Frequency,
+            errcode: Some(45009),
+            ..Refusal::transient("called too often", "wait")
+        })
+    };
+    for minutes in [1, 2, 4, 8, 16, 32] {
+        assert_eq!(bench.sleep(), AGENT);
+        let (now, sent) = (bench.now, bench.now.at);
+        bench.schedule.on_sent(&now, AGENT);
+        bench.schedule.on_answer(&now, sent, AGENT, too_often());
+        let next = bench.schedule.tickets[0].due;
+        assert_eq!(now.at.until(next), secs(60 * minutes));
+    }
+}
+
+#[test]
+fn lost_classic_answer_is_verified_before_the_old_token_can_die() {
+    let mut bench = Bench::granted(account(CLASSIC));
+    let lost = {
+        assert_eq!(bench.sleep(), Call::Token);
+        bench.call(Call::Token, unreachable());
+        bench.now.at
+    };
+    let told = |bench: &Bench| bench.schedule.standing(bench.now.at).unwrap().expires;
+    assert!(told(&bench) <= lost + secs(300));
+    bench.later(Call::Token, refused(Call::Token, 45009));
+    assert_eq!(bench.sleep(), Call::Verify);
+    assert!(bench.now.at < lost + secs(300));
+    assert!(told(&bench) <= lost + secs(300));
+    // The overlap is not over: asked once more when it is.
+    bench.call(Call::Verify, Ok(Answer::Alive));
+    assert_eq!(bench.sleep(), Call::Verify);
+    let after = (lost + secs(300)).until(bench.now.at);
+    assert!(after > Duration::ZERO && after <= secs(2), "{after:?}");
+    bench.call(Call::Verify, refused(Call::Verify, 40001));
+    assert_eq!(bench.token(), None, "the quota allows no other");
+}
+
+#[test]
+fn told_end_is_never_later_than_the_daemons_own_fetch_allows() {
+    let mut bench = Bench::granted(account(CLASSIC));
+    let told = |bench: &Bench| bench.schedule.standing(bench.now.at).unwrap().expires;
+    let first = told(&bench);
+    assert!(bench.now.at.until(first) <= secs(3900));
+    assert_eq!(bench.sleep(), Call::Token);
+    assert_eq!(first, bench.now.at + secs(300));
+    // An outage moves it on, with no storm of rewrites.
+    let end = bench.now.at + secs(3500);
+    let mut rewrites = 0;
+    let mut last = first;
+    while bench.now.at < end && bench.token().is_some() {
+        bench.run(secs(1), |_, call| refused(call, -1));
+        let now = told(&bench);
+        assert!(now > bench.now.at && now <= NOON.at + secs(7201));
+        rewrites += u32::from(now != last);
+        last = now;
+    }
+    assert!(
+        (5..40).contains(&rewrites),
+        "{rewrites} rewrites in an hour"
+    );
 }

@@ -6,7 +6,7 @@ mod renewal;
 mod restart;
 mod storms;
 
-use super::{Outcome, Schedule, Step};
+use super::{Belief, Outcome, Schedule, Step};
 use crate::account::{Account, AccountName, SecretSource};
 use crate::call::Call;
 use crate::call::{Answer, Refusal};
@@ -120,6 +120,7 @@ impl Bench {
     fn pass(&mut self, time: Duration) {
         self.now.at = self.now.at + time;
         self.now.unix_millis += i64::try_from(time.as_millis()).unwrap();
+        self.schedule.tell(&self.now);
     }
 
     fn pass_until(&mut self, moment: Moment) {
@@ -129,6 +130,7 @@ impl Bench {
     /// Sets the clock of the day, as an administrator or NTP does.
     fn set_clock(&mut self, by_seconds: i64) {
         self.now.unix_millis += by_seconds * 1000;
+        self.schedule.on_clock_set(&self.now);
     }
 
     fn next(&self) -> Step {
@@ -161,8 +163,9 @@ impl Bench {
     #[track_caller]
     fn call(&mut self, call: Call, answer: Answered) -> (Outcome, Option<Verdict>) {
         assert_eq!(self.next(), Step::Call(call));
-        self.schedule.sent(&self.now, call);
-        self.schedule.answered(&self.now, self.now.at, call, answer)
+        self.schedule.on_sent(&self.now, call);
+        self.schedule
+            .on_answer(&self.now, self.now.at, call, answer)
     }
 
     /// Sleeps until a call is due, which has to be this one, and makes it.
@@ -182,15 +185,21 @@ impl Bench {
         let mut calls = Vec::new();
         loop {
             match self.next() {
-                Step::Sleep(until) if until >= end => break,
-                Step::Sleep(until) => self.pass_until(until),
+                Step::Sleep(until) => {
+                    let change = self.schedule.next_change(self.now.at);
+                    let until = change.map_or(until, |change| change.min(until));
+                    if until >= end {
+                        break;
+                    }
+                    self.pass_until(until);
+                }
                 Step::Call(call) => {
                     let sent = self.now.at;
                     calls.push((self.now, call));
-                    self.schedule.sent(&self.now, call);
+                    self.schedule.on_sent(&self.now, call);
                     let answer = platform(&self.now, call);
                     self.pass(Duration::from_millis(100));
-                    self.schedule.answered(&self.now, sent, call, answer);
+                    self.schedule.on_answer(&self.now, sent, call, answer);
                     assert!(calls.len() < 100_000, "it calls without an end");
                     if self.now.at >= end {
                         return calls;
@@ -205,15 +214,15 @@ impl Bench {
     /// Seconds of life that the standing token has left.
     fn left(&self) -> u64 {
         self.schedule
-            .standing(self.now.at)
-            .map_or(0, |grant| self.now.at.until(grant.expires).as_secs())
+            .token
+            .left(self.now.at)
+            .map_or(0, |left| left.as_secs())
     }
 
     /// The token that a reader gets.
     fn token(&self) -> Option<String> {
-        self.schedule
-            .standing(self.now.at)
-            .map(|grant| grant.value.expose().to_owned())
+        let grant = self.schedule.standing(self.now.at)?;
+        Some(grant.value.expose().to_owned())
     }
 
     /// A ticket and the seconds that it has left.
@@ -239,6 +248,7 @@ fn said(verdict: Option<Verdict>) -> &'static str {
         None => "later",
         Some(Verdict::Superseded) => "superseded",
         Some(Verdict::StillValid) => "still_valid",
+        Some(Verdict::Verified(_)) => "verified",
         Some(Verdict::Refreshed) => "refreshed",
         Some(Verdict::TooSoon { .. }) => "too_soon",
         Some(Verdict::Unavailable { .. }) => "unavailable",

@@ -1,0 +1,98 @@
+//! A call of one account, from its turn to its answer.
+
+use super::{Arrival, SAVE_GRACE, Worker};
+use crate::clock;
+use crate::counters::{Counted, Counters};
+use crate::daemon::report;
+use crate::logging::Entry;
+use crate::platform::client::{Client, Permit};
+use crate::platform::{Exchange, credential, exchange};
+use crate::schedule::{Outcome, Step};
+use crate::value::Value;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+impl Worker {
+    /// Makes the call that is due, unless none is any more. It is counted, and what is known of the token stored, before it is
+    /// made: but a state disk that hangs keeps no token from being renewed.
+    pub(super) fn call(&mut self, client: Arc<Client>, permit: Permit) {
+        let now = clock::now();
+        let Step::Call(call) = self.schedule.next(&now) else {
+            return;
+        };
+        self.schedule.on_sent(&now, call);
+        let saving = self.write(false, &now);
+        let account = self.schedule.account().clone();
+        let token = self.schedule.token().cloned();
+        let look = {
+            let account = account.clone();
+            move || credential(&account, call, token)
+        };
+        let credential = self.shared.offload.run(look);
+        self.under_way = Some(Box::pin(async move {
+            // What cannot be stored is told with the next answer, which is stored too.
+            let _ = timeout(SAVE_GRACE, saving).await;
+            let Ok(credential) = credential.await else {
+                // The runtime ends.
+                return std::future::pending().await;
+            };
+            let ended = exchange(&client, &account, call, credential).await;
+            drop(permit);
+            Arrival::Ended(Box::new(ended))
+        }));
+    }
+
+    pub(super) fn on_ended(&mut self, ended: Exchange) {
+        let now = clock::now();
+        self.count(&ended);
+        if let Some(switched) = &ended.switched {
+            report::host_switched(switched);
+        }
+        match ended.reached {
+            0 => self.schedule.on_unsent(),
+            // A host failed and another was asked too.
+            more => self.schedule.on_sent_again(&now, more - 1),
+        }
+        let before = self.schedule.token().map(Value::fingerprint);
+        let (outcome, verdict) =
+            self.schedule
+                .on_answer(&now, ended.sent, ended.call, ended.answer);
+        self.reporter
+            .on_outcome(&self.schedule, &outcome, before, &now);
+        if let Outcome::FoundDead { foreign: true } = outcome {
+            Counters::add(&self.desk.counters.superseded);
+        }
+        let is_durable = matches!(
+            outcome,
+            Outcome::Granted { changed: true, .. } | Outcome::FoundDead { .. }
+        );
+        self.save(is_durable, &now);
+        self.waiting.on_outcome(outcome, verdict);
+    }
+
+    /// Counts a call for metrics, and logs it.
+    fn count(&self, ended: &Exchange) {
+        if ended.reached == 0 {
+            return;
+        }
+        let (result, errcode) = match &ended.answer {
+            Ok(_) => ("ok", None),
+            Err(refusal) if refusal.errcode.is_some() => ("refused", refusal.errcode),
+            Err(_) => ("failed", None),
+        };
+        let (endpoint, took) = (ended.endpoint, ended.took);
+        self.shared.metrics.observe_call(endpoint, took);
+        let counters = &self.desk.counters;
+        counters.count(Counted::Call(endpoint, result), ended.reached.into());
+        if let Some(errcode) = errcode {
+            counters.count(Counted::Refusal(errcode), 1);
+        }
+        let refusal = ended.answer.as_ref().err();
+        let message = refusal.map(|refusal| format!(": {}", refusal.message));
+        Entry::of(&self.schedule.account().name).debug(format_args!(
+            "{endpoint} {result} in {} ms{}",
+            took.as_millis(),
+            message.unwrap_or_default()
+        ));
+    }
+}

@@ -1,0 +1,140 @@
+//! Commands to an account, and the answers to those who wait.
+
+use super::{Stop, Worker};
+use crate::clock;
+use crate::counters::{Counted, Counters};
+use crate::handle::Command;
+use crate::schedule::Outcome;
+use crate::snapshot::Verdict;
+use crate::time::{Moment, Now};
+use crate::value::ValueName;
+use std::ops::ControlFlow;
+use tokio::sync::oneshot;
+
+/// Everybody who waits for an answer of this account, and what there is to tell them.
+#[derive(Default)]
+pub(super) struct Waiting {
+    doubters: Vec<oneshot::Sender<Verdict>>,
+    wishes: Vec<Wish>,
+    verdict: Option<Verdict>,
+    outcome: Option<Outcome>,
+}
+
+/// Somebody who waits for a value that lasts.
+struct Wish {
+    value: ValueName,
+    until: Moment,
+    reply: oneshot::Sender<Verdict>,
+}
+
+impl Waiting {
+    /// An answer came. Those who wait are told once its value is published.
+    pub(super) fn on_outcome(&mut self, outcome: Outcome, verdict: Option<Verdict>) {
+        self.outcome = Some(outcome);
+        self.verdict = verdict.or(self.verdict.take());
+    }
+}
+
+impl Worker {
+    /// Does what it was asked for since the last turn.
+    pub(super) async fn take_commands(&mut self) -> ControlFlow<Stop> {
+        for command in self.desk.inbox.take() {
+            let now = clock::now();
+            match command {
+                Command::Suspect { bad, admin, reply } => {
+                    let verdict = self.schedule.suspect(&now, bad.as_ref(), admin);
+                    let Some(reply) = reply else { continue };
+                    match verdict {
+                        Some(verdict) => give(&self.desk.counters, reply, verdict),
+                        None => self.waiting.doubters.push(reply),
+                    }
+                }
+                Command::Renew {
+                    value,
+                    until,
+                    reply,
+                } => match self.schedule.wish(&now, value, until) {
+                    Some(verdict) => drop(reply.send(verdict)),
+                    None => self.waiting.wishes.push(Wish {
+                        value,
+                        until,
+                        reply,
+                    }),
+                },
+                Command::Inspect => self.outputs.inspect(),
+                Command::ClockSet => {
+                    self.schedule.on_clock_set(&now);
+                    self.save(false, &now);
+                }
+                Command::PlatformChanged => self.schedule.hurry(&now, true),
+                Command::Reconfigure(new) => {
+                    let ledger = self.shared.ledger(&new.account);
+                    self.schedule.reconfigure(new.account.clone(), &now);
+                    self.schedule.share(ledger);
+                    self.outputs.reconfigure(new.account, new.sockets).await;
+                    self.save(false, &now);
+                    self.publish().await;
+                    let _ = new.done.send(());
+                }
+                Command::Stop { remove_outputs } => {
+                    return ControlFlow::Break(Stop { remove_outputs });
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Answers those who wait, now that everything is published.
+    pub(super) fn tell_all(&mut self, now: &Now) {
+        if let Some(verdict) = self.waiting.verdict.take() {
+            for reply in std::mem::take(&mut self.waiting.doubters) {
+                give(&self.desk.counters, reply, verdict.clone());
+            }
+        }
+        match self.waiting.outcome.take() {
+            Some(Outcome::Granted { name, .. }) => self.tell_wishes(name, None, now),
+            Some(Outcome::Failed { name, error, .. }) => self.tell_wishes(name, Some(error), now),
+            _ => {}
+        }
+    }
+
+    fn tell_wishes(
+        &mut self,
+        name: ValueName,
+        error: Option<std::sync::Arc<crate::trouble::LastError>>,
+        now: &Now,
+    ) {
+        let snapshot = self.snapshot.latest();
+        let (theirs, others) = std::mem::take(&mut self.waiting.wishes)
+            .into_iter()
+            .partition(|wish| wish.value == name);
+        self.waiting.wishes = others;
+        let theirs: Vec<Wish> = theirs;
+        for wish in theirs {
+            let grant = snapshot.valid(name, now.at);
+            let verdict = if grant.is_some_and(|grant| grant.expires >= wish.until) {
+                Verdict::Refreshed
+            } else {
+                Verdict::Unavailable {
+                    retry_at: snapshot.next_refresh.unwrap_or(now.at),
+                    error: error.clone(),
+                }
+            };
+            // An asker that went away needs no answer.
+            let _ = wish.reply.send(verdict);
+        }
+    }
+}
+
+/// Gives a verdict to somebody who doubted the token, and counts it.
+fn give(counters: &Counters, reply: oneshot::Sender<Verdict>, verdict: Verdict) {
+    let outcome = match verdict {
+        Verdict::Superseded => "superseded",
+        Verdict::StillValid | Verdict::Verified(_) => "still_valid",
+        Verdict::Refreshed => "refreshed",
+        Verdict::TooSoon { .. } => "too_soon",
+        Verdict::Unavailable { .. } => "unavailable",
+    };
+    counters.count(Counted::PassiveRefresh(outcome), 1);
+    let _ = reply.send(verdict);
+}

@@ -1,0 +1,90 @@
+//! When a value that stands is asked for next.
+
+use super::slot::Held;
+use super::{MIN_INTERVAL, Schedule};
+use crate::terms::{Repeat, Terms};
+use crate::time::{Moment, Now};
+use std::time::Duration;
+
+/// A value with less life left is about to end.
+pub(super) const WINDOW: Duration = Duration::from_secs(300);
+/// In the window in which a new value may come, an eighth of what is left passes between two calls: at most so much.
+const WINDOW_LONGEST: Duration = Duration::from_secs(20);
+/// How often a ticket is looked at, and how often in its last minutes.
+const TICKET_EVERY: Duration = Duration::from_secs(1800);
+const TICKET_LAST_EVERY: Duration = Duration::from_secs(50);
+/// The jitter of `refresh_at`: at the earliest at this part of it.
+const EARLIEST: f64 = 0.95;
+/// A token that is due and comes back the same is asked for no sooner than this.
+const AGAIN_SHORTEST: Duration = Duration::from_secs(60);
+/// No value lives longer, whatever a configured time says.
+pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
+
+/// The part of a token's life, counted from its end, in which a repeated call brings a new one.
+pub(super) const fn window(terms: &Terms) -> Duration {
+    match terms.repeat {
+        Repeat::Same { window, .. } => window,
+        Repeat::New { .. } => Duration::ZERO,
+    }
+}
+
+impl Schedule {
+    /// When a new token is asked for next.
+    pub(super) fn due_of(&mut self, now: &Now, held: &Held) -> Moment {
+        match self.terms().repeat {
+            Repeat::New { .. } => self.part_of_life(held),
+            Repeat::Same { .. } => self.due_again(now, held),
+        }
+    }
+
+    /// When a token that a call did not replace is asked for next.
+    pub(super) fn due_again(&mut self, now: &Now, held: &Held) -> Moment {
+        let expires = held.expires();
+        match self.terms().repeat {
+            Repeat::New { .. } => {
+                let left = now.at.until(expires);
+                now.at + left.mul_f64(self.account.refresh_at).max(AGAIN_SHORTEST)
+            }
+            Repeat::Same { window, polled } => {
+                let opens = expires - window;
+                if now.at >= opens {
+                    let wait = now.at.until(expires) / 8;
+                    return now.at + wait.clamp(MIN_INTERVAL, WINDOW_LONGEST);
+                }
+                let look = if polled {
+                    self.next_poll(now)
+                } else {
+                    let is_early = now.at
+                        < held.obtained + held.life.mul_f64(self.account.refresh_at * EARLIEST);
+                    is_early.then(|| self.part_of_life(held))
+                };
+                look.map_or(opens, |at| at.min(opens))
+            }
+        }
+    }
+
+    fn next_poll(&mut self, now: &Now) -> Option<Moment> {
+        let every = self.account.poll_every;
+        (!every.is_zero()).then(|| {
+            let every = every.clamp(MIN_INTERVAL, LONGEST_LIFE);
+            now.at + every.mul_f64(1.0 - 0.1 * self.rng.f64())
+        })
+    }
+
+    fn part_of_life(&mut self, held: &Held) -> Moment {
+        let jitter = EARLIEST + (1.0 - EARLIEST) * self.rng.f64();
+        let part = self.account.refresh_at * jitter;
+        held.obtained + held.life.mul_f64(part)
+    }
+
+    /// When a ticket is looked at next: every half hour, and some times more while it is about to end.
+    pub(super) fn ticket_due(&mut self, now: &Now, expires: Moment) -> Moment {
+        let window = expires - WINDOW;
+        if now.at < window {
+            let every = TICKET_EVERY.mul_f64(1.0 - 0.1 * self.rng.f64());
+            return (now.at + every).min(window);
+        }
+        let last = (now.at + TICKET_LAST_EVERY).min(expires);
+        last.max(now.at + MIN_INTERVAL)
+    }
+}

@@ -1,0 +1,112 @@
+//! The end that apps are told, and what a clock does to it. Where the daemon's own next call ends the token, that end is earlier
+//! than the platform's.
+
+use super::belief::{Belief, Why};
+use super::{Schedule, due};
+use crate::time::{End, Moment, Now};
+use std::time::Duration;
+
+/// How long before a lost answer can do harm the token is looked at, and how long the look may take.
+pub(super) const LOST_CHECK: Duration = Duration::from_secs(60);
+/// An end that is so near is moved on, however little.
+pub(super) const NEAR: Duration = Duration::from_secs(30);
+/// An end that Unix time and the daemon's clock tell so differently is in doubt.
+const DOUBTED: Duration = Duration::from_secs(15);
+
+impl Schedule {
+    /// Tells apps the end that follows from what is planned. It moves at once when it comes earlier; later only by a good
+    /// part of the overlap, so that an outage rewrites no file at each attempt.
+    pub fn tell(&mut self, now: &Now) {
+        let (Some(overlap), Some(held)) = (self.terms().overlap(), &self.token.held) else {
+            self.told = None;
+            return;
+        };
+        let call = self.token_call(now).unwrap_or(held.expires());
+        let mut safe = call.max(now.at) + overlap;
+        if let Some(lost) = self.lost {
+            let looked = match self.belief {
+                Belief::Suspected { at, .. } => at.max(now.at),
+                _ => now.at,
+            };
+            safe = safe.min((lost.first + overlap).max(looked + LOST_CHECK));
+        }
+        let safe = safe.min(held.expires());
+        // While a clock is in doubt nothing moves on.
+        let is_certain = !self.belief.is(Why::Clock);
+        let moves = self.told.is_none_or(|told| {
+            let told = told.moment();
+            let is_near = told <= now.at + NEAR && told < safe;
+            safe < told || (is_certain && (is_near || told + overlap / 2 <= safe))
+        });
+        if moves {
+            self.told = Some(if safe == held.expires() {
+                held.end
+            } else {
+                End::of(safe, now)
+            });
+        }
+    }
+
+    /// The earliest moment at which a call for a living token breaks no promise: where the call ends the token, apps were told
+    /// that it lives on.
+    pub(super) fn not_before(&self, now: &Now) -> Moment {
+        match (self.told, self.terms().overlap()) {
+            (Some(told), Some(overlap)) if self.belief.is_shown() => {
+                (told.moment() - overlap).max(now.at)
+            }
+            _ => now.at,
+        }
+    }
+
+    /// When the look is due that a lost answer makes necessary.
+    pub(super) fn suspect_lost(&mut self, now: &Now) {
+        if let (Some(lost), Some(overlap)) = (self.lost, self.terms().overlap()) {
+            let at = lost.first + overlap - LOST_CHECK;
+            self.belief.suspect(Why::LostAnswer, at.max(now.at));
+        }
+    }
+
+    /// Unix time was set, or the daemon's clock stood still while the host was paused. No life gets longer than apps were told,
+    /// and what is in doubt is verified at once.
+    pub fn on_clock_set(&mut self, now: &Now) {
+        for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
+            if let Some(held) = &mut slot.held {
+                held.end.reread(now);
+                held.end.limit(now.at + held.life);
+                if slot.trouble.is_none() {
+                    slot.due = slot.due.min(held.expires());
+                }
+            }
+        }
+        if let Some(told) = &mut self.told {
+            told.reread(now);
+        }
+        if let Some(held) = self.token.held.clone() {
+            if held.end.doubted(now.at) > DOUBTED {
+                self.belief.suspect(Why::Clock, now.at);
+            }
+            if self.token.trouble.is_none() {
+                self.token.due = self.token.due.min(self.latest_due(&held));
+            }
+        }
+        self.tell(now);
+    }
+
+    /// The token lives though Unix time says that it has ended: the daemon's clock was right.
+    pub(super) fn trust_boot_clock(&mut self, now: &Now) {
+        if let Some(held) = &mut self.token.held {
+            held.end.trust_boot(now);
+        }
+        if let Some(told) = &mut self.told {
+            told.trust_boot(now);
+        }
+    }
+
+    /// The moment at which a token that stands has to be asked for at the latest.
+    fn latest_due(&self, held: &super::slot::Held) -> Moment {
+        match (self.told, self.terms().overlap()) {
+            (Some(told), Some(overlap)) => told.moment() - overlap,
+            _ => held.expires() - due::window(self.terms()),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Wishes for a value with more life left.
+
+use super::Schedule;
+use super::belief::Why;
+use crate::pace::Need;
+use crate::snapshot::Verdict;
+use crate::time::{Moment, Now};
+use crate::value::ValueName;
+use std::time::Duration;
+
+/// How often a wish for a longer-lived value may cause a call: no local app can use up an account's quota with it.
+const WISH_EVERY: Duration = Duration::from_secs(300);
+/// The life that a value is expected to have before one was seen.
+const USUAL_LIFE: Duration = Duration::from_secs(7200);
+/// When to come again with a wish that cannot be met.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Schedule {
+    /// Somebody wants `value` to last until `until`. A verdict is final; without one, the next call for the value decides.
+    pub fn wish(&mut self, now: &Now, value: ValueName, until: Moment) -> Option<Verdict> {
+        let is_token = value == ValueName::AccessToken;
+        let grants = self.grants();
+        let grant = grants.iter().find(|(name, _)| *name == value);
+        if grant.is_some_and(|(_, grant)| grant.is_valid(now.at) && grant.expires >= until) {
+            return Some(Verdict::StillValid);
+        }
+        let slots = std::iter::once(&self.token).chain(&self.tickets);
+        let Some(slot) = slots.into_iter().find(|slot| slot.name == value) else {
+            return Some(Verdict::Unavailable {
+                retry_at: now.at,
+                error: None,
+            });
+        };
+        let life = grant.and(slot.held.as_ref()).map(|held| held.life);
+        let is_possible = until <= now.at + life.unwrap_or(USUAL_LIFE);
+        let is_valid = grant.is_some_and(|(_, grant)| grant.is_valid(now.at));
+        let earliest = if !self.stands(now.at) && (!is_token || self.belief.is(Why::Contradiction))
+        {
+            // Tickets are asked for with a token, and that one only when it is believed.
+            self.next_attempt(now).max(now.at + LOOK_AGAIN)
+        } else if !is_possible || slot.is_blocked(now) {
+            slot.due.max(now.at + LOOK_AGAIN)
+        } else if slot.due <= now.at {
+            now.at
+        } else {
+            let again = self.last_wish.map_or(now.at, |last| last + WISH_EVERY);
+            let allowed = if is_token {
+                self.not_before(now)
+            } else {
+                now.at
+            };
+            again.max(allowed).min(slot.due).max(now.at)
+        };
+        let (need, allowed) = match (is_valid, is_token) {
+            (true, true) => (Need::Look, now.at),
+            (true, false) => (Need::Look, self.ticket_allowed(now)),
+            (false, true) => (Need::Heal, now.at),
+            (false, false) => (Need::Renew, self.ticket_allowed(now)),
+        };
+        let earliest = earliest.max(self.affordable(need, now)).max(allowed);
+        if earliest > now.at {
+            let trouble = slot.trouble.as_ref();
+            return Some(Verdict::Unavailable {
+                retry_at: earliest,
+                error: trouble.map(|trouble| trouble.error.clone()),
+            });
+        }
+        self.last_wish = Some(now.at);
+        let mut slots = std::iter::once(&mut self.token).chain(&mut self.tickets);
+        if let Some(slot) = slots.find(|slot| slot.name == value) {
+            slot.due = now.at;
+        }
+        self.tell(now);
+        None
+    }
+}
