@@ -84,7 +84,11 @@ impl Schedule {
             let every = TICKET_EVERY.mul_f64(1.0 - 0.1 * self.rng.f64());
             return (now.at + every).min(window);
         }
-        let last = (now.at + TICKET_LAST_EVERY).min(expires);
-        last.max(now.at + MIN_INTERVAL)
+        // The last look but one leaves time for its answer.
+        let last = expires - 2 * MIN_INTERVAL;
+        let last = if now.at < last { last } else { expires };
+        (now.at + TICKET_LAST_EVERY)
+            .min(last)
+            .max(now.at + MIN_INTERVAL)
     }
 }

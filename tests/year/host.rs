@@ -86,24 +86,12 @@ impl Host {
     /// What was saved, with its moments as they are in this boot.
     pub(crate) fn load(&self) -> Record {
         let now = self.now();
-        let (mut record, then, boot) = self.saved.clone().expect("saved with the first call");
-        let moved = |moment: &mut Moment| {
-            if boot != self.boots {
-                *moment = now.moment(then.unix_millis_of(*moment));
-            }
-        };
-        for stored in &mut record.grants {
-            moved(&mut stored.grant.obtained);
-            moved(&mut stored.grant.expires);
+        let (record, then, boot) = self.saved.clone().expect("saved with the first call");
+        if boot == self.boots {
+            record
+        } else {
+            record.after_boot(&then, &now)
         }
-        if let Some(block) = &mut record.block {
-            moved(&mut block.until);
-            moved(&mut block.error.at);
-        }
-        record.budget.last_call.iter_mut().for_each(moved);
-        record.forced.2.iter_mut().for_each(moved);
-        record.last_success.iter_mut().for_each(moved);
-        record
     }
 
     /// Calls the platform.

@@ -125,7 +125,7 @@ impl Year {
                     continue;
                 }
             };
-            let expiry = self.schedule.next_expiry(now.at);
+            let expiry = self.schedule.next_change(now.at);
             let wake = expiry.map_or(wake, |expiry| wake.min(self.host.truth_of(expiry)));
             if self.script.next_at() <= wake {
                 self.host.truth = self.host.truth.max(self.script.next_at());
@@ -133,6 +133,7 @@ impl Year {
                 self.happen(event);
             } else {
                 self.host.truth = self.host.truth.max(wake);
+                self.schedule.tell(&self.host.now());
                 if self.flight.as_ref().is_some_and(|f| f.ends <= wake) {
                     self.arrive();
                 }
@@ -176,15 +177,15 @@ impl Year {
         } = self.flight.take().expect("one is under way");
         let now = self.host.now();
         if !reply.reached {
-            self.schedule.not_sent(call);
+            self.schedule.on_unsent();
             self.watch.never_reached();
         }
         let failed = reply.answer.is_err();
-        let before = self.schedule.standing(now.at).cloned();
+        let before = self.schedule.standing(now.at);
         let (outcome, verdict) = self.schedule.on_answer(&now, sent, call, reply.answer);
         self.trail.tell(self.host.truth, (call, &outcome, &verdict));
         self.host.save(self.schedule.record());
-        let after = self.schedule.standing(now.at).cloned();
+        let after = self.schedule.standing(now.at);
         match outcome {
             Outcome::FoundDead { foreign } => {
                 let bad = before.expect("it was looked at").value;
@@ -221,8 +222,10 @@ impl Year {
         let now = self.host.now();
         let standing = self.schedule.standing(now.at);
         match verdict {
-            Verdict::Superseded => assert_ne!(standing.map(|grant| &grant.value), bad),
-            Verdict::StillValid | Verdict::Refreshed => assert!(standing.is_some()),
+            Verdict::Superseded => assert_ne!(standing.as_ref().map(|grant| &grant.value), bad),
+            Verdict::StillValid | Verdict::Verified(_) | Verdict::Refreshed => {
+                assert!(standing.is_some())
+            }
             Verdict::TooSoon { retry_at } => {
                 let wait = now.at.until(*retry_at);
                 assert!(wait > Duration::ZERO && wait <= Duration::from_secs(600));
@@ -263,6 +266,7 @@ impl Year {
             Event::Restart => self.restart(),
             Event::ClockSet(error) => {
                 self.host.clock_error = error;
+                self.schedule.on_clock_set(&self.host.now());
                 self.host.save(self.schedule.record());
                 let next = self.rng.i64(-2 * HOUR..2 * HOUR) * self.rng.i64(0..2);
                 self.script
@@ -337,7 +341,7 @@ impl Year {
     }
 
     fn restart(&mut self) {
-        let before = self.schedule.standing(self.host.now().at).cloned();
+        let before = self.schedule.standing(self.host.now().at);
         let short = self.rng.u32(..3) > 0;
         let down = if short { 30 * SECOND } else { 3 * HOUR };
         self.host.truth += self.rng.i64(SECOND..down);
@@ -365,7 +369,7 @@ impl Year {
         });
         if let Some(grant) = lives.filter(|_| !wrong_clock) {
             let standing = self.schedule.standing(now.at);
-            assert_eq!(standing.map(|g| &g.value), Some(&grant.value), "it is lost");
+            assert_eq!(standing.map(|g| g.value), Some(grant.value), "it is lost");
             let next = self.schedule.next(&now);
             assert_ne!(next, Step::Call(Call::Token), "a restart costs a call");
         }
@@ -410,8 +414,8 @@ impl Year {
         account.refresh_at *= 0.999;
         self.account = Arc::new(account);
         let now = self.host.now();
-        let before = self.schedule.standing(now.at).cloned();
+        let before = self.schedule.standing(now.at);
         self.schedule.reconfigure(self.account.clone(), &now);
-        assert_eq!(self.schedule.standing(now.at), before.as_ref());
+        assert_eq!(self.schedule.standing(now.at), before);
     }
 }
