@@ -153,9 +153,9 @@ const ERRCODES: &[ErrcodeRow] = &[
     ),
     row(
         &[45009],
-        Class::DailyQuota,
-        "the day's quota of this interface is used up: find who else fetches for this account; asked every 30 minutes, at \
-         the latest when the quota starts anew at midnight UTC+8",
+        Class::Frequency,
+        "called too often: the platform blocks the calls of this corp for a minute, up to an hour if they go on; find who else \
+         fetches for this app; asked again after 1 minute, then ever more seldom up to once an hour",
     ),
     row(
         &[45011],

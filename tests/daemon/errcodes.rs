@@ -61,7 +61,7 @@ stable  | 98765  | operator     | 98765 a word of tomorrow | errcode 98765; 全�
 wecom   | -1     | transient    | -1 system error     | asked again soon; nothing to do here
 wecom   | 40001  | operator     | 40001 invalid credential | 企业微信管理后台 → 应用管理 → the app → Secret; no reload
 wecom   | 40013  | operator     | 40013 invalid corpid | 企业微信管理后台 → 我的企业 → 企业信息 → 企业ID; reload | invalid corpid
-wecom   | 45009  | daily_quota  | 45009 reach max api daily quota limit | who else; every 30 minutes; midnight UTC+8
+wecom   | 45009  | frequency    | 45009 reach max api daily quota limit | who else; 1 minute; once an hour
 wecom   | 45033  | transient    | 45033 api concurrent out of limit | asked again soon; nothing to do here
 wecom   | 60020  | operator     | 60020 IP 127.0.0.1 is not whitelisted | \
     add 127.0.0.1 to; 企业微信管理后台 → 应用管理 → the app → 企业可信IP | not allow to access from your ip
