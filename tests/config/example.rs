@@ -16,6 +16,7 @@ pub(crate) fn text(host: &Host) -> String {
     let secret = "0123456789abcdef0123456789abcdef";
     host.file("etc/secrets/shop", 0o640, secret);
     host.file("credentials/old", 0o600, secret);
+    host.file("etc/secrets/shop-cms", 0o640, secret);
     host.file("templates/x.j2", 0o644, "{{ account }} {{ jsapi_ticket }}");
     host.directory("accounts.d", 0o755);
     read("config.example.toml")

@@ -453,7 +453,7 @@ secrte = 'CANARY'
 appid = 'wx0123456789abcdef'
 decafc0ffee0123456789abcdef01234 = ''
 secret_file = 'DIR/secret'
-=> 3:1: unknown key `…`; known here: `appid`, `corpid`, `agentid`, `secret_file`, `secret_credential`, `secret`, `method`, `readers`, `tickets`, `poll_every`, `refresh_at`, `verify_every`, `daily_budget`, `force_on_dead`, `file`, `socket`
+=> 3:1: unknown key `…`; known here: `appid`, `corpid`, `agentid`, `secret_file`, `secret_credential`, `secret`, `method`, `readers`, `tickets`, `poll_every`, `refresh_at`, `verify_every`, `daily_budget`, `force_on_dead`, `file`, `socket`, `mirror`
 "#,
     );
 }
@@ -512,7 +512,7 @@ force_on_dead = 'yes'
 => 4:17: `force_on_dead` "yes" must be true or false, not a text
 
 colour = 'red'
-=> 4:1: unknown key `colour`; known here: `appid`, `corpid`, `agentid`, `secret_file`, `secret_credential`, `secret`, `method`, `readers`, `tickets`, `poll_every`, `refresh_at`, `verify_every`, `daily_budget`, `force_on_dead`, `file`, `socket`
+=> 4:1: unknown key `colour`; known here: `appid`, `corpid`, `agentid`, `secret_file`, `secret_credential`, `secret`, `method`, `readers`, `tickets`, `poll_every`, `refresh_at`, `verify_every`, `daily_budget`, `force_on_dead`, `file`, `socket`, `mirror`
 
 path = 'DIR/run/shop.json'
 => 4:1: unknown key `path`; it belongs to [[accounts.NAME.file]]
