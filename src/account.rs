@@ -52,6 +52,17 @@ pub enum SecretSource {
     Inline(Secret),
 }
 
+/// The key that names a user or group whose id is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// `readers` or `admins`
+    Reader,
+    /// `owner`
+    Owner,
+    /// `group`
+    Group,
+}
+
 /// A local user or group that may have an account's values. Displays as configured: `www-data`, `@apps`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
@@ -59,6 +70,8 @@ pub enum Principal {
     User(Arc<str>, u32),
     /// A group and its gid.
     Group(Arc<str>, u32),
+    /// A name as configured that the name service could not look up. An output that names it waits for its id.
+    Unresolved(Arc<str>, Role),
 }
 
 impl Principal {
@@ -67,6 +80,7 @@ impl Principal {
         match (self, other) {
             (Self::User(_, one), Self::User(_, other))
             | (Self::Group(_, one), Self::Group(_, other)) => one == other,
+            (Self::Unresolved(..), Self::Unresolved(..)) => self == other,
             _ => false,
         }
     }
@@ -77,6 +91,7 @@ impl fmt::Display for Principal {
         match self {
             Self::User(name, _) => f.write_str(name),
             Self::Group(name, _) => write!(f, "@{name}"),
+            Self::Unresolved(name, _) => f.write_str(name),
         }
     }
 }
@@ -90,8 +105,18 @@ pub struct Access {
     pub owner: Option<u32>,
     /// The gid to give it to, if configured.
     pub group: Option<u32>,
-    /// Whom its ACL names: `r` on a file, `rw` on a socket.
+    /// Whom its ACL names: `r` on a file, `rw` on a socket. Also an owner or group that is not known yet.
     pub readers: Arc<[Principal]>,
+}
+
+impl Access {
+    /// A name that could not be looked up yet, if there is one: the output must not be made before it is.
+    pub fn unresolved(&self) -> Option<&str> {
+        self.readers.iter().find_map(|reader| match reader {
+            Principal::Unresolved(name, _) => Some(&**name),
+            _ => None,
+        })
+    }
 }
 
 /// How a value is written.

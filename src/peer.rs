@@ -43,6 +43,7 @@ impl Peer {
         principals.iter().any(|principal| match principal {
             Principal::User(_, uid) => *uid == self.uid,
             Principal::Group(_, gid) => self.is_member_of(*gid),
+            Principal::Unresolved(..) => false,
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the configuration takes from outside its files.
 
+use super::name_service::NameService;
 use crate::platform::Platforms;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +17,8 @@ pub struct Environment {
     pub credentials_dir: Option<PathBuf>,
     /// The platforms that an account may be of.
     pub platforms: Platforms,
+    /// Looks up users and groups.
+    pub names: NameService,
 }
 
 impl Environment {
@@ -27,6 +30,7 @@ impl Environment {
             runtime_dir: directory("RUNTIME_DIRECTORY"),
             credentials_dir: directory("CREDENTIALS_DIRECTORY"),
             platforms: Platforms::default(),
+            names: NameService::default(),
         }
     }
 

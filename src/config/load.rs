@@ -33,7 +33,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let tree = source.parse();
     let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
 
-    let mut names = Names::default();
+    let mut names = Names::new(&env.names);
     let daemon = sections::daemon(&root, env);
     let api = sections::api(&root, env, &mut names);
     let platform = sections::platform(&root, env);

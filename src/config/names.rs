@@ -1,29 +1,72 @@
 //! The users and groups that the configuration names.
 
+use super::name_service::{Found, NameService};
 use super::table::Table;
 use super::value::{self, Checked};
-use crate::account::Principal;
-use crate::fault::reason;
-use nix::unistd::{Group, User};
+use crate::account::{Principal, Role};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Looks each name up once, and keeps equal lists once.
-#[derive(Default)]
 pub(super) struct Names {
+    service: NameService,
     known: HashMap<Box<str>, Checked<Principal>>,
+    /// Why a name could not be looked up.
+    reasons: HashMap<Arc<str>, String>,
     lists: HashSet<Arc<[Principal]>>,
 }
 
 impl Names {
+    pub(super) fn new(service: &NameService) -> Self {
+        Self {
+            service: service.clone(),
+            known: HashMap::new(),
+            reasons: HashMap::new(),
+            lists: HashSet::new(),
+        }
+    }
+
     /// The user `name` or group `@name`.
     pub(super) fn principal(&mut self, name: &str) -> Checked<Principal> {
         if let Some(known) = self.known.get(name) {
             return known.clone();
         }
-        let found = look_up(name);
+        let found = match self.service.look_up(name) {
+            Found::Principal(principal) => Ok(principal),
+            Found::Absent => {
+                let (kind, bare) = match name.strip_prefix('@') {
+                    Some(group) => ("group", group),
+                    None => ("user", name),
+                };
+                let shown = value::shown(bare);
+                Err(format!(
+                    "names a {kind} `{shown}` that this host does not have: create it or correct the name \
+                     (\"name\" is a user, \"@name\" a group)"
+                )
+                .into())
+            }
+            Found::Unavailable(reason) => {
+                let name: Arc<str> = name.into();
+                self.reasons.insert(name.clone(), reason);
+                Ok(Principal::Unresolved(name, Role::Reader))
+            }
+        };
         self.known.insert(name.into(), found.clone());
         found
+    }
+
+    /// Why a name could not be looked up.
+    pub(super) fn reason(&self, name: &str) -> &str {
+        self.reasons.get(name).map_or("", String::as_str)
+    }
+
+    /// Warns of those that could not be looked up.
+    pub(super) fn warn(&self, table: &Table<'_>, key: &str, list: &[Principal]) {
+        for principal in list {
+            if let Principal::Unresolved(name, _) = principal {
+                table.warning(key, waits(name, self.reason(name)));
+            }
+        }
     }
 
     /// The `readers` of a table, or what stands for them when it has none; nothing if one of them is wrong.
@@ -35,8 +78,9 @@ impl Names {
         if !table.has("readers") {
             return default();
         }
-        let readers = table.read_list("readers", |name| self.principal(value::text(name)?));
-        readers.map(|readers| self.list(readers))
+        let readers = table.read_list("readers", |name| self.principal(value::text(name)?))?;
+        self.warn(table, "readers", &readers);
+        Some(self.list(readers))
     }
 
     /// The list, shared with all that are equal, without repetitions: an ACL may name nobody twice.
@@ -56,34 +100,11 @@ impl Names {
     }
 }
 
-fn look_up(text: &str) -> Checked<Principal> {
-    let (kind, name) = match text.strip_prefix('@') {
-        Some(group) => ("group", group),
-        None => ("user", text),
-    };
-    let id = if kind == "group" {
-        Group::from_name(name).map(|found| found.map(|group| group.gid.as_raw()))
-    } else {
-        User::from_name(name).map(|found| found.map(|user| user.uid.as_raw()))
-    };
-    // As chown does: a number is an id unless it is a name. The last one stands for "unchanged" to the kernel.
-    let is_number = name.bytes().all(|b| b.is_ascii_digit());
-    let number = || (name.parse().ok()).filter(|id| is_number && *id != u32::MAX);
-    let shown = value::shown(name);
-    match id.map(|id| id.or_else(number)) {
-        Ok(Some(id)) if kind == "group" => Ok(Principal::Group(name.into(), id)),
-        Ok(Some(id)) => Ok(Principal::User(name.into(), id)),
-        Ok(None) => Err(format!(
-            "names a {kind} `{shown}` that this host does not have: create it or correct the name \
-             (\"name\" is a user, \"@name\" a group)"
-        )
-        .into()),
-        Err(error) => Err(format!(
-            "names a {kind} `{shown}` that cannot be looked up: {}; try again when the name service answers",
-            reason(&error.into())
-        )
-        .into()),
-    }
+/// What to say of a name that is looked up again later.
+pub(super) fn waits(name: &str, reason: &str) -> String {
+    format!(
+        "names \"{name}\", which cannot be looked up now: {reason}; what names it waits, and it is looked up again every 10s"
+    )
 }
 
 #[cfg(test)]
@@ -93,7 +114,10 @@ mod tests {
     #[test]
     fn names_and_numbers_are_found() {
         let check = |name: &str, expected: Principal| {
-            assert_eq!(Names::default().principal(name), Ok(expected));
+            assert_eq!(
+                Names::new(&NameService::default()).principal(name),
+                Ok(expected)
+            );
         };
         check("root", Principal::User("root".into(), 0));
         check("@root", Principal::Group("root".into(), 0));
@@ -108,13 +132,18 @@ mod tests {
             "-1",
             "a\0",
         ] {
-            assert!(Names::default().principal(unknown).is_err(), "{unknown:?}");
+            assert!(
+                Names::new(&NameService::default())
+                    .principal(unknown)
+                    .is_err(),
+                "{unknown:?}"
+            );
         }
     }
 
     #[test]
     fn equal_lists_are_one_and_name_nobody_twice() {
-        let mut names = Names::default();
+        let mut names = Names::new(&NameService::default());
         let mut list = |texts: &[&str]| {
             let principals = texts.iter().map(|text| names.principal(text).unwrap());
             let principals = principals.collect();

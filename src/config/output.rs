@@ -2,12 +2,12 @@
 
 use super::directories::{Directories, Directory};
 use super::keys;
-use super::names::Names;
+use super::names::{self, Names};
 use super::places::{Places, Subject};
 use super::source::Place;
 use super::table::Table;
 use super::value::{self, Checked};
-use crate::account::{Access, Format, OnExpiry, Output, OutputKind, Principal};
+use crate::account::{Access, Format, OnExpiry, Output, OutputKind, Principal, Role};
 use crate::files::read_regular;
 use crate::platform::Platforms;
 use crate::template::{self, Template};
@@ -255,22 +255,40 @@ fn access(
             format_args!("lets everybody {act}: end it with 0, and name in `readers` who may"),
         );
     }
+    let mut waiting = Vec::new();
     let owner = table.read("owner", |name| {
         match names.principal(value::text(name)?)? {
-            Principal::User(_, uid) => Ok(uid),
+            Principal::User(_, uid) => Ok(Some(uid)),
             Principal::Group(..) => Err("must be a user: for a group use `group`".into()),
+            Principal::Unresolved(name, _) if name.starts_with('@') => {
+                Err("must be a user: for a group use `group`".into())
+            }
+            Principal::Unresolved(name, _) => {
+                waiting.push(("owner", Principal::Unresolved(name, Role::Owner)));
+                Ok(None)
+            }
         }
     });
     let group = table.read("group", |name| match value::text(name)? {
         name if name.starts_with('@') => Err("must be the name of a group without @".into()),
         name => match names.principal(&format!("@{name}"))? {
-            Principal::Group(_, gid) | Principal::User(_, gid) => Ok(gid),
+            Principal::Group(_, gid) | Principal::User(_, gid) => Ok(Some(gid)),
+            Principal::Unresolved(name, _) => {
+                waiting.push(("group", Principal::Unresolved(name, Role::Group)));
+                Ok(None)
+            }
         },
     });
+    let mut readers = readers?;
+    for (key, principal) in waiting {
+        let name = principal.to_string();
+        table.warning(key, names::waits(&name, names.reason(&name)));
+        readers = names.list(readers.iter().cloned().chain([principal]).collect());
+    }
     Some(Access {
         mode,
-        owner,
-        group,
-        readers: readers?,
+        owner: owner.flatten(),
+        group: group.flatten(),
+        readers,
     })
 }

@@ -41,7 +41,9 @@ pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> Daemon {
 pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> Api {
     let table = root.table("api").known(&keys::API, env.platforms);
     let admins = if table.has("admins") {
-        table.read_list("admins", |name| names.principal(value::text(name)?))
+        let admins = table.read_list("admins", |name| names.principal(value::text(name)?));
+        names.warn(&table, "admins", admins.as_deref().unwrap_or_default());
+        admins
     } else {
         // Not every host has made the group.
         let found = ADMINS.iter().filter_map(|name| names.principal(name).ok());

@@ -127,9 +127,10 @@ fn list(output: &Output) -> Option<Vec<u8>> {
         (MASK, NO_ID, mode >> 3 & 7 | bits),
         (OTHER, NO_ID, mode & 7),
     ]);
-    entries.extend(readers.iter().map(|reader| match reader {
-        Principal::User(_, uid) => (USER, *uid, bits),
-        Principal::Group(_, gid) => (GROUP, *gid, bits),
+    entries.extend(readers.iter().filter_map(|reader| match reader {
+        Principal::User(_, uid) => Some((USER, *uid, bits)),
+        Principal::Group(_, gid) => Some((GROUP, *gid, bits)),
+        Principal::Unresolved(..) => None,
     }));
     let mut list = VERSION.to_le_bytes().to_vec();
     for (tag, id, bits) in entries {
