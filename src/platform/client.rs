@@ -10,13 +10,16 @@ pub use super::limits::Permit;
 use super::request::Request;
 use super::resolver::Resolver;
 use super::route::Proxies;
+use crate::account::Account;
 use crate::call::Refusal;
 use crate::clock;
 use crate::config::{Host, PlatformSection};
 use crate::time::Moment;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Url, redirect, retry};
+use std::collections::HashSet;
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -38,6 +41,8 @@ pub struct Client {
     timeout: Duration,
     resolver: Resolver,
     proxies: Proxies,
+    /// Ids of accounts, and paths of calls that they may not use.
+    refused_paths: Mutex<HashSet<(Box<str>, &'static str)>>,
 }
 
 /// An answer in HTTP, of the platform or of something in between.
@@ -119,6 +124,7 @@ impl Client {
             timeout: config.timeout,
             resolver,
             proxies,
+            refused_paths: Mutex::default(),
         })
     }
 
@@ -130,6 +136,38 @@ impl Client {
         self.limits
             .permit(platform.unwrap_or(usize::MAX), in_trouble)
             .await
+    }
+
+    /// The path that tells whether a token of the account lives.
+    pub(super) fn verify_path(&self, platform: &Platform, account: &Account) -> &'static str {
+        let refused = self.refused_paths();
+        let may_use = |path: &&&'static str| !refused.contains(&(account.id.clone(), **path));
+        let paths = platform.verify_paths;
+        // When none may be used, the last one says so.
+        paths
+            .iter()
+            .find(may_use)
+            .or(paths.last())
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Another such path, now that the account may not use this one.
+    pub(super) fn next_verify_path(
+        &self,
+        platform: &Platform,
+        account: &Account,
+        refused: &'static str,
+    ) -> Option<&'static str> {
+        self.refused_paths().insert((account.id.clone(), refused));
+        let next = self.verify_path(platform, account);
+        (next != refused).then_some(next)
+    }
+
+    fn refused_paths(&self) -> MutexGuard<'_, HashSet<(Box<str>, &'static str)>> {
+        self.refused_paths
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The platform of this kind, if it is one that the configuration knows.

@@ -1,5 +1,6 @@
 //! One exchange with the platform for an account: the secret is read, the request sent, the answer understood.
 
+use super::Platform;
 use super::answer::interpret;
 use super::client::{Called, Client};
 use super::hosts::Switched;
@@ -8,6 +9,7 @@ use crate::account::{Account, SecretSource};
 use crate::call::{Answer, Call, Refusal};
 use crate::clock;
 use crate::files;
+use crate::logging::Entry;
 use crate::secret::Secret;
 use crate::time::Moment;
 use crate::value::Value;
@@ -102,28 +104,51 @@ pub async fn exchange(
         Ok(credential) => credential,
         Err(refusal) => return none((platform.endpoint)(account.terms, call), refusal),
     };
-    let ask = Ask::of(platform, account, call, credential.expose());
-    let Called {
-        outcome,
-        reached,
-        switched,
-    } = client.call(platform.kind, &(platform.request)(&ask)).await;
-    let (sent, answer) = match outcome {
-        Ok(received) => (
-            received.sent,
-            interpret(platform, &ask, received.status, &received.body),
-        ),
-        Err(refusal) => (began, Err(refusal)),
-    };
-    Exchange {
-        call,
-        endpoint: ask.path,
-        sent,
-        took: began.until(clock::now().at),
-        reached,
-        switched,
-        answer,
+    let mut ask = Ask::of(platform, account, call, credential.expose());
+    let mut all_reached = 0;
+    loop {
+        if call == Call::Verify {
+            ask.path = client.verify_path(platform, account);
+        }
+        let Called {
+            outcome,
+            reached,
+            switched,
+        } = client.call(platform.kind, &(platform.request)(&ask)).await;
+        all_reached += reached;
+        let (sent, answer) = match outcome {
+            Ok(received) => (
+                received.sent,
+                interpret(platform, &ask, received.status, &received.body),
+            ),
+            Err(refusal) => (began, Err(refusal)),
+        };
+        if let Err(refusal) = &answer
+            && says_nothing(platform, call, refusal)
+            && let Some(next) = client.next_verify_path(platform, account, ask.path)
+        {
+            Entry::of(&account.name).info(format_args!(
+                "{} is not for this account and says nothing about its token: {next} is asked from now on ({})",
+                ask.path, refusal.message
+            ));
+            continue;
+        }
+        return Exchange {
+            call,
+            endpoint: ask.path,
+            sent,
+            took: began.until(clock::now().at),
+            reached: all_reached,
+            switched,
+            answer,
+        };
     }
+}
+
+/// True for an answer that tells of the account's rights and not of its token.
+fn says_nothing(platform: &Platform, call: Call, refusal: &Refusal) -> bool {
+    let errcode = refusal.errcode.unwrap_or_default();
+    call == Call::Verify && platform.no_verdict.contains(&errcode)
 }
 
 /// Asks for an access token once, to see whether the platform accepts the account. Says how long one lives.

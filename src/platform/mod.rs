@@ -49,6 +49,8 @@ pub struct Platform {
     pub request: fn(&Ask<'_>) -> Request,
     /// Calls that tell whether a token lives and change nothing. When an account may not use one, the next is asked.
     pub verify_paths: &'static [&'static str],
+    /// Errcodes of those calls that say nothing about the token.
+    pub no_verdict: &'static [i64],
     /// The names of the fields in its answers.
     pub fields: Fields,
     /// Its errcodes. The last row is for all that are in no other.

@@ -28,6 +28,7 @@ pub const WECHAT: &Platform = &Platform {
     endpoint,
     request,
     verify_paths: &["/cgi-bin/get_api_domain_ip", "/cgi-bin/getcallbackip"],
+    no_verdict: &[48001],
     fields: Fields::USUAL,
     errcodes: ERRCODES,
 };
@@ -147,6 +148,13 @@ const ERRCODES: &[ErrcodeRow] = &[
         Class::Operator,
         "the AppSecret is wrong: copy it anew from 微信公众平台 → 设置与开发 → 基本配置 → AppSecret into the account's \
          secret file; no reload is needed",
+    ),
+    row_on(
+        Asked::Verify,
+        &[48001],
+        Class::Operator,
+        "the account may not use the interfaces that tell whether a token lives: it is replaced on schedule, and apps that \
+         report it dead are not believed",
     ),
     row(
         &[40002, 43002],

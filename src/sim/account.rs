@@ -170,7 +170,11 @@ impl Account {
             Endpoint::GetJsapiTicket | Endpoint::AgentTicket => {
                 (None, Some(100), self.tickets_per_day)
             }
-            Endpoint::ApiDomainIp | Endpoint::MenuGet => (None, None, None),
+            Endpoint::ApiDomainIp
+            | Endpoint::MenuGet
+            | Endpoint::CallbackIp
+            | Endpoint::QuotaGet
+            | Endpoint::ClearQuota => (None, None, None),
         };
         Quota { minute, hour, day }
     }

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a call comes from and goes to.
-struct Context {
-    now: i64,
-    endpoint: Endpoint,
+pub(super) struct Context {
+    pub(super) now: i64,
+    pub(super) endpoint: Endpoint,
     /// Whose call it is, by index.
     caller: Option<usize>,
     /// The address that the platform sees.
@@ -98,7 +98,7 @@ impl World {
 
     /// Whose call it is, right secret or not.
     fn caller(&mut self, endpoint: Endpoint, params: &Params<'_>) -> Option<usize> {
-        if !endpoint.grants_tokens() {
+        if !endpoint.takes_secret() {
             let token = self.tokens.get(params.access_token.as_deref()?)?;
             return Some(token.account);
         }
@@ -142,7 +142,7 @@ impl World {
     /// The true answer.
     fn answer(&mut self, call: &Context, params: &Params<'_>) -> Result<Json, Refusal> {
         let &Context { now, endpoint, .. } = call;
-        let index = if endpoint.grants_tokens() {
+        let index = if endpoint.takes_secret() {
             self.authenticate(call, params)?
         } else {
             self.check_token(call, params)?
@@ -156,7 +156,11 @@ impl World {
             (Endpoint::GetTicket, Some("wx_card")) => Line::WxCard,
             (Endpoint::AgentTicket, Some("agent_config")) => Line::Agent,
             (Endpoint::GetTicket | Endpoint::AgentTicket, _) => return Err(Refusal::of(40097)),
-            (Endpoint::ApiDomainIp, _) => return Ok(json!({"ip_list": ["101.226.103.0/25"]})),
+            (Endpoint::QuotaGet, _) => return self.count_of(now, index, params),
+            (Endpoint::ClearQuota, _) => return self.clear_counts(now, index),
+            (Endpoint::ApiDomainIp | Endpoint::CallbackIp, _) => {
+                return Ok(json!({"ip_list": ["101.226.103.0/25"]}));
+            }
             (Endpoint::MenuGet, _) => return Ok(json!({"menu": {"button": []}})),
         };
         if params.force_refresh {
@@ -178,7 +182,8 @@ impl World {
 
     fn authenticate(&self, call: &Context, params: &Params<'_>) -> Result<usize, Refusal> {
         let wecom = call.endpoint.is_wecom();
-        if !wecom && params.grant_type.as_deref() != Some("client_credential") {
+        let grants = call.endpoint.grants_tokens();
+        if !wecom && grants && params.grant_type.as_deref() != Some("client_credential") {
             return Err(Refusal::of(40002));
         }
         if params.id.is_none() {
@@ -206,7 +211,7 @@ impl World {
         let value = params.access_token.as_deref();
         let value = value.ok_or_else(|| Refusal::of(41001))?;
         let wecom = match call.endpoint {
-            Endpoint::ApiDomainIp => None,
+            Endpoint::ApiDomainIp | Endpoint::CallbackIp => None,
             endpoint => Some(endpoint.is_wecom()),
         };
         let token = self
@@ -225,24 +230,6 @@ impl World {
         } else {
             Ok(token.account)
         }
-    }
-
-    fn count_usage(&mut self, call: &Context, index: usize) -> Result<(), Refusal> {
-        const CORP_TICKETS_PER_HOUR: u32 = 400;
-        let &Context { now, endpoint, .. } = call;
-        let member = &self.members[index];
-        let quota = member.account.quota(endpoint);
-        let mut refusal = member.usage[endpoint as usize].refusal(now, quota);
-        if quota.hour.is_some() {
-            let used = |&i: &usize| self.members[i].usage[endpoint as usize].this_hour(now);
-            let corp: u32 = self.apps(&member.account.id).iter().map(used).sum();
-            refusal = refusal.or((corp >= CORP_TICKETS_PER_HOUR).then_some(45009));
-        }
-        if let Some(errcode) = refusal {
-            return Err(Refusal::of(errcode));
-        }
-        self.members[index].usage[endpoint as usize].count(now);
-        Ok(())
     }
 
     /// A forced refresh: ends the standing stable token at once, unless the last one was too short a while ago.

@@ -70,11 +70,17 @@ pub enum Endpoint {
     ApiDomainIp,
     /// `GET menu/get`.
     MenuGet,
+    /// `GET getcallbackip`, of either host.
+    CallbackIp,
+    /// `POST openapi/quota/get`: the platform's own count of the calls at an endpoint.
+    QuotaGet,
+    /// `POST clear_quota/v2`: clears all counts.
+    ClearQuota,
 }
 
 impl Endpoint {
     /// Every endpoint; each is at the index of its discriminant.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Token,
         Self::StableToken,
         Self::GetToken,
@@ -83,6 +89,9 @@ impl Endpoint {
         Self::AgentTicket,
         Self::ApiDomainIp,
         Self::MenuGet,
+        Self::CallbackIp,
+        Self::QuotaGet,
+        Self::ClearQuota,
     ];
 
     /// The path below `/cgi-bin/`.
@@ -96,6 +105,9 @@ impl Endpoint {
             Self::AgentTicket => "ticket/get",
             Self::ApiDomainIp => "get_api_domain_ip",
             Self::MenuGet => "menu/get",
+            Self::CallbackIp => "getcallbackip",
+            Self::QuotaGet => "openapi/quota/get",
+            Self::ClearQuota => "clear_quota/v2",
         }
     }
 
@@ -113,6 +125,11 @@ impl Endpoint {
         matches!(self, Self::Token | Self::StableToken | Self::GetToken)
     }
 
+    /// Whether it is called with the AppSecret; the others are called with an access token.
+    pub(super) const fn takes_secret(self) -> bool {
+        self.grants_tokens() || matches!(self, Self::ClearQuota)
+    }
+
     /// Whether it is of 企业微信 alone.
     pub(super) const fn is_wecom(self) -> bool {
         matches!(
@@ -123,7 +140,7 @@ impl Endpoint {
 
     const fn method(self) -> &'static str {
         match self {
-            Self::StableToken => "POST",
+            Self::StableToken | Self::QuotaGet | Self::ClearQuota => "POST",
             _ => "GET",
         }
     }
@@ -150,7 +167,10 @@ pub(super) struct Params<'a> {
     /// appid or corpid.
     #[serde(rename = "appid")]
     pub(super) id: Option<Cow<'a, str>>,
+    #[serde(alias = "appsecret")]
     pub(super) secret: Option<Cow<'a, str>>,
+    /// The path whose count is asked for.
+    pub(super) cgi_path: Option<Cow<'a, str>>,
     pub(super) access_token: Option<Cow<'a, str>>,
     #[serde(rename = "type")]
     pub(super) ticket: Option<Cow<'a, str>>,
@@ -167,8 +187,14 @@ impl<'a> Params<'a> {
                 _ => 43001,
             }));
         }
-        let mut params = if endpoint == Endpoint::StableToken {
-            serde_json::from_slice(request.body).map_err(|_| Refusal::of(47001))?
+        let mut params = if endpoint.method() == "POST" {
+            let body: Self =
+                serde_json::from_slice(request.body).map_err(|_| Refusal::of(47001))?;
+            let access_token = request.parameter("access_token");
+            Self {
+                access_token: access_token.or(body.access_token),
+                ..body
+            }
         } else {
             let mut params = Self::default();
             for (key, value) in form_urlencoded::parse(request.query.as_bytes()) {
@@ -240,6 +266,8 @@ const fn words(errcode: i64) -> &'static str {
         45011 => "api minute-quota reach limit, must slower, retry next minute",
         45033 => "api concurrent out of limit",
         47001 => "data format error",
+        48001 => "api unauthorized",
+        76021 => "cgi_path not found, please check",
         48006 => "forbid to clear quota because of reaching the limit",
         50004 => "forbidden to use token interface",
         50007 => "account is frozen",

@@ -12,6 +12,7 @@ mod account;
 mod answer;
 mod call;
 mod control;
+mod count;
 mod fault;
 mod quota;
 mod record;

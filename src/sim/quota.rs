@@ -52,6 +52,11 @@ impl Usage {
         }
     }
 
+    /// Calls in the current day.
+    pub(super) fn today(&self, now: i64) -> u32 {
+        self.0[2].used(numbers(now)[2])
+    }
+
     /// Calls in the current hour.
     pub(super) fn this_hour(&self, now: i64) -> u32 {
         self.0[1].used(numbers(now)[1])

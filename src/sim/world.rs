@@ -17,6 +17,8 @@ pub struct World {
     pub(super) tokens: Tokens,
     pub(super) faults: Vec<Fault>,
     pub(super) log: Log,
+    /// Corps whose ticket calls are refused, and until when.
+    pub(super) blocked: HashMap<Box<str>, i64>,
 }
 
 /// An account with its past.
@@ -27,6 +29,7 @@ pub(super) struct Member {
     pub(super) calls: [u64; Endpoint::ALL.len()],
     pub(super) minted: [u64; Line::ALL.len()],
     pub(super) forced: Usage,
+    pub(super) clears: Usage,
     pub(super) last_forced: Option<i64>,
     pub(super) in_flight: InFlight,
 }
@@ -77,6 +80,7 @@ impl World {
             tokens: Tokens::new(fastrand::u64(..)),
             faults: Vec::new(),
             log: Log::default(),
+            blocked: HashMap::new(),
         }
     }
 
@@ -111,6 +115,7 @@ impl World {
             calls: Default::default(),
             minted: Default::default(),
             forced: Usage::default(),
+            clears: Usage::default(),
             last_forced: None,
             in_flight: InFlight::default(),
         });

@@ -23,6 +23,7 @@ mod network;
 mod passive;
 mod reload;
 mod repair;
+mod rights;
 mod rotation;
 mod secrets;
 mod tls;
