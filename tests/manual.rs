@@ -38,3 +38,13 @@ fn every_key_is_in_wxtokend_toml_5() {
         }
     }
 }
+
+/// To the macros, a quote at the beginning of a word is markup and not text: it is written `\(dq`.
+#[test]
+fn no_quote_is_lost_in_a_literal() {
+    for page in [COMMANDS, CONFIGURATION] {
+        for line in page.lines().filter(|line| line.starts_with(".Ql ")) {
+            assert!(!line.contains('"'), "{line}");
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! The packages on real machines: Debian 12 (systemd 252) and Debian 13 (systemd 257), booted as containers.
 //!
-//! Needs root, debootstrap and systemd-nspawn; the trees are made once and kept in `/var/cache/wxtokend-tests`. Without
-//! root it says so and does nothing, unless `CI=true`: then that is a failure.
+//! Needs root, debootstrap, systemd-nspawn, overlay mounts and control groups of version 2. It boots a machine first: where
+//! none comes up (in a plain chroot, say), it prints why and skips, with a count. With `CI` set that is a failure. The trees
+//! are made once and kept in `/var/cache/wxtokend-tests`.
 
 #![expect(clippy::print_stdout, reason = "this is its own test runner")]
 
@@ -23,6 +24,7 @@ use machine::{Machine, Release};
 use packages::Packages;
 use platform::Platform;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -80,10 +82,6 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
-    if !rustix::process::getuid().is_root() {
-        println!("system tests: SKIPPED, they need root to boot containers");
-        return ExitCode::from(u8::from(std::env::var_os("CI").is_some()));
-    }
     // `cargo test --test system -- 13`: only there.
     let only = std::env::args()
         .skip(1)
@@ -92,11 +90,19 @@ fn main() -> ExitCode {
         only.as_ref()
             .is_none_or(|only| release.name().ends_with(only))
     };
+    let chosen: Vec<_> = Release::ALL.into_iter().filter(chosen).collect();
+    if let Some(obstacle) = obstacle(&chosen) {
+        // README's install section is one more.
+        let skipped = chosen.len() * (SCENARIOS.len() + 1);
+        println!("system tests: no machine can boot here: {obstacle}");
+        let failed = usize::from(std::env::var_os("CI").is_some());
+        println!("system: 0 passed, {failed} failed, {skipped} skipped");
+        return ExitCode::from(u8::from(failed > 0));
+    }
     let packages = &Packages::build();
     let (passed, failed) = thread::scope(|scope| {
-        let machines: Vec<_> = Release::ALL
+        let machines: Vec<_> = chosen
             .into_iter()
-            .filter(chosen)
             .map(|release| scope.spawn(move || run(release, packages)))
             .collect();
         machines
@@ -106,8 +112,28 @@ fn main() -> ExitCode {
                 Err(_) => (passed, failed + 1),
             })
     });
-    println!("{passed} passed, {failed} failed");
+    println!("system: {passed} passed, {failed} failed, 0 skipped");
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// Returns why no machine can boot here, if none can. It boots one of each release to see.
+fn obstacle(releases: &[Release]) -> Option<String> {
+    if !rustix::process::getuid().is_root() {
+        return Some("only root can".to_owned());
+    }
+    for program in ["debootstrap", "systemd-nspawn", "nsenter", "ip"] {
+        let found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+            .map(|directory| Path::new(directory).join(program).exists());
+        if !found.contains(&true) {
+            return Some(format!("`{program}` is not installed"));
+        }
+    }
+    releases.iter().find_map(|&release| {
+        println!("{}: looking whether it boots", release.name());
+        let panic = catch_unwind(|| Machine::boot(release)).err()?;
+        let text = panic.downcast_ref::<String>();
+        Some(text.map_or("it panicked", String::as_str).to_owned())
+    })
 }
 
 /// Shows everything on one release; returns how much passed, and how much failed or could not be tried.

@@ -108,6 +108,8 @@ pub(crate) fn writable_file(machine: &mut Machine, _packages: &Packages) {
     lives(12);
     // So that it starts with such a token.
     machine.sh("systemctl stop wxtokend; find /var/lib/wxtokend -type f -delete");
+    let end = format!(r#"{{"account":"{APPID}","how":"end"}}"#);
+    order(machine, "POST", "kill", &end);
     let said = machine.sh(&shell[1]);
     machine.until("wxtokend status shop");
     assert_eq!(
