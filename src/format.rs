@@ -144,6 +144,7 @@ pub fn render(
                 values: &values,
                 expire_time: expires,
                 obtained_time: obtained,
+                expires_in: now.at.until(grant.expires).as_secs(),
             };
             template
                 .render(facts)

@@ -67,6 +67,7 @@ pub fn template(bytes: &[u8]) {
         values: &values,
         expire_time: 1_700_007_200,
         obtained_time: 1_700_000_000,
+        expires_in: 7200,
     });
 }
 

@@ -12,10 +12,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use zeroize::Zeroizing;
 
 /// The longest template that is read, bytes.
 pub(crate) const MAX_SOURCE: u64 = 64 * 1024;
+/// The longest `{{ … }}` or `{% … %}`, bytes. A longer expression nests deeper than the engine can follow.
+const MAX_TAG: usize = 2000;
+/// The stack on which templates are compiled, and rendered where they nest values; more than the fuel can fill.
+const DEEP_STACK: usize = 64 << 20;
 /// What one rendering may cost: so many steps, or so many times 64 bytes.
 const FUEL: u64 = 20_000;
 /// The engine knows templates by name; there is one in each.
@@ -26,6 +31,8 @@ pub struct Template {
     path: PathBuf,
     engine: Environment<'static>,
     values: Box<[ValueName]>,
+    /// It may put values into values, one `set` after the other, and then needs a deep stack.
+    nests: bool,
 }
 
 /// What a template may name.
@@ -41,6 +48,8 @@ pub struct Facts<'a> {
     pub expire_time: i64,
     /// When the output's value was obtained, Unix seconds.
     pub obtained_time: i64,
+    /// Seconds of life that the output's value has left when it is written.
+    pub expires_in: u64,
 }
 
 /// Why a template cannot be used. Displays as `line 3: what is wrong`, without the path; never holds a value.
@@ -68,7 +77,15 @@ impl Template {
     ///
     /// Whether it suits an account is for [`Template::check`] to say.
     pub fn parse(path: &Path, source: &str) -> Result<Self, TemplateError> {
-        let template = Self::compile(path, source.to_owned())?;
+        if let Some(line) = long_tag(source) {
+            return Err(TemplateError {
+                line: Some(line),
+                message: format!(
+                    "a tag is longer than {MAX_TAG} bytes, or does not end; split the expression with {{% set %}}"
+                ),
+            });
+        }
+        let template = deep(|| Self::compile(path, source.to_owned()))??;
         template.check(&ValueName::ALL)?;
         Ok(template)
     }
@@ -80,6 +97,8 @@ impl Template {
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
         engine.set_auto_escape_callback(|_| AutoEscape::None);
         engine.set_fuel(Some(FUEL));
+        // One that holds itself would be shown without end.
+        engine.add_function("namespace", no_namespace);
         engine.add_filter("localtime", localtime);
         engine.add_filter("php_string", php_string);
         engine
@@ -89,6 +108,9 @@ impl Template {
             .get_template(NAME)
             .map_err(|error| explain(&error, &[]))?
             .undeclared_variables(false);
+        let nests = engine
+            .get_template(NAME)
+            .is_ok_and(|template| template.source().contains("set"));
         let values = ValueName::ALL
             .into_iter()
             .filter(|value| named.contains(value.as_str()))
@@ -97,6 +119,7 @@ impl Template {
             path: path.to_path_buf(),
             engine,
             values,
+            nests,
         })
     }
 
@@ -110,6 +133,7 @@ impl Template {
             values: &samples,
             expire_time: 1_700_007_200,
             obtained_time: 1_700_000_000,
+            expires_in: 7200,
         };
         match self.run(facts) {
             Ok(_) => Ok(()),
@@ -133,6 +157,15 @@ impl Template {
     }
 
     fn run(&self, facts: Facts<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
+        if self.nests {
+            deep(|| self.evaluate(facts))
+                .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.message))?
+        } else {
+            self.evaluate(facts)
+        }
+    }
+
+    fn evaluate(&self, facts: Facts<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
         let template = self.engine.get_template(NAME)?;
         let size = facts.values.iter().map(|(_, value)| value.len());
         let mut output = Zeroizing::new(Vec::with_capacity(
@@ -143,6 +176,7 @@ impl Template {
             ("appid", Value::from(facts.appid)),
             ("expire_time", Value::from(facts.expire_time)),
             ("obtained_time", Value::from(facts.obtained_time)),
+            ("expires_in", Value::from(facts.expires_in)),
         ]);
         for (name, value) in facts.values {
             context.insert(name.as_str(), Value::from(*value));
@@ -182,6 +216,66 @@ impl fmt::Debug for Template {
     }
 }
 
+fn no_namespace() -> Result<Value, Error> {
+    let message = "there is no `namespace` here; write the template without";
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// Does something that may nest deeply, on a stack of its own.
+fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TemplateError> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .stack_size(DEEP_STACK)
+            .spawn_scoped(scope, work)
+            .map_err(|error| TemplateError {
+                line: None,
+                message: format!("no thread can be had: {}", error.kind()),
+            })?;
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// The line of the first tag that is too long. Text in quotes may hold what looks like the end of a tag.
+fn long_tag(source: &str) -> Option<usize> {
+    let bytes = source.as_bytes();
+    let mut at = 0;
+    while at + 1 < bytes.len() {
+        let end = match &bytes[at..at + 2] {
+            b"{{" => b"}}",
+            b"{%" => b"%}",
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        let length = tag_length(&bytes[at..], *end);
+        if length.is_none_or(|length| length > MAX_TAG) {
+            return Some(source[..at].matches('\n').count() + 1);
+        }
+        at += length?;
+    }
+    None
+}
+
+/// The bytes from the start of a tag to its end, if it ends.
+fn tag_length(tag: &[u8], end: [u8; 2]) -> Option<usize> {
+    let mut quote = None;
+    let mut at = 2;
+    while at < tag.len() {
+        match (quote, tag[at]) {
+            (Some(_), b'\\') => at += 1,
+            (Some(open), byte) if byte == open => quote = None,
+            (None, byte @ (b'"' | b'\'')) => quote = Some(byte),
+            (None, _) if tag[at..].starts_with(&end) => return Some(at + 2),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
 /// Says what is wrong and what to do. Only for renderings that met no real value: the engine may quote what it met.
 fn explain(error: &Error, missing: &[ValueName]) -> TemplateError {
     let kind = error.kind().to_string();
@@ -193,7 +287,7 @@ fn explain(error: &Error, missing: &[ValueName]) -> TemplateError {
             name.as_str().trim_end_matches("_ticket")
         ),
         (ErrorKind::UndefinedError, None) => format!(
-            "{detail}; there are account, appid, access_token, the account's tickets, expire_time and obtained_time"
+            "{detail}; there are account, appid, access_token, the account's tickets, expire_time, obtained_time and expires_in"
         ),
         (ErrorKind::SyntaxError, _) => format!("syntax error: {detail}"),
         (ErrorKind::OutOfFuel, _) => {
@@ -249,6 +343,7 @@ mod tests {
             values,
             expire_time: 1_469_175_195,
             obtained_time: 1_469_167_995,
+            expires_in: 7199,
         })?;
         Ok(String::from_utf8(output.to_vec()).unwrap())
     }
@@ -264,6 +359,7 @@ mod tests {
             ("{{ account }} {{ appid }}", "shop wx0123456789abcdef"),
             ("{{ expire_time - obtained_time }}", "7200"),
             ("{{ jsapi_ticket|length }}", "4"),
+            ("{{ expires_in }}", "7199"),
             (
                 "{% if wx_card_ticket is defined %}a{% else %}b{% endif %}",
                 "b",
@@ -329,6 +425,55 @@ mod tests {
             assert_eq!(error.line, Some(line), "{source}: {error}");
             assert!(error.message.contains(message), "{source}: {error}");
         }
+    }
+
+    #[test]
+    fn what_would_overflow_the_stack_is_a_fault() {
+        let many = |piece: &str, count: usize| piece.repeat(count);
+        for (source, message) in [
+            (
+                format!("{{{{ 1{} }}}}", many("+1", 31_000)),
+                "longer than 2000 bytes",
+            ),
+            (
+                format!("{{{{ {}1 }}}}", many("-", 20_000)),
+                "longer than 2000 bytes",
+            ),
+            (
+                format!("{{{{ '}}}}' ~ 1{} }}}}", many("+1", 31_000)),
+                "longer than 2000 bytes",
+            ),
+            (
+                format!("{{{{ {}1{} }}}}", many("(", 900), many(")", 900)),
+                "syntax error",
+            ),
+            (
+                "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}".to_owned(),
+                "there is no `namespace` here",
+            ),
+            (
+                format!(
+                    "{}{{{{ access_token }}}}{}",
+                    many("{% if true %}", 2000),
+                    many("{% endif %}", 2000)
+                ),
+                "syntax error",
+            ),
+        ] {
+            let error = Template::parse(Path::new("x.j2"), &source).unwrap_err();
+            assert!(error.message.contains(message), "{error}");
+        }
+        // What is deep but ends is rendered.
+        let deep = format!(
+            "{{% set a = [1] %}}{}{{{{ a|length }}}}",
+            many("{% set a = [a] %}", 3000)
+        );
+        assert_eq!(render(&deep, &[]).as_deref(), Ok("1"));
+        let shown = format!(
+            "{{% set a = [1] %}}{}{{{{ a }}}}",
+            many("{% set a = [a] %}", 3000)
+        );
+        assert!(render(&shown, &[]).is_ok());
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn render(template: &Template) -> String {
         values: &values,
         expire_time: EXPIRE,
         obtained_time: EXPIRE - 7200,
+        expires_in: 7199,
     });
     String::from_utf8(output.unwrap().to_vec()).unwrap()
 }
@@ -64,9 +65,19 @@ fn are_byte_exact_and_need_what_they_say() {
             r#"<?php exit();?>{"api_ticket":"IpK_1T69hDhZkLQTlwsAX","expire_time":4102444799}"#.into(),
         ),
         (
+            "laravel.j2",
+            AccessToken,
+            r#"4102444799s:14:"57_aZ-_0.token";"#.into(),
+        ),
+        (
             "return.php.j2",
             AccessToken,
             "<?php return array('access_token'=>'57_aZ-_0.token','expires_at'=>4102444799);".into(),
+        ),
+        (
+            "thinkphp.j2",
+            AccessToken,
+            "<?php\n//000000007199\n exit();?>\ns:14:\"57_aZ-_0.token\";".into(),
         ),
         (
             "wechatdeveloper-jsapi.j2",
@@ -90,4 +101,50 @@ fn are_byte_exact_and_need_what_they_say() {
         .collect();
     shipped.sort();
     assert_eq!(shipped, expected.map(|(name, ..)| name));
+}
+
+/// Reads a file as `think\cache\driver\File` of ThinkPHP 6 does, and as the versions before and after it.
+const THINKPHP: &str = r#"
+$content = file_get_contents($argv[1]);
+$expire = (int) substr($content, 8, 12);
+if ($expire != 0 && filemtime($argv[1]) + $expire < time()) { echo 'expired'; exit; }
+echo unserialize(substr($content, 32));
+"#;
+
+/// Reads a file as `Illuminate\Cache\FileStore` of Laravel does.
+const LARAVEL: &str = r#"
+$contents = file_get_contents($argv[1]);
+$expire = substr($contents, 0, 10);
+if (time() >= $expire) { echo 'expired'; exit; }
+echo unserialize(substr($contents, 10));
+"#;
+
+#[test]
+fn php_reads_them_as_its_frameworks_do() {
+    if Command::new("php").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "php is needed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (name, code) in [("thinkphp.j2", THINKPHP), ("laravel.j2", LARAVEL)] {
+        let file = dir.path().join(name);
+        std::fs::write(&file, render(&load(&shipped().join(name)))).unwrap();
+        let read = || {
+            let output = Command::new("php")
+                .args(["-r", code, "--"])
+                .arg(&file)
+                .output();
+            let output = output.unwrap();
+            assert!(output.stderr.is_empty(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(read(), "57_aZ-_0.token", "{name}");
+        if name == "thinkphp.j2" {
+            // It counts from the file's time.
+            let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7300);
+            let written = std::fs::File::options().append(true).open(&file).unwrap();
+            written.set_modified(long_ago).unwrap();
+            assert_eq!(read(), "expired", "{name}");
+        }
+    }
 }

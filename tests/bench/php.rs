@@ -119,6 +119,7 @@ fn templates() {
         values: &[(ValueName::AccessToken, &value)],
         expire_time: 1_700_007_200,
         obtained_time: 1_700_000_000,
+        expires_in: 7200,
     };
     let template = Template::parse(&path, &fs::read_to_string(&path).unwrap()).unwrap();
     let memory = resident();
