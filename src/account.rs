@@ -155,6 +155,21 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
+    /// Whether it is bound before it shows anything, and takes a file descriptor.
+    pub(crate) const fn listens(self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Socket => true,
+        }
+    }
+
+    /// Whether one can take the place of the other.
+    pub(crate) fn is_like(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+}
+
+impl OutputKind {
     /// The name as configuration and API spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,30 +1,57 @@
-//! Work that blocks, done beside the runtime.
+//! Work that blocks, beside the runtime. Each thing that can hang has a lane of its own, so that it hangs alone.
 //!
-//! A thread for each piece of work is awake for a moment and asleep again, which costs more than most of the work does. Here
-//! one thread does all there is in turn; another one helps only when something has waited for too long.
+//! A thread for each piece of work is awake for a moment and asleep again, which costs more than most of the work does:
+//! `tests/bench/daemon.rs` prints the start of 10,000 accounts. In a lane one thread does all there is in turn; another
+//! one helps only when something has waited for too long.
 
-use std::collections::VecDeque;
+use crate::fault::reason;
+use crate::logging::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
-use tokio::runtime::Handle;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// What waits for so long has something slow before it.
-const TOO_LONG: Duration = Duration::from_millis(20);
+/// Work that waited for so long has something slow before it: another thread helps.
+const SLOW: Duration = Duration::from_millis(20);
+/// A lane whose work takes so long hangs, as far as anybody knows.
+const STUCK: Duration = Duration::from_secs(1);
+/// Threads of one lane: enough to keep a disk busy, few enough to hang.
+const MAX_THREADS: usize = 8;
 
-/// Threads at most: enough to keep a disk busy, few enough to stay small.
-const THREADS: usize = 16;
+/// A file system, by its device number.
+pub(crate) type Device = (u32, u32);
+
+/// Something that can hang as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Hazard {
+    /// The state directory.
+    State,
+    /// Waiting for what was written to the state directory.
+    StateSync,
+    /// The configuration and the name service.
+    Configuration,
+    /// Files that are read on a file system: AppSecrets.
+    Secrets(Device),
+    /// What is published on a file system.
+    Outputs(Device),
+    /// Expired values that are removed from a file system.
+    Removal(Device),
+}
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A queue of work that blocks. Clones are the same one.
+/// All lanes. Clones are the same ones.
 #[derive(Clone, Default)]
-pub struct Offload(Arc<Shared>);
+pub(crate) struct Offload(Arc<Mutex<HashMap<Hazard, Lane>>>);
 
-#[derive(Default)]
-struct Shared {
+/// A queue of work that hangs with nothing but itself. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Lane(Arc<LaneShared>);
+
+struct LaneShared {
+    max_threads: usize,
     queue: Mutex<Queue>,
     arrived: Condvar,
 }
@@ -34,11 +61,16 @@ struct Queue {
     jobs: VecDeque<Job>,
     threads: usize,
     idle: usize,
+    /// When the work began that is under way, by its number.
+    running: Vec<(u64, Instant)>,
+    next_number: u64,
+    /// Nobody needs it any more.
+    is_closed: bool,
 }
 
-/// The runtime ends before the work is done.
+/// The work will not be done.
 #[derive(Debug)]
-pub struct Stopping;
+pub(crate) struct Stopping;
 
 impl fmt::Display for Stopping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,89 +81,167 @@ impl fmt::Display for Stopping {
 impl std::error::Error for Stopping {}
 
 impl Offload {
+    /// The lane of something that can hang. Its first thread is started at once and kept.
+    pub(crate) fn lane(&self, hazard: Hazard) -> Lane {
+        let mut lanes = self.lanes();
+        let lane = lanes.entry(hazard).or_insert_with(|| {
+            let lane = Lane::new(match hazard {
+                // In turn: the last line of an account is the one that counts.
+                Hazard::State => 1,
+                _ => MAX_THREADS,
+            });
+            lane.add_thread();
+            lane
+        });
+        lane.clone()
+    }
+
+    /// Ends the lanes of file systems that are not needed any more, and gives the others the threads that could not be had.
+    pub(crate) fn tend(&self, is_needed: impl Fn(Hazard) -> bool) {
+        self.lanes().retain(|hazard, lane| {
+            let is_needed = is_needed(*hazard);
+            if !is_needed {
+                lane.0.queue().is_closed = true;
+                lane.0.arrived.notify_all();
+            } else if lane.0.queue().threads == 0 {
+                lane.add_thread();
+            }
+            is_needed
+        });
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Hazard, Lane>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lane {
+    fn new(max_threads: usize) -> Self {
+        Self(Arc::new(LaneShared {
+            max_threads,
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+        }))
+    }
     /// Begins work, to be done after all that was begun before, and gives what comes of it to whoever awaits it. It is done
-    /// also when nobody does. Needs a tokio runtime.
-    pub fn run<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
+    /// also when nobody does. To await it needs the time of a tokio runtime.
+    pub(crate) fn run<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
         &self,
         work: W,
     ) -> impl Future<Output = Result<T, Stopping>> + Send + use<T, W> {
         let (done, mut result) = oneshot::channel();
-        let mut queue = self.queue();
-        queue
-            .jobs
-            .push_back(Box::new(move || drop(done.send(work()))));
-        let (has_none, has_idle) = (queue.threads == 0, queue.idle > 0);
-        drop(queue);
-        if has_idle {
-            self.0.arrived.notify_one();
-        } else if has_none {
-            self.add_thread();
-        }
-        let this = self.clone();
+        self.begin(move || drop(done.send(work())));
+        let lane = self.clone();
         async move {
-            let mut patience = TOO_LONG;
+            let mut patience = SLOW;
             loop {
                 match tokio::time::timeout(patience, &mut result).await {
                     Ok(result) => return result.map_err(|_| Stopping),
-                    Err(_) => this.add_thread(),
+                    Err(_) => lane.help(),
                 }
                 patience *= 2;
             }
         }
     }
 
-    /// Has another thread help, if there is something to help with.
-    fn add_thread(&self) {
-        let mut queue = self.queue();
-        if queue.jobs.is_empty() || queue.threads >= THREADS {
-            return;
-        }
-        let (this, runtime) = (self.clone(), Handle::current());
-        let work = move || {
-            let _runtime = runtime.enter();
-            this.work();
-        };
-        // What cannot be started now is tried again by whoever still waits.
-        if thread::Builder::new()
-            .name("offload".to_owned())
-            .spawn(work)
-            .is_ok()
-        {
-            queue.threads += 1;
+    /// Begins work that nobody waits for.
+    pub(crate) fn begin(&self, work: impl FnOnce() + Send + 'static) {
+        let mut queue = self.0.queue();
+        queue.jobs.push_back(Box::new(work));
+        let has_idle = queue.idle > 0;
+        let needs_help = queue.threads == 0 || queue.runs_for(SLOW);
+        drop(queue);
+        if has_idle {
+            self.0.arrived.notify_one();
+        } else if needs_help {
+            self.add_thread();
         }
     }
 
+    /// Whether it hangs, as far as anybody knows.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.0.queue().runs_for(STUCK)
+    }
+
+    /// Whether a thread does its work. None does while none can be had.
+    pub(crate) fn has_thread(&self) -> bool {
+        self.0.queue().threads > 0
+    }
+
+    /// Has another thread help, if there is something to help with.
+    fn help(&self) {
+        if !self.0.queue().jobs.is_empty() {
+            self.add_thread();
+        }
+    }
+
+    fn add_thread(&self) {
+        let mut queue = self.0.queue();
+        if queue.threads >= self.0.max_threads {
+            return;
+        }
+        queue.threads += 1;
+        drop(queue);
+        let shared = self.0.clone();
+        let started = thread::Builder::new()
+            .name("offload".to_owned())
+            .spawn(move || shared.work());
+        if let Err(error) = started {
+            self.0.queue().threads -= 1;
+            // Whoever waits tries again, and so does the next sweep.
+            Entry::new().warn(format_args!(
+                "cannot start a thread: {}; raise TasksMax= of the service, or the limit of processes of its user; tried again",
+                reason(&error)
+            ));
+        }
+    }
+}
+
+impl Queue {
+    fn runs_for(&self, time: Duration) -> bool {
+        self.running.iter().any(|(_, began)| began.elapsed() > time)
+    }
+}
+
+impl LaneShared {
     /// Does what there is to do. One thread stays and waits for more.
     fn work(&self) {
         let mut queue = self.queue();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
+                let number = queue.next_number;
+                queue.next_number += 1;
+                queue.running.push((number, Instant::now()));
                 drop(queue);
                 job();
                 queue = self.queue();
-            } else if queue.idle > 0 {
+                queue.running.retain(|(running, _)| *running != number);
+            } else if queue.idle > 0 || queue.is_closed {
                 queue.threads -= 1;
                 return;
             } else {
                 queue.idle += 1;
-                queue = self
-                    .0
-                    .arrived
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let waited = self.arrived.wait(queue);
+                queue = waited.unwrap_or_else(PoisonError::into_inner);
                 queue.idle -= 1;
             }
         }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Offload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Offload").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").finish_non_exhaustive()
     }
 }
 
@@ -148,60 +258,77 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_does_what_is_quick_in_turn() {
+    fn quick_work_is_done_by_one_thread_in_turn() {
         runtime().block_on(async {
-            let offload = Offload::default();
+            let lane = Lane::new(MAX_THREADS);
             let (release, held) = mpsc::channel();
-            let first = tokio::spawn({
-                let offload = offload.clone();
-                async move { offload.run(move || held.recv().unwrap()).await.unwrap() }
-            });
+            let first = tokio::spawn(lane.run(move || held.recv().unwrap()));
             let order = Arc::new(Mutex::new(Vec::new()));
             let mut works = tokio::task::JoinSet::new();
             for n in 0..100 {
-                let (offload, order) = (offload.clone(), order.clone());
-                works.spawn(async move {
-                    let work = move || {
-                        order.lock().unwrap().push(n);
-                        thread::current().id()
-                    };
-                    offload.run(work).await.unwrap()
-                });
+                let order = order.clone();
+                let work = move || {
+                    order.lock().unwrap().push(n);
+                    thread::current().id()
+                };
+                works.spawn(lane.run(work));
             }
-            tokio::task::yield_now().await;
             release.send(()).unwrap();
-            first.await.unwrap();
+            first.await.unwrap().unwrap();
             let threads = works.join_all().await;
+            let threads: Vec<_> = threads.into_iter().map(Result::unwrap).collect();
             assert!(threads.iter().all(|thread| *thread == threads[0]));
             assert!(order.lock().unwrap().is_sorted());
         });
     }
 
     #[test]
-    fn what_hangs_holds_up_nothing_else() {
+    fn hanging_work_holds_up_neither_its_lane_nor_another() {
         runtime().block_on(async {
             let offload = Offload::default();
-            let mut hang = Vec::new();
-            for _ in 0..THREADS - 1 {
-                let (release, held) = mpsc::channel::<()>();
-                let offload = offload.clone();
-                tokio::spawn(async move { offload.run(move || held.recv()).await.is_ok() });
-                hang.push(release);
+            let lane = offload.lane(Hazard::Outputs((0, 1)));
+            let hang = |count| {
+                let releases = (0..count).map(|_| {
+                    let (release, held) = mpsc::channel::<()>();
+                    lane.begin(move || {
+                        let _ = held.recv();
+                    });
+                    release
+                });
+                releases.collect::<Vec<_>>()
+            };
+            let mut held = hang(MAX_THREADS - 1);
+            assert_eq!(lane.run(|| 7).await.unwrap(), 7);
+            held.extend(hang(2));
+            while !lane.is_stuck() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            tokio::task::yield_now().await;
-            assert_eq!(offload.run(|| 7).await.unwrap(), 7);
-            drop(hang);
+            let other = offload.lane(Hazard::Outputs((0, 2)));
+            assert_eq!(other.run(|| 7).await.unwrap(), 7);
+            assert!(!other.is_stuck());
+            drop(held);
+            assert_eq!(lane.run(|| 7).await.unwrap(), 7);
         });
     }
 
     #[test]
     fn work_is_done_though_nobody_waits() {
         runtime().block_on(async {
-            let offload = Offload::default();
+            let lane = Lane::new(MAX_THREADS);
             let (done, wait) = mpsc::channel();
-            drop(offload.run(move || done.send(7).unwrap()));
-            let seen = offload.run(move || wait.recv().unwrap()).await;
+            drop(lane.run(move || done.send(7).unwrap()));
+            let seen = lane.run(move || wait.recv().unwrap()).await;
             assert_eq!(seen.unwrap(), 7);
         });
+    }
+
+    #[test]
+    fn lane_that_is_not_needed_ends_its_threads() {
+        let offload = Offload::default();
+        let lane = offload.lane(Hazard::Outputs((0, 1)));
+        offload.tend(|_| false);
+        while lane.has_thread() {
+            thread::yield_now();
+        }
     }
 }

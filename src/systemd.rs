@@ -6,9 +6,8 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, sendmsg_addr, socket_with,
 };
-use rustix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,18 +31,22 @@ struct Notice {
 impl Notifier {
     /// Reads `$NOTIFY_SOCKET`: a path, or an abstract name that begins with `@`.
     pub fn from_process() -> Self {
-        let Some(address) = std::env::var_os("NOTIFY_SOCKET").and_then(|name| address(&name))
-        else {
+        let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
             return Self(None);
         };
-        let flags = SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
-        Self(socket.ok().map(|socket| {
-            // A message that was dropped is told by no other: there is nobody else to tell.
-            Outbox::new("notify", QUEUE, move |notice: Notice, _dropped| {
-                notice.write(&socket, &address);
-            })
-        }))
+        let name = name.as_bytes().strip_prefix(b"@").map(Vec::from);
+        // A message that was dropped is told by no other: there is nobody else to tell.
+        Self(Some(Outbox::new(
+            "notify",
+            QUEUE,
+            move |notice: Notice, _dropped| {
+                // A service manager that does not listen cannot be told so either.
+                let _ = match &name {
+                    None => notice.send(),
+                    Some(name) => notice.send_abstract(name),
+                };
+            },
+        )))
     }
 
     /// Tells that the daemon is ready.
@@ -53,9 +56,10 @@ impl Notifier {
 
     /// Tells that a reload has begun.
     pub fn reloading(&self) {
-        let now = clock_gettime(ClockId::Monotonic);
-        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
-        self.tell(format!("RELOADING=1\nMONOTONIC_USEC={micros}"), |_| false);
+        // The monotonic clock is always there; without its time systemd would not take the message for a reload.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.tell(format!("RELOADING=1\n{now}"), |_| false);
+        }
     }
 
     /// Tells that the daemon is about to end.
@@ -112,7 +116,19 @@ impl Notifier {
 }
 
 impl Notice {
-    fn write(&self, socket: &OwnedFd, address: &SocketAddrUnix) {
+    fn send(&self) -> io::Result<()> {
+        let state = [NotifyState::Custom(&self.text)];
+        match &self.socket {
+            None => sd_notify::notify(&state),
+            Some(socket) => sd_notify::notify_with_fds(&state, &[socket.as_fd()]),
+        }
+    }
+
+    /// Sends it to an abstract name, which `sd_notify` does not know.
+    fn send_abstract(&self, name: &[u8]) -> io::Result<()> {
+        let address = SocketAddrUnix::new_abstract_name(name)?;
+        let flags = SocketFlags::CLOEXEC;
+        let manager = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         let sockets: Vec<_> = self.socket.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -120,26 +136,20 @@ impl Notice {
             ancillary.push(SendAncillaryMessage::ScmRights(&sockets));
         }
         let text = [IoSlice::new(self.text.as_bytes())];
-        // A service manager that does not listen cannot be told so either.
-        let _ = sendmsg_addr(socket, address, &text, &mut ancillary, SendFlags::NOSIGNAL);
-    }
-}
-
-fn address(name: &OsStr) -> Option<SocketAddrUnix> {
-    match name.as_bytes() {
-        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name).ok(),
-        [b'/', ..] => SocketAddrUnix::new(name).ok(),
-        _ => None,
+        sendmsg_addr(
+            &manager,
+            &address,
+            &text,
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
+        Ok(())
     }
 }
 
 /// How often a sign of life is due: half of what the service manager waits. Nothing when it does not wait for one.
 pub fn alive_every() -> Option<Duration> {
-    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
-    let is_ours = std::env::var_os("WATCHDOG_PID").is_none()
-        || number("WATCHDOG_PID") == Some(std::process::id().into());
-    let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 0 && is_ours)?;
-    Some(Duration::from_micros(micros) / 2)
+    sd_notify::watchdog_enabled().map(|interval| interval / 2)
 }
 
 /// Listening sockets that the service manager kept, by name.

@@ -1,13 +1,14 @@
 //! The API socket itself.
 
-use rustix::fs::{Mode, chmod};
+use crate::fault::reason;
+use crate::publish::{OpenSocket, foreign_owner};
+use rustix::fs::Mode;
 use rustix::net::{SocketFlags, accept_with};
 use std::fmt;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -15,17 +16,16 @@ use tokio::net::UnixStream;
 /// The API socket, open to all local users. Dropped, it stays in its place for the daemon's successor.
 #[derive(Debug)]
 pub struct Listener {
-    socket: UnixStream,
-    path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Knows how to wait for any socket; this one only accepts.
+    listener: UnixStream,
+    socket: OpenSocket,
 }
 
 /// Why the API socket cannot be had.
 #[derive(Debug)]
 pub struct ListenError {
     path: PathBuf,
-    error: io::Error,
+    reason: String,
 }
 
 impl fmt::Display for ListenError {
@@ -34,102 +34,79 @@ impl fmt::Display for ListenError {
             f,
             "cannot listen on `{}`: {}",
             self.path.display(),
-            self.error
+            self.reason
         )
     }
 }
 
-impl std::error::Error for ListenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
+impl std::error::Error for ListenError {}
 
 impl Listener {
     /// Binds the socket under another name, lets everybody connect, and moves it to `path`, over what another instance
     /// left there. Makes the last directory of the path if it is missing. A listener `inherited` from an earlier daemon,
-    /// whose socket still is in its place, goes on as it is. Needs a tokio runtime.
+    /// whose socket still is in its place, goes on as it is. Needs a tokio runtime. Blocks.
     pub fn open(path: &Path, inherited: Option<OwnedFd>) -> Result<Self, ListenError> {
         let opened = match inherited {
-            Some(socket) => Self::take_over(path, socket),
-            None => Self::bind(path),
+            Some(listener) => OpenSocket::take_over(path, &listener)
+                .map(|socket| (socket, listener))
+                .map_err(|errno| reason(&errno.into())),
+            None => bind(path),
         };
-        opened.map_err(|error| ListenError {
+        let fail = |reason| ListenError {
             path: path.to_owned(),
-            error,
-        })
-    }
-
-    fn bind(path: &Path) -> io::Result<Self> {
-        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        match fs::create_dir(directory) {
-            // Whatever the umask says: everybody may connect.
-            Ok(()) => chmod(directory, Mode::from_raw_mode(0o755))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "something that is no socket is there; move it away or set `socket` under [api] to another path",
-                ));
-            }
-            _ => {}
-        }
-        // As short as can be: the path of a socket has 107 bytes at most.
-        let name = tempfile::Builder::new()
-            .prefix(".")
-            .rand_bytes(6)
-            .make_in(directory, |name| UnixListener::bind(name))?;
-        chmod(name.path(), Mode::from_raw_mode(0o666))?;
-        let metadata = fs::symlink_metadata(name.path())?;
-        let socket = name.persist(path).map_err(|error| error.error)?;
+            reason,
+        };
+        let (socket, listener) = opened.map_err(fail)?;
+        let listener = UnixStream::from_std(listener.into());
         Ok(Self {
-            socket: listen(socket)?,
-            path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            listener: listener.map_err(|error| fail(reason(&error)))?,
+            socket,
         })
     }
 
-    fn take_over(path: &Path, socket: OwnedFd) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(Self {
-            socket: listen(socket.into())?,
-            path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
-    }
-
-    /// The next connection, which does not block.
+    /// Accepts the next connection, which does not block.
     pub(super) async fn accept(&self) -> io::Result<OwnedFd> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let accept = || Ok(accept_with(&self.socket, flags)?);
-        self.socket.async_io(Interest::READABLE, accept).await
+        let accept = || Ok(accept_with(&self.listener, flags)?);
+        self.listener.async_io(Interest::READABLE, accept).await
     }
 
-    /// Takes the socket away, unless something else is in its place by now.
+    /// Takes the socket away, unless something else is in its place by now. Blocks.
     pub fn retire(&self) {
-        let still_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if still_ours {
-            // Nobody is left to be told.
-            let _ = fs::remove_file(&self.path);
-        }
+        // Nobody is left to be told.
+        let _ = self.socket.remove();
     }
 }
 
 impl AsFd for Listener {
     /// The listener, for systemd to keep.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.listener.as_fd()
     }
 }
 
-fn listen(socket: UnixListener) -> io::Result<UnixStream> {
-    socket.set_nonblocking(true)?;
-    // It knows how to wait for any socket, and this one only accepts.
-    UnixStream::from_std(OwnedFd::from(socket).into())
+fn bind(path: &Path) -> Result<(OpenSocket, OwnedFd), String> {
+    let directory = path.parent().ok_or("it has no directory")?;
+    make_directory(directory).map_err(|error| reason(&error))?;
+    if let Some(uid) = foreign_owner(directory) {
+        return Err(format!(
+            "its directory belongs to uid {uid}, who could put something else in its place: use one of root or of the daemon's user"
+        ));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err("something that is no socket is there; move it away or set `socket` under [api] to another path".to_owned());
+        }
+        _ => {}
+    }
+    OpenSocket::bind(path).map_err(|errno| reason(&errno.into()))
+}
+
+fn make_directory(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o755).create(directory) {
+        // Whatever the umask says: everybody may connect.
+        Ok(()) => Ok(rustix::fs::chmod(directory, Mode::from_raw_mode(0o755))?),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }

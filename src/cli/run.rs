@@ -71,6 +71,7 @@ pub fn run(common: &Common, _args: &Args) -> Exit {
                 print_faults(&faults);
                 Exit::BadConfiguration
             }
+            Err(StartError::Stopped) => Exit::Success,
             Err(StartError::Other(message)) => {
                 Entry::new().error(message);
                 Exit::Failure

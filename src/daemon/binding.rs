@@ -5,7 +5,7 @@ use crate::api::listener::Listener;
 use crate::config::{Config, Places, Subject};
 use crate::fault::Fault;
 use crate::logging::Entry;
-use crate::publish::socket::stored_name;
+use crate::publish::stored_name;
 use crate::systemd::Notifier;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
@@ -72,5 +72,12 @@ pub(super) fn enough_files(config: &Config) -> Result<(), String> {
             needed - SPARE_FILES
         )),
         _ => Ok(()),
+    }
+}
+
+/// Tells what looks like a mistake in a configuration that is right.
+pub(super) fn warn_of(warnings: &[Fault]) {
+    for warning in warnings {
+        Entry::new().warn(warning);
     }
 }

@@ -1,12 +1,13 @@
 //! The mirror as a configuration asks for it: its sockets, its thread and its keys.
 
+use super::shared::Shared;
 use crate::api::Listener;
 use crate::config::{MirrorSection, Subject};
 use crate::fault::reason;
 use crate::handle::AccountHandles;
 use crate::logging::Entry;
 use crate::mirror::{Mirror, MirrorSockets};
-use crate::subscribe::Subscribers;
+
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use std::io;
 use std::net::SocketAddr;
@@ -32,10 +33,18 @@ pub(super) struct PreparedMirror {
     unix: Option<Listener>,
 }
 
-impl MirrorService {
-    /// Binds the sockets of a configuration that are not bound yet. A Unix socket takes its place at once.
+/// What a mirror listens on.
+#[derive(Default, Clone)]
+pub(super) struct MirrorBound {
+    tcp: Option<SocketAddr>,
+    unix: Option<PathBuf>,
+}
+
+impl MirrorBound {
+    /// Binds the sockets of a configuration that are not bound yet. A Unix socket takes its place at once. Needs a tokio
+    /// runtime. Blocks.
     pub(super) fn prepare(&self, new: &MirrorSection) -> Result<PreparedMirror, (Subject, String)> {
-        let bound = self.tcp.as_ref().map(|(address, _)| *address);
+        let bound = self.tcp;
         let tcp = match new.listen {
             Some(address) if bound != Some(address) => {
                 let socket = bind_tcp(address).map_err(|error| {
@@ -47,7 +56,7 @@ impl MirrorService {
             }
             _ => None,
         };
-        let bound = self.unix.as_ref().map(|(path, ..)| path);
+        let bound = self.unix.as_ref();
         let unix = match &new.socket {
             Some(path) if bound != Some(path) => {
                 let listener = Listener::open(path, None);
@@ -57,6 +66,16 @@ impl MirrorService {
             _ => None,
         };
         Ok(PreparedMirror { tcp, unix })
+    }
+}
+
+impl MirrorService {
+    /// What it listens on at present.
+    pub(super) fn bound(&self) -> MirrorBound {
+        MirrorBound {
+            tcp: self.tcp.as_ref().map(|(address, _)| *address),
+            unix: self.unix.as_ref().map(|(path, ..)| path.clone()),
+        }
     }
 
     /// Takes the keys away that are configured no more, at once.
@@ -72,14 +91,14 @@ impl MirrorService {
         new: &MirrorSection,
         prepared: PreparedMirror,
         accounts: watch::Receiver<Arc<AccountHandles>>,
-        subscribers: &Subscribers,
+        shared: &Shared,
     ) {
         let PreparedMirror { tcp, unix } = prepared;
         let tcp = new.listen.zip(tcp.map(Arc::new));
         self.tcp = tcp.or(self.tcp.take()).filter(|_| new.listen.is_some());
         if unix.is_some() || new.socket.is_none() {
-            if let Some((_, old, _)) = self.unix.take() {
-                old.retire();
+            if let Some((path, old, _)) = self.unix.take() {
+                shared.outputs_at(&path).begin(move || old.retire());
             }
             let served = |listener: Listener| {
                 let socket = listener.as_fd().try_clone_to_owned().ok()?;
@@ -93,7 +112,7 @@ impl MirrorService {
         };
         let is_wanted = sockets.tcp.is_some() || sockets.unix.is_some();
         if self.mirror.is_none() && is_wanted {
-            match Mirror::start(accounts, subscribers) {
+            match Mirror::start(accounts, &shared.subscribers) {
                 Ok(mirror) => self.mirror = Some(mirror),
                 Err(error) => Entry::new().error(format_args!(
                     "the mirror cannot start: {}; reload the configuration to try again",
@@ -107,10 +126,10 @@ impl MirrorService {
         }
     }
 
-    /// Takes the Unix socket away.
-    pub(super) fn retire(&self) {
-        if let Some((_, listener, _)) = &self.unix {
-            listener.retire();
+    /// Takes the Unix socket away, beside the main loop.
+    pub(super) fn retire(&mut self, shared: &Shared) {
+        if let Some((path, listener, _)) = self.unix.take() {
+            shared.outputs_at(&path).begin(move || listener.retire());
         }
     }
 }

@@ -7,64 +7,54 @@ mod left;
 mod mirror;
 mod output;
 mod outputs;
+mod prepare;
 mod reload;
 mod report;
+mod run;
 mod shared;
+mod sink;
 mod status;
 mod supervisor;
+mod watching;
 mod worker;
 
+use crate::account::Principal;
 use crate::api::metrics::{Metrics, ReadVia};
 use crate::api::{self, ApiState, listener::Listener};
 use crate::changes::Reloaded;
 use crate::clock;
 use crate::config::{Config, Environment, Loaded, Subject};
-use crate::event::Event;
 use crate::fault::Fault;
 use crate::handle::AccountHandles;
 use crate::ledger::TicketLedgers;
-use crate::logging::{Entry, Log};
-use crate::offload::Offload;
+use crate::logging::Log;
+use crate::offload::{Hazard, Offload};
 use crate::platform::client::Client;
-use crate::publish::{
-    self, Place,
-    socket::stored_name,
-    watch::{Watch, damaged},
-};
+use crate::publish::expiry::Expiry;
+use crate::publish::stored_name;
+use crate::publish::{self, Directories};
 use crate::store::{Store, StoreError};
-use crate::systemd::{self, KeptSockets, Notifier};
-use crate::time::human;
-use binding::{enough_files, listen, listen_tcp, raise_file_limit, unbound};
+use crate::systemd::{KeptSockets, Notifier};
+use binding::{enough_files, listen, listen_tcp, raise_file_limit, unbound, warn_of};
 use clocks::Clocks;
-use futures_core::Stream;
-use mirror::MirrorService;
+use mirror::{MirrorBound, MirrorService};
+use run::next_signal;
 use shared::Shared;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::timeout;
+use watching::Watching;
 
-/// READY waits no longer than this for accounts without a value.
-const READY_AFTER: Duration = Duration::from_secs(10);
-/// How often outputs and clocks are looked at.
-const SWEEP: Duration = Duration::from_secs(30);
-/// Status lines follow each other no faster.
-const STATUS_PAUSE: Duration = Duration::from_secs(1);
-/// SIGTERM to exit, less what the operating system needs.
-const PATIENCE: Duration = Duration::from_millis(4500);
+/// How long the state directory, the API socket's directory, or the certificates may take at the start.
+const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long the last messages may take to be read.
-const FLUSH: Duration = Duration::from_millis(100);
-
-/// How long a stopping daemon waits for requests that it has accepted and that have not come or are not answered yet.
-const ANSWER_LIMIT: Duration = Duration::from_millis(500);
-
-/// So many accounts at most do something at a time. What they do takes files, and memory: thousands want to at the start.
+/// Accounts that do something at a time. What they do takes files, and memory: thousands want to at the start.
 const TURNS: usize = 64;
 
 /// Why the daemon does not start.
@@ -74,6 +64,8 @@ pub enum StartError {
     Locked(StoreError),
     /// The configuration is faulty, or asks for what cannot be had.
     Faults(Vec<Fault>),
+    /// It was told to stop before it was ready.
+    Stopped,
     /// Anything else.
     Other(String),
 }
@@ -85,7 +77,7 @@ pub struct Daemon {
     log: Log,
     shared: Arc<Shared>,
     client: watch::Sender<Arc<Client>>,
-    admins: watch::Sender<Arc<[crate::account::Principal]>>,
+    admins: watch::Sender<Arc<[Principal]>>,
     listener: watch::Sender<Arc<Listener>>,
     stopping: watch::Sender<bool>,
     api_server: JoinHandle<()>,
@@ -93,13 +85,22 @@ pub struct Daemon {
     mirror: MirrorService,
     api: ApiState,
     supervisor: Supervisor,
-    watch: Option<Watch>,
+    watching: Watching,
     signals: Signals,
     reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
     unready: mpsc::Receiver<()>,
     clocks: Clocks,
-    said: String,
+    status: String,
     rejected: Option<String>,
+    reloading: reload::Reloading,
+    events: mpsc::UnboundedReceiver<Event>,
+    event_sender: mpsc::UnboundedSender<Event>,
+}
+
+/// What was done where it may hang has ended.
+enum Event {
+    Watching(watching::Event),
+    Reload(Box<reload::Event>),
 }
 
 impl Daemon {
@@ -109,49 +110,89 @@ impl Daemon {
         environment: Environment,
         log: Log,
     ) -> Result<Self, StartError> {
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
+            .map_err(|error| StartError::Other(format!("cannot handle signals: {error}")))?;
+        let handle = signals.handle();
+        let start = Box::pin(Self::start_unless_stopped(loaded, environment, log));
+        let mut wants_reload = false;
+        let stopped = async {
+            loop {
+                match next_signal(&mut signals).await {
+                    SIGHUP => wants_reload = true,
+                    SIGUSR1 => {}
+                    _ => return,
+                }
+            }
+        };
+        let started = tokio::select! {
+            started = start => started,
+            () = stopped => Err(StartError::Stopped),
+        };
+        if started.is_err() {
+            handle.close();
+        }
+        let start = started?;
+        let mut daemon = start(signals);
+        if wants_reload {
+            daemon.begin_reload(None);
+        }
+        Ok(daemon)
+    }
+
+    async fn start_unless_stopped(
+        loaded: Loaded,
+        environment: Environment,
+        log: Log,
+    ) -> Result<impl FnOnce(Signals) -> Self, StartError> {
         let Loaded {
             config,
             warnings,
             places,
         } = loaded;
         warn_of(&warnings);
-        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
-            .map_err(|error| StartError::Other(format!("cannot handle signals: {error}")))?;
         let kept = KeptSockets::from_process();
         let notifier = Notifier::from_process();
         raise_file_limit();
-        let store = Store::open(&config.daemon.state_dir).map_err(|error| match error {
-            error @ StoreError::Locked(_) => StartError::Locked(error),
-            error => StartError::Other(error.to_string()),
-        })?;
+        let offload = Offload::default();
         let fault = |subject, message| StartError::Faults(vec![places.fault(&subject, message)]);
-        let client = Client::new(&config.platform)
-            .map_err(|error| fault(Subject::Platform, error.to_string()))?;
+        let store = open_store(&offload, &config).await?;
+        let (platform, runtime) = (config.platform.clone(), Handle::current());
+        let make_client = offload.lane(Hazard::Configuration).run(move || {
+            let _runtime = runtime.enter();
+            Client::new(&platform).map_err(|error| error.to_string())
+        });
+        let client = limited("the certificates", make_client)
+            .await?
+            .map_err(|message| fault(Subject::Platform, message))?;
         let (client, client_receiver) = watch::channel(Arc::new(client));
         let metrics = Arc::new(Metrics::new());
         let server = publish::Server::start(metrics.denied(ReadVia::Socket))
             .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
+        let expiry = Expiry::start(offload.clone()).map_err(|error| {
+            StartError::Other(format!("cannot watch over the ends of values: {error}"))
+        })?;
         let shared = Arc::new(Shared {
             store,
             notifier: notifier.clone(),
-            offload: Offload::default(),
+            offload: offload.clone(),
             client: client_receiver,
             metrics: metrics.clone(),
             server,
-            runtime_dir: config.daemon.runtime_dir.as_path().into(),
+            directories: Directories::new(&config.daemon.runtime_dir),
+            expiry,
             turns: Semaphore::new(TURNS),
             subscribers: Arc::default(),
             changed: Arc::new(Notify::new()),
             ledgers: TicketLedgers::default(),
         });
         let accounts = config.accounts.clone();
-        publish::remove_leftovers(accounts.values().flat_map(|account| account.outputs.iter()));
+        left::remove_leftovers(&config, &shared).await;
         enough_files(&config).map_err(|message| fault(Subject::Platform, message))?;
         let mut supervisor = Supervisor::new(shared.clone());
-        let (prepared, mut kept) = supervisor
-            .prepare(&accounts, kept)
-            .await
-            .map_err(|faults| StartError::Faults(unbound(&places, faults)))?;
+        let changes = Supervisor::changed(&Default::default(), &accounts);
+        let bound = prepare::bind(changes, &shared, kept).await;
+        let (prepared, mut kept) =
+            bound.map_err(|faults| StartError::Faults(unbound(&places, faults)))?;
         let tcp = match config.api.metrics {
             Some(address) => {
                 let listening = listen_tcp(address).await;
@@ -159,15 +200,37 @@ impl Daemon {
             }
             None => None,
         };
-        let mut mirror = MirrorService::default();
-        let prepared_mirror = (mirror.prepare(&config.mirror))
+        let section = config.mirror.clone();
+        let mirror_lane = match &config.mirror.socket {
+            Some(path) => shared.outputs_at(path),
+            None => offload.lane(Hazard::Configuration),
+        };
+        let runtime = Handle::current();
+        let bind_mirror = mirror_lane.run(move || {
+            let _runtime = runtime.enter();
+            MirrorBound::default().prepare(&section)
+        });
+        let prepared_mirror = limited("the socket of `mirror`", bind_mirror)
+            .await?
             .map_err(|(subject, message)| fault(subject, message))?;
         // Last, since it takes its place at once.
-        let inherited = stored_name(&config.api.socket).and_then(|name| kept.take(&name));
-        let listener = listen(&config.api.socket, inherited, &notifier)
+        let (path, runtime, keeper) = (
+            config.api.socket.clone(),
+            Handle::current(),
+            notifier.clone(),
+        );
+        let device = shared.directories.device_of(&path);
+        let open = offload.lane(Hazard::Outputs(device)).run(move || {
+            let _runtime = runtime.enter();
+            let inherited = stored_name(&path).and_then(|name| kept.take(&name));
+            let listener = listen(&path, inherited, &keeper);
+            kept.drop_rest(&keeper);
+            listener
+        });
+        let listener = limited("the directory of `api.socket`", open)
+            .await?
             .map_err(|message| fault(Subject::ApiSocket, message))?;
-        kept.drop_rest(&notifier);
-        left::take_away(&config);
+        left::take_away(&config, &shared).await;
         let (unready_sender, unready) = mpsc::channel(1);
         supervisor.apply(&accounts, prepared, &unready_sender).await;
         let (admins, admins_receiver) = watch::channel(config.api.admins.clone());
@@ -183,19 +246,23 @@ impl Daemon {
             metrics: metrics.clone(),
         };
         metrics.config_loaded(&clock::now());
+        let mut mirror = MirrorService::default();
         mirror
             .apply(
                 &config.mirror,
                 prepared_mirror,
                 supervisor.directory(),
-                &shared.subscribers,
+                &shared,
             )
             .await;
         let (listener, listeners) = watch::channel(Arc::new(listener));
         let api_server = tokio::spawn(api::serve(listeners, api.clone()));
         let metrics_server =
             tcp.map(|tcp| tokio::spawn(api::serve_metrics(tcp, api.clone())).abort_handle());
-        Ok(Self {
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let mut watching = Watching::start(shared.clone(), event_sender.clone());
+        watching.replace(supervisor.places());
+        Ok(move |signals| Self {
             config,
             environment,
             log,
@@ -208,14 +275,17 @@ impl Daemon {
             metrics_server,
             mirror,
             api,
-            watch: watch_over(&supervisor),
+            watching,
             supervisor,
             signals,
             reloads,
             unready,
             clocks: Clocks::read(),
-            said: String::new(),
+            status: String::new(),
             rejected: None,
+            reloading: reload::Reloading::default(),
+            events,
+            event_sender,
         })
     }
 
@@ -223,213 +293,32 @@ impl Daemon {
     pub fn directory(&self) -> watch::Receiver<Arc<AccountHandles>> {
         self.supervisor.directory()
     }
-
-    /// Runs until SIGTERM or SIGINT.
-    pub async fn run(mut self) {
-        let mut ready = false;
-        let ready_at = Instant::now() + READY_AFTER;
-        let mut sweep = every(SWEEP);
-        let alive_every = systemd::alive_every();
-        let mut alive = every(alive_every.unwrap_or(Duration::from_secs(86_400)));
-        let mut said_at = Instant::now() - STATUS_PAUSE;
-        let mut say_at = None;
-        let changed = self.shared.changed.clone();
-        loop {
-            tokio::select! {
-                signal = next_signal(&mut self.signals) => match signal {
-                    // Faults are in the log and in the status line.
-                    SIGHUP => drop(self.reload().await),
-                    SIGUSR1 => self.supervisor.suspect_all(),
-                    _ => break,
-                },
-                Some(reply) = self.reloads.recv() => {
-                    let reloaded = self.reload().await;
-                    // Whoever asked may have gone; the reload stands all the same.
-                    let _ = reply.send(reloaded);
-                }
-                _ = self.unready.recv(), if !ready => { ready = true; self.ready(); }
-                () = tokio::time::sleep_until(ready_at), if !ready => { ready = true; self.ready(); }
-                () = changed.notified(), if ready && say_at.is_none() => say_at = Some(said_at + STATUS_PAUSE),
-                () = reached(say_at) => {
-                    (said_at, say_at) = (Instant::now(), None);
-                    if ready {
-                        self.say_status();
-                    }
-                    self.rearm();
-                }
-                places = changes(&mut self.watch) => {
-                    for place in places {
-                        self.supervisor.inspect(place.account());
-                    }
-                    // By then a directory that went is made anew.
-                    say_at.get_or_insert(Instant::now() + STATUS_PAUSE);
-                }
-                _ = sweep.tick() => self.sweep(ready).await,
-                _ = alive.tick(), if alive_every.is_some() => self.alive(),
-            }
-        }
-        self.shared.notifier.stopping();
-        Entry::new()
-            .event(Event::Stopped)
-            .info("stopping; files stay where they are");
-        if !self.shared.notifier.is_managed() {
-            self.listener.borrow().retire();
-            self.mirror.retire();
-        }
-        // Requests that were accepted are answered while the accounts come to their end.
-        self.stopping.send_replace(true);
-        drop(self.listener);
-        let places = self.supervisor.places();
-        let answered = tokio::time::timeout(ANSWER_LIMIT, self.api_server);
-        let _ = tokio::join!(self.supervisor.stop(PATIENCE), answered);
-        left::note(self.config.daemon.state_dir, places).await;
-        self.shared.notifier.flush(FLUSH);
-    }
-
-    fn ready(&mut self) {
-        self.rearm();
-        let now = clock::now();
-        let line = status::line(
-            &self.supervisor.directory().borrow(),
-            self.environment.platforms,
-            &now,
-        );
-        self.shared.notifier.ready(&line);
-        Entry::new()
-            .event(Event::Started)
-            .info(format_args!("wxtokend {} is ready: {line}", crate::VERSION));
-        self.said = line;
-    }
-
-    /// A rejected configuration stands in the status line until the next reload.
-    fn status_line(&self) -> String {
-        let line = status::line(
-            &self.supervisor.directory().borrow(),
-            self.environment.platforms,
-            &clock::now(),
-        );
-        match &self.rejected {
-            Some(rejected) => format!("{rejected}; {line}"),
-            None => line,
-        }
-    }
-
-    fn say_status(&mut self) {
-        let line = self.status_line();
-        if line != self.said {
-            self.shared.notifier.status(&line);
-            self.said = line;
-        }
-    }
-
-    /// Looks at what no event tells of.
-    async fn sweep(&mut self, ready: bool) {
-        self.clocks_moved();
-        let places = self.supervisor.places();
-        let damaged = tokio::task::spawn_blocking(move || damaged(&places)).await;
-        for place in damaged.into_iter().flatten() {
-            self.supervisor.inspect(place.account());
-        }
-        self.rearm();
-        self.log.tell_left_out();
-        if ready {
-            self.say_status();
-        }
-    }
-
-    /// Watches directories that were not there. What happened to the outputs in them meanwhile went unseen.
-    fn rearm(&mut self) {
-        for place in self.watch.iter_mut().flat_map(Watch::rearm) {
-            self.supervisor.inspect(place.account());
-        }
-    }
-
-    /// Whether a clock was set or the host slept since the last look; everybody is told.
-    fn clocks_moved(&mut self) -> bool {
-        let clocks = Clocks::read();
-        let before = std::mem::replace(&mut self.clocks, clocks);
-        let (slept, set) = clocks.since(before);
-        if !slept && !set {
-            return false;
-        }
-        let what = if slept {
-            "the host was suspended"
-        } else {
-            "the clock was set"
-        };
-        Entry::new()
-            .event(Event::ClockStep)
-            .info(format_args!("{what}: everything is computed anew"));
-        if set {
-            self.supervisor.on_clock_set();
-        } else {
-            self.supervisor.wake_all();
-        }
-        true
-    }
-
-    /// A sign of life, but only if every account's task shows one too.
-    fn alive(&mut self) {
-        let now = clock::now();
-        // After a suspend all deadlines are past: the tasks need their turn first.
-        if self.clocks_moved() {
-            self.shared.notifier.alive();
-            return;
-        }
-        match self.supervisor.hung(&now) {
-            None => self.shared.notifier.alive(),
-            Some(name) => Entry::of(name).error("the task of this account hangs: no sign of life is given, so that systemd starts the daemon anew"),
-        }
-    }
 }
 
-/// Tells what looks like a mistake in a configuration that is right.
-fn warn_of(warnings: &[Fault]) {
-    for warning in warnings {
-        Entry::new().warn(warning);
+async fn open_store(offload: &Offload, config: &Config) -> Result<Store, StartError> {
+    let state_dir = config.daemon.state_dir.clone();
+    let (sync, runtime) = (offload.lane(Hazard::StateSync), Handle::current());
+    let open = offload
+        .lane(Hazard::State)
+        .run(move || Store::open(&state_dir).inspect(|store| store.sync_with(runtime, sync)));
+    limited("the state directory", open)
+        .await?
+        .map_err(|error| match error {
+            error @ StoreError::Locked(_) => StartError::Locked(error),
+            error => StartError::Other(error.to_string()),
+        })
+}
+
+/// Waits for something without which there is no start.
+async fn limited<T, E>(
+    what: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, StartError> {
+    match timeout(START_LIMIT, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(StartError::Stopped),
+        Err(_) => Err(StartError::Other(format!(
+            "{what} cannot be had: its file system does not answer; look at the disk, mount or network below it"
+        ))),
     }
-}
-
-/// Watches the outputs, so that a foreign change is seen at once. The sweep sees it too, so that it may fail.
-fn watch_over(supervisor: &Supervisor) -> Option<Watch> {
-    match Watch::new() {
-        Ok(mut watch) => {
-            watch.replace(supervisor.places());
-            Some(watch)
-        }
-        Err(error) => {
-            Entry::new().warn(format_args!(
-                "outputs cannot be watched ({}), so that foreign changes are put right only within {}: raise fs.inotify.max_user_instances",
-                crate::fault::reason(&error),
-                human(SWEEP)
-            ));
-            None
-        }
-    }
-}
-
-async fn changes(watch: &mut Option<Watch>) -> Vec<Arc<Place>> {
-    match watch {
-        Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn every(interval: Duration) -> tokio::time::Interval {
-    let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-async fn reached(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_signal(signals: &mut Signals) -> i32 {
-    let next = std::future::poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
-    // The stream ends only when it is closed, which nobody does.
-    next.await.unwrap_or(SIGTERM)
 }

@@ -1,25 +1,31 @@
-//! One output: what it shows, what has to be done so that it shows the right thing, and how it ends.
+//! One output: its value, what has to be done so that it shows it, and how it ends. What is done may hang: nobody waits
+//! for it longer than for [`PUBLISH_LIMIT`].
 
 use super::shared::Shared;
-use crate::account::{Account, OnExpiry};
+use super::sink::{End, Shown, Sink};
+use crate::account::Account;
 use crate::counters::{Counted, Counters};
 use crate::event::Event;
-use crate::format::{self, Rendered};
+use crate::fault::reason;
+use crate::format;
+use crate::handle::Inbox;
 use crate::logging::Entry;
-use crate::offload::Offload;
-use crate::publish::Place;
-use crate::publish::file::{self, Published};
-use crate::publish::socket::{Bound, TokenSocket};
+use crate::offload::{Hazard, Lane};
+use crate::publish::socket::TokenSocket;
+use crate::publish::{Place, PublishError};
 use crate::snapshot::OutputState;
 use crate::systemd::Notifier;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
-/// What is shown goes so long before its end: to take it away takes a moment, and so does to use it.
-pub(super) const EARLY: Duration = Duration::from_millis(250);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How long an account waits for its outputs. What takes longer goes on by itself.
+pub(super) const PUBLISH_LIMIT: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(30);
 /// How long a socket that was replaced serves those who were about to connect to it.
 const SUCCESSION: Duration = Duration::from_secs(1);
 
@@ -27,52 +33,34 @@ const SUCCESSION: Duration = Duration::from_secs(1);
 pub(super) struct LiveOutput {
     pub(super) index: usize,
     pub(super) place: Arc<Place>,
-    pub(super) sink: Sink,
+    pub(super) sink: Box<dyn Sink>,
     pub(super) state: OutputState,
     /// It shows something else than it should.
     pub(super) stale: bool,
     /// Somebody may have changed it.
     pub(super) doubted: bool,
-    /// Until when what it shows is valid; not known before it was first written.
-    pub(super) shows_until: Option<Moment>,
     pub(super) failures: u32,
     pub(super) retry_at: Moment,
+    pub(super) running: Option<Running>,
 }
 
-/// How it is reached.
-pub(super) enum Sink {
-    File(OnExpiry),
-    Socket {
-        bound: Option<Box<Bound>>,
-        serving: Option<Box<TokenSocket>>,
-    },
+/// What is being done to an output.
+pub(super) struct Running {
+    result: oneshot::Receiver<Result<Shown, PublishError>>,
+    /// Whether the account has stopped to wait, so that it has to be woken at the end.
+    is_late: Arc<AtomicBool>,
+    /// What it leads to.
+    state: OutputState,
+    is_repair: bool,
 }
 
-impl Sink {
-    pub(super) fn is_file(&self) -> bool {
-        matches!(self, Self::File(_))
-    }
-
-    /// The socket that serves, if it is one that does.
-    pub(super) fn into_serving(self) -> Option<Box<TokenSocket>> {
-        match self {
-            Self::File(_) => None,
-            Self::Socket { serving, .. } => serving,
-        }
-    }
-}
-
-/// Why an output ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// It is configured no more: its file or socket goes.
-    Removed,
-    /// Another output has its path now.
-    Replaced,
-    /// The daemon stops: a file stays, a socket goes.
-    Stopped,
-    /// The daemon stops and the service manager keeps its sockets.
-    Kept,
+/// What an output needs of its account.
+pub(super) struct Surroundings<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) account: &'a Account,
+    pub(super) inbox: &'a Arc<Inbox>,
+    pub(super) counters: &'a Arc<Counters>,
+    pub(super) now: &'a Now,
 }
 
 impl LiveOutput {
@@ -80,103 +68,112 @@ impl LiveOutput {
         matches!(self.state, OutputState::Failed(_))
     }
 
-    pub(super) async fn attempt(
-        &mut self,
-        shared: &Arc<Shared>,
-        account: &Account,
-        shown: &[(ValueName, Grant)],
-        now: &Now,
-        counters: &Arc<Counters>,
-    ) {
-        let result = match format::render(account, self.place.output(), shown, now) {
-            Ok(rendered) => self.show(rendered, shared, now, counters).await,
-            Err(error) => Err(error.to_string()),
-        };
-        match result {
-            Ok((state, wrote)) => self.succeeded(state, wrote, account, counters),
-            Err(error) => {
-                if self.shows_until.is_none_or(|until| until <= now.at + EARLY) {
-                    self.clear(&shared.offload).await;
-                }
-                self.failed(error, account, now, counters);
-            }
+    /// Begins to show what it should, if it does not.
+    pub(super) fn begin(&mut self, shown: &[(ValueName, Grant)], around: &Surroundings<'_>) {
+        let is_due = (self.stale || self.doubted) && self.retry_at <= around.now.at;
+        if !is_due || self.running.is_some() {
+            return;
         }
-    }
-
-    /// Shows a value, or that there is none. Says whether something had to be done for it.
-    async fn show(
-        &mut self,
-        rendered: Option<Rendered>,
-        shared: &Arc<Shared>,
-        now: &Now,
-        counters: &Arc<Counters>,
-    ) -> Result<(OutputState, bool), String> {
+        let output = self.place.output();
+        let rendered = match format::render(around.account, output, shown, around.now) {
+            Ok(rendered) => rendered,
+            Err(error) => return self.on_failed(error.to_string(), around),
+        };
         let state = if rendered.is_some() {
             OutputState::Published
         } else {
             OutputState::Empty
         };
-        let until = rendered.as_ref().map(Rendered::expires);
-        let place = self.place.clone();
-        let wrote = match &mut self.sink {
-            Sink::File(on_expiry) => {
-                let (keep, at) = (*on_expiry == OnExpiry::Keep, now.at);
-                blocking(&shared.offload, move || {
-                    match rendered.as_ref().and_then(|rendered| rendered.at(at)) {
-                        Some(bytes) => {
-                            file::publish(&place, &bytes).map(|done| done == Published::Written)
-                        }
-                        None if keep => Ok(false),
-                        None => file::remove(&place),
-                    }
-                })
-                .await?
+        let is_shown = self.sink.show_at_once(rendered.as_ref(), &self.place);
+        if is_shown && !self.doubted {
+            self.stale = false;
+            return self.on_shown(state, false, around);
+        }
+        let work = self
+            .sink
+            .show(rendered, &self.place, around.shared, around.counters);
+        let (done, result) = oneshot::channel();
+        let is_late = Arc::<AtomicBool>::default();
+        let (late, inbox) = (is_late.clone(), around.inbox.clone());
+        self.lane(around.shared).begin(move || {
+            // Nobody waits for it any more when the account has gone.
+            let _ = done.send(work());
+            if late.load(Ordering::SeqCst) {
+                inbox.wake();
             }
-            Sink::Socket {
-                serving: Some(serving),
-                ..
-            } if Arc::ptr_eq(serving.place(), &place)
-                && (!self.doubted || is_intact(&shared.offload, place.clone()).await) =>
-            {
-                serving.set(rendered);
-                false
-            }
-            Sink::Socket { bound, serving } => {
-                let (bound, shared, counters) = (bound.take(), shared.clone(), counters.clone());
-                let (offload, notifier) = (shared.offload.clone(), shared.notifier.clone());
-                let socket = blocking(&offload, move || {
-                    let bound =
-                        bound.map_or_else(|| Bound::prepare(place, None), |bound| Ok(*bound))?;
-                    bound.commit(rendered, &shared.server, counters)
-                })
-                .await?;
-                keep_over_restart(&socket, &notifier);
-                if let Some(replaced) = serving.replace(Box::new(socket)) {
-                    notifier.drop_kept(&replaced.stored_name());
-                    // Its path is the new one's already; but who found it there before is served yet.
-                    tokio::spawn(async move {
-                        tokio::time::sleep(SUCCESSION).await;
-                        drop(replaced);
-                    });
-                }
-                true
-            }
-        };
-        self.shows_until = until;
-        Ok((state, wrote))
+        });
+        self.running = Some(Running {
+            result,
+            is_late,
+            state,
+            is_repair: self.doubted && !self.stale,
+        });
+        (self.stale, self.doubted) = (false, false);
     }
 
-    fn succeeded(
-        &mut self,
-        state: OutputState,
-        wrote: bool,
-        account: &Account,
-        counters: &Counters,
-    ) {
+    /// Waits for what is being done to it, until a moment. What has not ended by then is trouble.
+    pub(super) async fn finish(&mut self, deadline: Instant, around: &Surroundings<'_>) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        let was_late = running.is_late.load(Ordering::SeqCst);
+        let is_stuck = was_late || self.lane(around.shared).is_stuck();
+        let wait = if is_stuck { Instant::now() } else { deadline };
+        let mut result = match timeout_at(wait, &mut running.result).await {
+            Ok(result) => Some(result.ok()),
+            Err(_) => None,
+        };
+        if result.is_none() {
+            running.is_late.store(true, Ordering::SeqCst);
+            // It may have ended just before it could learn that it is late.
+            result = running.result.try_recv().ok().map(Some);
+        }
+        match result {
+            Some(Some(Ok(shown))) => {
+                if let Some(socket) = shown.socket {
+                    self.on_bound(socket, around.shared);
+                }
+                let is_repaired = running.is_repair && shown.is_changed;
+                self.on_shown(running.state, is_repaired, around);
+            }
+            Some(Some(Err(error))) => self.on_failed(error.to_string(), around),
+            // The daemon stops.
+            Some(None) => {}
+            None => {
+                if !was_late {
+                    let path = self.place.output().path.display();
+                    let error = format!(
+                        "cannot write `{path}`: its file system does not answer; look at the disk, mount or network below it"
+                    );
+                    self.tell_trouble(error, around);
+                }
+                self.running = Some(running);
+            }
+        }
+    }
+
+    fn lane(&self, shared: &Shared) -> Lane {
+        shared.offload.lane(Hazard::Outputs(self.place.device()))
+    }
+
+    fn on_bound(&mut self, socket: Box<TokenSocket>, shared: &Arc<Shared>) {
+        keep_over_restart(&socket, &shared.notifier);
+        let Some(replaced) = self.sink.on_bound(socket) else {
+            return;
+        };
+        shared.notifier.drop_kept(&replaced.stored_name());
+        // Its path is the new one's already; but who found it there before is served yet.
+        tokio::spawn(async move {
+            tokio::time::sleep(SUCCESSION).await;
+            drop(replaced);
+        });
+    }
+
+    fn on_shown(&mut self, state: OutputState, is_repaired: bool, around: &Surroundings<'_>) {
         let path = &self.place.output().path;
-        let entry = Entry::of(&account.name).output(path);
-        if self.doubted && wrote && !self.stale {
-            counters.count(Counted::OutputRepair(self.index), 1);
+        let entry = Entry::of(&around.account.name).output(path);
+        if is_repaired {
+            around.counters.count(Counted::OutputRepair(self.index), 1);
             entry.event(Event::OutputRepaired).warn(format_args!(
                 "`{}` was changed or removed by somebody else and is put right; nothing but wxtokend may write it",
                 path.display()
@@ -184,89 +181,60 @@ impl LiveOutput {
         } else if self.is_failed() {
             entry.info(format_args!("`{}` is published again", path.display()));
         }
-        (self.stale, self.doubted, self.failures) = (false, false, 0);
+        self.failures = 0;
         self.state = state;
     }
 
-    fn failed(&mut self, error: String, account: &Account, now: &Now, counters: &Counters) {
-        let path = &self.place.output().path;
-        counters.count(Counted::OutputError(self.index), 1);
-        let known = matches!(&self.state, OutputState::Failed(known) if **known == *error);
-        if !known {
-            Entry::of(&account.name)
+    fn on_failed(&mut self, error: String, around: &Surroundings<'_>) {
+        self.tell_trouble(error, around);
+        // Doubted too: what a socket shows at once says nothing of its place.
+        (self.stale, self.doubted) = (true, true);
+        self.failures += 1;
+        let wait = Duration::from_secs(1 << (self.failures - 1).min(5)).min(MAX_RETRY);
+        self.retry_at = around.now.at + wait;
+    }
+
+    fn tell_trouble(&mut self, error: String, around: &Surroundings<'_>) {
+        around.counters.count(Counted::OutputError(self.index), 1);
+        let is_known = matches!(&self.state, OutputState::Failed(known) if **known == *error);
+        if !is_known {
+            Entry::of(&around.account.name)
                 .event(Event::OutputFailed)
-                .output(path)
+                .output(&self.place.output().path)
                 .warn(&error);
         }
         self.state = OutputState::Failed(error.into());
-        self.stale = true;
-        self.failures += 1;
-        let wait = Duration::from_secs(1 << (self.failures - 1).min(5)).min(LONGEST_RETRY);
-        self.retry_at = now.at + wait;
-        // What it shows meanwhile has to go in time.
-        if let Some(end) = self.shows_until.map(|until| until - EARLY)
-            && end > now.at
+    }
+
+    /// When it has to be looked at again by itself.
+    pub(super) fn next_attempt(&self) -> Option<Moment> {
+        let is_waiting = self.running.is_none() && (self.stale || self.doubted);
+        is_waiting.then_some(self.retry_at)
+    }
+
+    /// Begins its end. Gives what has to be waited for.
+    pub(super) fn end(
+        self,
+        end: End,
+        shared: &Shared,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let lane = self.lane(shared);
+        if end != End::Kept
+            && let Some(socket) = self.sink.serving()
         {
-            self.retry_at = self.retry_at.min(end);
+            shared.notifier.drop_kept(&socket.stored_name());
         }
-    }
-
-    /// Takes away what is expired while nothing better can be written.
-    async fn clear(&mut self, offload: &Offload) {
-        let place = self.place.clone();
-        match &mut self.sink {
-            Sink::File(OnExpiry::Remove) => {
-                // Why it cannot be written has been said; that it cannot be removed either is likely the same.
-                let _ = blocking(offload, move || file::remove(&place)).await;
+        self.place.give_up();
+        let work = self.sink.end(self.place.clone(), end)?;
+        let (gone, place) = (lane.run(work), self.place);
+        Some(async move {
+            if let Ok(Err(error)) = gone.await {
+                Entry::of(place.account())
+                    .event(Event::OutputFailed)
+                    .output(&place.output().path)
+                    .warn(&error);
             }
-            Sink::Socket {
-                serving: Some(serving),
-                ..
-            } => serving.set(None),
-            _ => {}
-        }
-    }
-
-    pub(super) async fn end(self, end: End, shared: &Shared) {
-        let Shared {
-            offload, notifier, ..
-        } = shared;
-        let place = self.place;
-        let gone = match (self.sink, end) {
-            (Sink::File(_), End::Removed) => {
-                let place = place.clone();
-                blocking(offload, move || file::remove(&place).map(|_| ())).await
-            }
-            (
-                Sink::Socket {
-                    serving: Some(socket),
-                    ..
-                },
-                End::Removed | End::Stopped,
-            ) => {
-                notifier.drop_kept(&socket.stored_name());
-                blocking(offload, move || socket.retire()).await
-            }
-            (
-                Sink::Socket {
-                    serving: Some(socket),
-                    ..
-                },
-                End::Replaced,
-            ) => {
-                notifier.drop_kept(&socket.stored_name());
-                Ok(())
-            }
-            // A file stays when the daemon stops, and so does a socket that the service manager keeps.
-            _ => Ok(()),
-        };
-        if let Err(error) = gone {
-            let path = &place.output().path;
-            Entry::of(place.account())
-                .event(Event::OutputFailed)
-                .output(path)
-                .warn(&error);
-        }
+        })
     }
 }
 
@@ -281,22 +249,7 @@ fn keep_over_restart(socket: &TokenSocket, notifier: &Notifier) {
             .warn(format_args!(
                 "`{}` cannot be kept open over a restart: {}",
                 path.display(),
-                crate::fault::reason(&error)
+                reason(&error)
             ));
-    }
-}
-
-async fn is_intact(offload: &Offload, place: Arc<Place>) -> bool {
-    offload.run(move || place.is_intact()).await.unwrap_or(true)
-}
-
-/// Does something that blocks beside the runtime; an error becomes text that says what to do.
-async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
-    offload: &Offload,
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, String> {
-    match offload.run(work).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(stopping) => Err(stopping.to_string()),
     }
 }

@@ -1,19 +1,21 @@
 //! The outputs of one account: what each shows, and what has to be done so that it shows the right thing.
 
-use super::output::{EARLY, End, LiveOutput, Sink};
+use super::output::{LiveOutput, PUBLISH_LIMIT, Surroundings};
 use super::shared::Shared;
-use crate::account::{Account, OutputKind};
+use super::sink::{End, sink};
+use crate::account::Account;
 use crate::clock;
 use crate::counters::Counters;
+use crate::handle::Inbox;
+use crate::logging::Entry;
 use crate::publish::Place;
+use crate::publish::file::EARLY;
 use crate::publish::socket::Bound;
 use crate::snapshot::{OutputState, State};
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
-use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::{Instant, timeout};
 
 /// A wall clock that moved by less has not been set.
 const STEP_MILLIS: i64 = 2000;
@@ -22,6 +24,7 @@ const STEP_MILLIS: i64 = 2000;
 pub(super) struct Outputs {
     shared: Arc<Shared>,
     account: Arc<Account>,
+    inbox: Arc<Inbox>,
     list: Vec<LiveOutput>,
     places: Places,
     /// The valid values that the outputs show, and what the wall clock said of the daemon's clock then.
@@ -35,73 +38,34 @@ pub(super) type Places = Arc<Mutex<Box<[Arc<Place>]>>>;
 /// Sockets that are bound and wait to take their places, by index of the output.
 pub(super) type Sockets = Vec<(usize, Bound)>;
 
-/// Binds the sockets of an account that no task serves yet. Blocks.
-pub(super) fn bind(
-    account: &Arc<Account>,
-    serving: Option<&Account>,
-    shared: &Shared,
-    mut kept: impl FnMut(&Path) -> Option<OwnedFd>,
-) -> (Sockets, Vec<(Box<Path>, String)>) {
-    let (mut sockets, mut faults) = (Vec::new(), Vec::new());
-    for (index, output) in account.outputs.iter().enumerate() {
-        let served = serving
-            .is_some_and(|old| old.outputs.contains(output) && old.readers == account.readers);
-        if output.kind != OutputKind::Socket || served {
-            continue;
-        }
-        let place = Arc::new(Place::new(
-            account.clone(),
-            index,
-            shared.runtime_dir.clone(),
-        ));
-        match Bound::prepare(place, kept(&output.path)) {
-            Ok(bound) => sockets.push((index, bound)),
-            Err(error) => faults.push((output.path.clone(), error.to_string())),
-        }
-    }
-    (sockets, faults)
-}
-
-/// Whether none of an account's files is there, so that nothing has to be done while there is no value. Blocks.
-pub(super) fn is_vacant(account: &Account) -> bool {
-    let files = account
-        .outputs
-        .iter()
-        .filter(|output| output.kind != OutputKind::Socket);
-    files.into_iter().all(|output| {
-        let found = output.path.symlink_metadata();
-        found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
-    })
-}
-
 /// What the wall clock says beyond the daemon's clock, milliseconds.
 fn offset(now: &Now) -> i64 {
     now.unix_millis - now.at.as_millis()
 }
 
 impl Outputs {
-    /// `vacant`: none of the account's files is there.
+    /// `vacant` are the outputs of which somebody knows that there is nothing in their places. `inbox` is woken when what
+    /// took long has ended.
     pub(super) fn new(
         shared: Arc<Shared>,
         account: Arc<Account>,
         sockets: Sockets,
-        vacant: bool,
+        vacant: &[usize],
+        inbox: Arc<Inbox>,
     ) -> Self {
         let list = Vec::with_capacity(account.outputs.len());
         let mut outputs = Self {
             shared,
             list,
             account,
+            inbox,
             places: Places::default(),
             shown: Box::default(),
             offset: offset(&clock::now()),
         };
         outputs.lay_out(sockets);
-        for out in outputs
-            .list
-            .iter_mut()
-            .filter(|out| vacant && out.sink.is_file())
-        {
+        for index in vacant {
+            let out = &mut outputs.list[*index];
             out.place.set_vacant();
             out.stale = false;
         }
@@ -119,64 +83,41 @@ impl Outputs {
         for (index, output) in self.account.outputs.iter().enumerate() {
             let is_it = |out: &LiveOutput| {
                 let was = out.place.output();
-                was.path == output.path && out.sink.is_file() == (output.kind != OutputKind::Socket)
+                was.path == output.path && was.kind.is_like(output.kind)
             };
             let before = old.iter().position(is_it).map(|at| old.swap_remove(at));
             let bound = sockets
                 .iter()
                 .position(|(at, _)| *at == index)
                 .map(|at| Box::new(sockets.swap_remove(at).1));
-            let new_place = || {
-                let runtime_dir = self.shared.runtime_dir.clone();
-                Arc::new(Place::new(self.account.clone(), index, runtime_dir))
-            };
-            let (place, sink, shows_until) = match (output.kind, bound, before) {
-                (OutputKind::File(on_expiry), _, before) => (
-                    new_place(),
-                    Sink::File(on_expiry),
-                    before.and_then(|out| out.shows_until),
-                ),
-                (
-                    OutputKind::Socket,
-                    None,
-                    Some(LiveOutput {
-                        sink:
-                            Sink::Socket {
-                                serving: Some(socket),
-                                ..
-                            },
-                        ..
-                    }),
-                ) => {
-                    let place = socket.place().clone();
-                    (
-                        place,
-                        Sink::Socket {
-                            bound: None,
-                            serving: Some(socket),
-                        },
-                        None,
-                    )
-                }
-                // One that is to be replaced serves until the other is in its place.
-                (OutputKind::Socket, bound, before) => {
-                    let place = bound
-                        .as_ref()
-                        .map_or_else(new_place, |bound| bound.place().clone());
-                    let serving = before.and_then(|out| out.sink.into_serving());
-                    (place, Sink::Socket { bound, serving }, None)
+            // One that is to be replaced serves until the other is in its place.
+            let serving = before.as_ref().and_then(|out| out.sink.serving());
+            let place = match (&bound, &serving) {
+                (Some(bound), _) => bound.place().clone(),
+                (None, Some(serving)) => serving.place().clone(),
+                (None, None) => {
+                    let directories = &self.shared.directories;
+                    Arc::new(Place::new(self.account.clone(), index, directories))
                 }
             };
+            let mut running = None;
+            if let Some(before) = before {
+                if Arc::ptr_eq(&before.place, &place) {
+                    running = before.running;
+                } else {
+                    before.place.give_up();
+                }
+            }
             self.list.push(LiveOutput {
                 index,
                 place,
-                sink,
+                sink: sink(output.kind, bound, serving),
                 state: OutputState::Empty,
                 stale: true,
                 doubted: false,
-                shows_until,
                 failures: 0,
                 retry_at: Moment::from_millis(0),
+                running,
             });
         }
         let places = self.list.iter().map(|out| out.place.clone()).collect();
@@ -187,6 +128,7 @@ impl Outputs {
     /// Goes on with a changed configuration: new outputs appear, and those that are gone take their files with them.
     pub(super) async fn reconfigure(&mut self, account: Arc<Account>, sockets: Sockets) {
         self.account = account;
+        let mut ends = Vec::new();
         for gone in self.lay_out(sockets) {
             let replaced = self
                 .account
@@ -198,11 +140,27 @@ impl Outputs {
             } else {
                 End::Removed
             };
-            gone.end(end, &self.shared).await;
+            ends.extend(gone.end(end, &self.shared));
+        }
+        self.wait_for(ends).await;
+    }
+
+    /// Waits for ends of outputs, as long as for their publication.
+    async fn wait_for(&self, ends: Vec<impl Future<Output = ()> + Send>) {
+        let all = async {
+            for end in ends {
+                end.await;
+            }
+        };
+        if timeout(PUBLISH_LIMIT, all).await.is_err() {
+            Entry::of(&self.account.name).warn(
+                "not all outputs could be removed in time: their file system does not answer",
+            );
         }
     }
 
-    /// Brings every output up to date that is not. Files are written beside the runtime, one after the other.
+    /// Brings every output up to date that is not. Waits for it for a moment; what takes longer goes on beside, and wakes the
+    /// account when it has ended.
     pub(super) async fn publish(
         &mut self,
         grants: &[(ValueName, Grant)],
@@ -223,12 +181,20 @@ impl Outputs {
                 out.retry_at = now.at;
             }
         }
+        let around = Surroundings {
+            shared: &self.shared,
+            account: &self.account,
+            inbox: &self.inbox,
+            counters,
+            now,
+        };
         for out in &mut self.list {
-            if (out.stale || out.doubted) && out.retry_at <= now.at {
-                // In a box of its own: small pieces of memory are had faster.
-                Box::pin(out.attempt(&self.shared, &self.account, &self.shown, now, counters))
-                    .await;
-            }
+            out.begin(&self.shown, &around);
+        }
+        let deadline = Instant::now() + PUBLISH_LIMIT;
+        for out in self.list.iter_mut().filter(|out| out.running.is_some()) {
+            // In a box of its own: small pieces of memory are had faster.
+            Box::pin(out.finish(deadline, &around)).await;
         }
     }
 
@@ -243,9 +209,9 @@ impl Outputs {
 
     /// When a failed output is tried again, or what they show has to go.
     pub(super) fn next_attempt(&self) -> Option<Moment> {
-        let waiting = self.list.iter().filter(|out| out.stale || out.doubted);
+        let waiting = self.list.iter().filter_map(LiveOutput::next_attempt);
         let ends = self.shown.iter().map(|(_, grant)| grant.expires - EARLY);
-        waiting.map(|out| out.retry_at).chain(ends).min()
+        waiting.chain(ends).min()
     }
 
     /// How each is, in the order of the configuration.
@@ -269,8 +235,10 @@ impl Outputs {
             (false, true) => End::Kept,
             (false, false) => End::Stopped,
         };
-        for out in std::mem::take(&mut self.list) {
-            out.end(end, &self.shared).await;
-        }
+        let list = std::mem::take(&mut self.list);
+        let ends = list
+            .into_iter()
+            .filter_map(|out| out.end(end, &self.shared));
+        self.wait_for(ends.collect()).await;
     }
 }

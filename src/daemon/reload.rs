@@ -1,77 +1,265 @@
 //! A reload: everything is parsed, checked and bound first, then swapped; on any fault the old configuration goes on.
+//! What may hang is done beside the main loop, which the swap alone takes a moment of.
 
-use super::binding::{enough_files, listen, listen_tcp, unbound};
-use super::{Daemon, warn_of};
+use super::binding::{enough_files, listen, listen_tcp, unbound, warn_of};
+use super::mirror::{MirrorBound, PreparedMirror};
+use super::prepare::{self, Prepared};
+use super::run::told_to_stop;
+use super::shared::Shared;
+use super::supervisor::{Accounts, Supervisor};
+use super::{Daemon, Event as DaemonEvent};
 use crate::api;
-use crate::changes::Reloaded;
+use crate::api::listener::Listener;
+use crate::changes::{Changes, Reloaded};
 use crate::clock;
-use crate::config::{self, Loaded, Subject};
-use crate::event::Event;
+use crate::config::{self, Config, Environment, Subject};
+use crate::event::Event as Kind;
+use crate::fault::Fault;
 use crate::logging::Entry;
-use crate::publish::socket::stored_name;
+use crate::offload::Hazard;
+use crate::platform::client::Client;
+use crate::publish::stored_name;
 use crate::systemd::KeptSockets;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// A reload that loads for so long is told.
+const SLOW: Duration = Duration::from_secs(10);
+/// How long an answer waits for the first attempts of new accounts.
+const FIRST_ATTEMPTS_LIMIT: Duration = Duration::from_secs(10);
+/// How long a new API socket may take.
+const LISTEN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Those who wait for a reload.
+type Replies = Vec<oneshot::Sender<Reloaded>>;
+
+/// The reload that is under way.
+#[derive(Default)]
+pub(super) struct Reloading {
+    is_loading: bool,
+    replies: Replies,
+    /// Somebody asked for another one meanwhile.
+    next: Option<Replies>,
+}
+
+/// A step of a reload has ended.
+pub(super) enum Event {
+    /// All that may fail or hang is done.
+    Loaded(Result<Loaded, Vec<Fault>>),
+    /// The first attempts of new accounts have ended.
+    Settled(Changes, Replies),
+}
+
+/// What is to be put in force.
+pub(super) struct Loaded {
+    config: Config,
+    client: Option<Client>,
+    tcp: Option<TcpListener>,
+    listener: Option<Listener>,
+    prepared: Prepared,
+    mirror: PreparedMirror,
+    warnings: Vec<Fault>,
+}
+
+/// What a reload starts from.
+struct Old {
+    config: Config,
+    environment: Environment,
+    shared: Arc<Shared>,
+    accounts: Accounts,
+    client: Arc<Client>,
+    mirror: MirrorBound,
+}
 
 impl Daemon {
-    /// Loads the configuration anew: everything is parsed, checked and bound first, then swapped.
-    pub(super) async fn reload(&mut self) -> Reloaded {
-        self.shared.notifier.reloading();
-        let reloaded = self.try_reload().await;
-        self.shared
-            .metrics
-            .config_reloaded(reloaded.is_ok(), &clock::now());
-        match &reloaded {
-            Ok(changes) => {
-                self.rejected = None;
-                warn_of(&changes.warnings);
-                let list = |names: &[String]| {
-                    if names.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        names.join(", ")
-                    }
-                };
-                Entry::new().event(Event::ConfigReloaded).info(format_args!(
-                    "configuration reloaded: added {}; changed {}; removed {}; {} unchanged",
-                    list(&changes.added),
-                    list(&changes.changed),
-                    list(&changes.removed),
-                    changes.unchanged.len()
-                ));
-            }
-            Err(faults) => {
-                for fault in faults {
-                    Entry::new().event(Event::ConfigRejected).warn(fault);
-                }
-                Entry::new().warn("configuration rejected: the old one goes on; correct the faults above and reload");
-                let more = if faults.len() > 1 {
-                    format!(" (and {} more)", faults.len() - 1)
-                } else {
-                    String::new()
-                };
-                let first = faults.first().map(ToString::to_string).unwrap_or_default();
-                self.rejected = Some(format!(
-                    "configuration rejected, the old one goes on: {first}{more}"
-                ));
-            }
+    /// Begins to load the configuration anew. While a reload is under way, another one follows it.
+    pub(super) fn begin_reload(&mut self, reply: Option<oneshot::Sender<Reloaded>>) {
+        if self.reloading.is_loading {
+            self.reloading.next.get_or_insert_default().extend(reply);
+            return;
         }
-        self.said = self.status_line();
-        self.shared.notifier.ready(&self.said);
-        reloaded
+        self.reloading.is_loading = true;
+        self.reloading.replies.extend(reply);
+        self.shared.notifier.reloading();
+        let old = Old {
+            config: self.config.clone(),
+            environment: self.environment.clone(),
+            shared: self.shared.clone(),
+            accounts: self.supervisor.accounts(),
+            client: self.client.borrow().clone(),
+            mirror: self.mirror.bound(),
+        };
+        let events = self.event_sender.clone();
+        tokio::spawn(async move {
+            let loaded = Event::Loaded(old.load().await);
+            let _ = events.send(DaemonEvent::Reload(Box::new(loaded)));
+        });
     }
 
-    async fn try_reload(&mut self) -> Reloaded {
-        let (path, environment) = (self.config.path.clone(), self.environment.clone());
-        let load = move || config::load(&path, &environment);
-        let loaded = tokio::task::spawn_blocking(load)
-            .await
-            .unwrap_or_else(|_| Err(Vec::new()))
-            .map_err(|mut faults| {
-                faults.retain(|fault| !fault.is_warning);
-                faults
-            })?;
+    /// Goes on with a reload. Breaks when the daemon is told to stop meanwhile.
+    pub(super) async fn on_reload_event(&mut self, event: Event) -> ControlFlow<()> {
+        match event {
+            Event::Settled(changes, replies) => self.answer(&Ok(changes), replies),
+            Event::Loaded(loaded) => {
+                self.reloading.is_loading = false;
+                let replies = std::mem::take(&mut self.reloading.replies);
+                match loaded {
+                    Ok(loaded) => self.put_in_force(loaded, replies).await?,
+                    Err(faults) => {
+                        self.on_rejected(&faults);
+                        self.answer(&Err(faults), replies);
+                    }
+                }
+                if let Some(next) = self.reloading.next.take() {
+                    self.begin_reload(None);
+                    self.reloading.replies = next;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Answers those who wait for a reload, the service manager among them.
+    fn answer(&mut self, reloaded: &Reloaded, replies: Replies) {
+        for reply in replies {
+            // Whoever asked may have gone; the reload stands all the same.
+            let _ = reply.send(reloaded.clone());
+        }
+        if !self.reloading.is_loading {
+            self.status = self.status_line();
+            self.shared.notifier.ready(&self.status);
+        }
+    }
+
+    fn on_rejected(&mut self, faults: &[Fault]) {
+        self.shared.metrics.config_reloaded(false, &clock::now());
+        for fault in faults {
+            Entry::new().event(Kind::ConfigRejected).warn(fault);
+        }
+        Entry::new().warn(
+            "configuration rejected: the old one goes on; correct the faults above and reload",
+        );
+        let more = if faults.len() > 1 {
+            format!(" (and {} more)", faults.len() - 1)
+        } else {
+            String::new()
+        };
+        let first = faults.first().map(ToString::to_string).unwrap_or_default();
+        self.rejected = Some(format!(
+            "configuration rejected, the old one goes on: {first}{more}"
+        ));
+    }
+
+    /// Swaps the configuration. Nothing can fail here.
+    async fn put_in_force(&mut self, new: Loaded, replies: Replies) -> ControlFlow<()> {
         let Loaded {
+            config: new,
+            client,
+            tcp,
+            listener,
+            prepared,
+            mirror,
+            warnings,
+        } = new;
+        if let Some(client) = client {
+            self.client.send_replace(Arc::new(client));
+            self.supervisor.on_platform_changed();
+        }
+        if let Some(listener) = listener {
+            self.replace_listener(listener);
+        }
+        if new.api.metrics != self.config.api.metrics {
+            if let Some(server) = self.metrics_server.take() {
+                server.abort();
+            }
+            let serve =
+                |tcp| tokio::spawn(api::serve_metrics(tcp, self.api.clone())).abort_handle();
+            self.metrics_server = tcp.map(serve);
+        }
+        self.admins.send_replace(new.api.admins.clone());
+        self.log.set_level(new.daemon.log_level);
+        // An administrator says that all directories are as they should be.
+        self.shared.directories.find_anew();
+        self.mirror.withdraw(&new.mirror);
+        let (unready_sender, mut unready) = mpsc::channel(1);
+        let mut changes = tokio::select! {
+            changes = self.supervisor.apply(&new.accounts, prepared, &unready_sender) => changes,
+            () = told_to_stop(&mut self.signals) => return ControlFlow::Break(()),
+        };
+        let accounts = self.supervisor.directory();
+        self.mirror
+            .apply(&new.mirror, mirror, accounts, &self.shared)
+            .await;
+        changes.warnings = warnings;
+        drop(unready_sender);
+        self.config = new;
+        self.rejected = None;
+        self.watching.replace(self.supervisor.places());
+        self.shared.metrics.config_reloaded(true, &clock::now());
+        tell_changes(&changes);
+        let events = self.event_sender.clone();
+        tokio::spawn(async move {
+            // Nothing is ever sent: it ends when each new account has dropped its end.
+            let _ = timeout(FIRST_ATTEMPTS_LIMIT, unready.recv()).await;
+            let settled = Event::Settled(changes, replies);
+            let _ = events.send(DaemonEvent::Reload(Box::new(settled)));
+        });
+        ControlFlow::Continue(())
+    }
+
+    fn replace_listener(&mut self, new: Listener) {
+        let old = self.listener.send_replace(Arc::new(new));
+        let (path, notifier) = (self.config.api.socket.clone(), self.shared.notifier.clone());
+        let lane = self.shared.outputs_at(&path);
+        lane.begin(move || {
+            if let Some(name) = stored_name(&path) {
+                notifier.drop_kept(&name);
+            }
+            old.retire();
+        });
+    }
+}
+
+impl Old {
+    /// Does all that may fail or hang, and changes nothing.
+    async fn load(self) -> Result<Loaded, Vec<Fault>> {
+        let (path, environment) = (self.config.path.clone(), self.environment.clone());
+        let (platform, runtime) = (self.config.platform.clone(), Handle::current());
+        let client = self.client.clone();
+
+        let configuration = self.shared.offload.lane(Hazard::Configuration);
+        let mut load = Box::pin(configuration.run(move || {
+            let new = config::load(&path, &environment)?;
+            // What is in a `ca_file` may be new although its name is not.
+            if new.config.platform == platform && new.config.platform.ca_file.is_none() {
+                return Ok((new, None));
+            }
+            let _runtime = runtime.enter();
+            match client.renewed(&new.config.platform) {
+                Ok(client) => Ok((new, Some(client))),
+                Err(error) => Err(vec![
+                    new.places.fault(&Subject::Platform, error.to_string()),
+                ]),
+            }
+        }));
+        let loaded = match timeout(SLOW, &mut load).await {
+            Ok(loaded) => loaded,
+            Err(_) => {
+                Entry::new().warn("the configuration takes long to load: the name service or a disk does not answer; the old one goes on");
+                load.await
+            }
+        };
+        let loaded = loaded.unwrap_or_else(|_| Err(Vec::new()));
+        let (loaded, client) = loaded.map_err(|mut faults| {
+            faults.retain(|fault| !fault.is_warning);
+            faults
+        })?;
+        let config::Loaded {
             config: new,
             warnings,
             places,
@@ -84,14 +272,6 @@ impl Daemon {
             ));
         }
         enough_files(&new).map_err(|message| fault(Subject::Platform, message))?;
-        // What is in a `ca_file` may be new although its name is not.
-        let same_platform = new.platform == self.config.platform && new.platform.ca_file.is_none();
-        let client = if same_platform {
-            None
-        } else {
-            let renewed = self.client.borrow().renewed(&new.platform);
-            Some(renewed.map_err(|error| fault(Subject::Platform, error.to_string()))?)
-        };
         let tcp = match new.api.metrics {
             Some(address) if new.api.metrics != self.config.api.metrics => {
                 let listening = listen_tcp(address).await;
@@ -99,56 +279,81 @@ impl Daemon {
             }
             _ => None,
         };
-        let prepared = self
-            .supervisor
-            .prepare(&new.accounts, KeptSockets::default())
-            .await;
+        let changes = Supervisor::changed(&self.accounts, &new.accounts);
+        let prepared = prepare::bind(changes, &self.shared, KeptSockets::default()).await;
         let (prepared, _) = prepared.map_err(|faults| unbound(&places, faults))?;
-        let mirror = self.mirror.prepare(&new.mirror);
+        let mirror = self.bind_mirror(&new).await;
         let mirror = mirror.map_err(|(subject, message)| fault(subject, message))?;
         // Last, since it takes its place at once.
         let listener = if new.api.socket == self.config.api.socket {
             None
         } else {
-            let listening = listen(&new.api.socket, None, &self.shared.notifier);
+            let listening = self.listen(&new).await;
             Some(listening.map_err(|message| fault(Subject::ApiSocket, message))?)
         };
-        // From here on nothing can fail.
-        if let Some(client) = client {
-            self.client.send_replace(Arc::new(client));
-            self.supervisor.on_platform_changed();
-        }
-        if let Some(listener) = listener {
-            if let Some(name) = stored_name(&self.config.api.socket) {
-                self.shared.notifier.drop_kept(&name);
-            }
-            self.listener.send_replace(Arc::new(listener)).retire();
-        }
-        if new.api.metrics != self.config.api.metrics {
-            if let Some(server) = self.metrics_server.take() {
-                server.abort();
-            }
-            let serve =
-                |tcp| tokio::spawn(api::serve_metrics(tcp, self.api.clone())).abort_handle();
-            self.metrics_server = tcp.map(serve);
-        }
-        self.admins.send_replace(new.api.admins.clone());
-        self.log.set_level(new.daemon.log_level);
-        self.mirror.withdraw(&new.mirror);
-        let (unready, _) = mpsc::channel(1);
-        let mut changes = self
-            .supervisor
-            .apply(&new.accounts, prepared, &unready)
-            .await;
-        let accounts = self.supervisor.directory();
-        self.mirror
-            .apply(&new.mirror, mirror, accounts, &self.shared.subscribers)
-            .await;
-        self.config = new;
-        if let Some(watch) = &mut self.watch {
-            watch.replace(self.supervisor.places());
-        }
-        changes.warnings = warnings;
-        Ok(changes)
+        Ok(Loaded {
+            config: new,
+            client,
+            tcp,
+            listener,
+            prepared,
+            mirror,
+            warnings,
+        })
     }
+
+    async fn bind_mirror(&self, new: &Config) -> Result<PreparedMirror, (Subject, String)> {
+        let (section, bound, runtime) =
+            (new.mirror.clone(), self.mirror.clone(), Handle::current());
+        let lane = match &new.mirror.socket {
+            Some(path) => self.shared.outputs_at(path),
+            None => self.shared.offload.lane(Hazard::Configuration),
+        };
+        let bind = lane.run(move || {
+            let _runtime = runtime.enter();
+            bound.prepare(&section)
+        });
+        let fail = |what: &str| {
+            (
+                Subject::MirrorSocket,
+                format!("`socket` cannot be had: {what}"),
+            )
+        };
+        match timeout(LISTEN_LIMIT, bind).await {
+            Ok(bound) => bound.map_err(|error| fail(&error.to_string()))?,
+            Err(_) => Err(fail("its file system does not answer")),
+        }
+    }
+
+    async fn listen(&self, new: &Config) -> Result<Listener, String> {
+        let (path, notifier) = (new.api.socket.clone(), self.shared.notifier.clone());
+        let runtime = Handle::current();
+        let lane = self.shared.outputs_at(&path);
+        let listen = lane.run(move || {
+            let _runtime = runtime.enter();
+            listen(&path, None, &notifier)
+        });
+        match timeout(LISTEN_LIMIT, listen).await {
+            Ok(listener) => listener.map_err(|error| error.to_string())?,
+            Err(_) => Err("`socket` cannot be had: its file system does not answer".to_owned()),
+        }
+    }
+}
+
+fn tell_changes(changes: &Changes) {
+    warn_of(&changes.warnings);
+    let list = |names: &[String]| {
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    Entry::new().event(Kind::ConfigReloaded).info(format_args!(
+        "configuration reloaded: added {}; changed {}; removed {}; {} unchanged",
+        list(&changes.added),
+        list(&changes.changed),
+        list(&changes.removed),
+        changes.unchanged.len()
+    ));
 }

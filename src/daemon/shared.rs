@@ -1,11 +1,12 @@
 //! What the tasks of all accounts have in common.
 
-use crate::account::Account;
+use crate::account::{Account, SecretSource};
 use crate::api::metrics::Metrics;
 use crate::ledger::{TicketLedger, TicketLedgers};
-use crate::offload::Offload;
+use crate::offload::{Device, Hazard, Lane, Offload};
 use crate::platform::client::Client;
-use crate::publish::Server;
+use crate::publish::expiry::Expiry;
+use crate::publish::{Directories, Server};
 use crate::store::Store;
 use crate::subscribe::Subscribers;
 use crate::systemd::Notifier;
@@ -21,7 +22,8 @@ pub(super) struct Shared {
     pub(super) client: watch::Receiver<Arc<Client>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) server: Server,
-    pub(super) runtime_dir: Arc<Path>,
+    pub(super) directories: Arc<Directories>,
+    pub(super) expiry: Expiry,
     /// Held by a task while it does something.
     pub(super) turns: Semaphore,
     /// Told when an account's values or readers change.
@@ -36,5 +38,24 @@ impl Shared {
     pub(super) fn ledger(&self, account: &Account) -> Option<Arc<TicketLedger>> {
         let limit = account.terms.ticket_limits.id?;
         Some(self.ledgers.of(&account.id, limit))
+    }
+    /// Where something may hang that is made at a path.
+    pub(super) fn outputs_at(&self, path: &Path) -> Lane {
+        let device = self.directories.device_of(path);
+        self.offload.lane(Hazard::Outputs(device))
+    }
+
+    /// Where the state directory may hang.
+    pub(super) fn state(&self) -> Lane {
+        self.offload.lane(Hazard::State)
+    }
+
+    /// Where the file of an account's secret may hang.
+    pub(super) fn secrets(&self, account: &Account) -> Lane {
+        let device = match &account.secret {
+            SecretSource::File(path) => self.directories.device_of(path),
+            SecretSource::Inline(_) => Device::default(),
+        };
+        self.offload.lane(Hazard::Secrets(device))
     }
 }

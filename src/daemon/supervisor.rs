@@ -1,33 +1,35 @@
 //! Starts, changes and stops the tasks of accounts, and keeps an eye on them.
 
 use super::desk::Desk;
-use super::outputs::{self, Outputs, Sockets};
+use super::outputs::{Outputs, Sockets};
+use super::prepare::{self, Change, Prepared};
 use super::shared::Shared;
 use super::worker::Worker;
-use crate::account::{Account, AccountName, OutputKind};
+use crate::account::{Account, AccountName};
 use crate::changes::Changes;
 use crate::clock;
 use crate::event::Event;
-use crate::handle::{AccountHandle, AccountHandles, Command, Reconfigure};
+use crate::handle::{AccountHandle, AccountHandles, Command, Inbox, Reconfigure};
 use crate::logging::Entry;
+use crate::offload::Hazard;
 use crate::publish::Place;
-use crate::publish::socket::stored_name;
 use crate::schedule::Schedule;
 use crate::store::Kept;
-use crate::systemd;
 use crate::time::Now;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 /// A task that is so late has hung.
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a reload waits for outputs to be as configured.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long the state directory may take to say what is stored.
+const LOAD_LIMIT: Duration = Duration::from_secs(5);
 
 /// So many accounts are started at a time; then it is the turn of others.
 const BATCH: usize = 32;
@@ -49,9 +51,6 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// Sockets bound for accounts that are new or changed.
-pub(super) type Prepared = BTreeMap<AccountName, Sockets>;
-
 impl Supervisor {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let (directory, _) = watch::channel(Arc::default());
@@ -67,50 +66,22 @@ impl Supervisor {
         self.directory.subscribe()
     }
 
-    /// Binds what the accounts need beyond what is served already. Nothing is in its place yet; dropped, it leaves no
-    /// trace. A fault is about the output at its path.
-    pub(super) async fn prepare(
-        &self,
-        accounts: &Accounts,
-        mut kept: systemd::KeptSockets,
-    ) -> Result<(Prepared, systemd::KeptSockets), Vec<(Box<Path>, String)>> {
-        let shared = self.shared.clone();
-        let served: Vec<_> = accounts
-            .values()
-            .filter(|account| {
-                self.running
-                    .get(&account.name)
-                    .is_none_or(|running| running.account != **account)
-            })
-            .map(|account| {
-                (
-                    account.clone(),
-                    self.running
-                        .get(&account.name)
-                        .map(|running| running.account.clone()),
-                )
-            })
-            .collect();
-        let bind = move || {
-            let (mut prepared, mut faults) = (Prepared::new(), Vec::new());
-            for (account, serving) in served {
-                let inherited = |path: &Path| stored_name(path).and_then(|name| kept.take(&name));
-                let (sockets, wrong) =
-                    outputs::bind(&account, serving.as_deref(), &shared, inherited);
-                if !sockets.is_empty() {
-                    prepared.insert(account.name.clone(), sockets);
-                }
-                faults.extend(wrong);
-            }
-            if faults.is_empty() {
-                Ok((prepared, kept))
-            } else {
-                Err(faults)
-            }
-        };
-        tokio::task::spawn_blocking(bind)
-            .await
-            .unwrap_or_else(|_| Err(Vec::new()))
+    /// The accounts as they are served at present.
+    pub(super) fn accounts(&self) -> Accounts {
+        let running = self.running.iter();
+        running
+            .map(|(name, running)| (name.clone(), running.account.clone()))
+            .collect()
+    }
+
+    /// The accounts that are new or changed, and how they are served at present.
+    pub(super) fn changed(serving: &Accounts, accounts: &Accounts) -> Vec<Change> {
+        let changes = accounts
+            .iter()
+            .map(|(name, account)| (account.clone(), serving.get(name).cloned()));
+        changes
+            .filter(|(account, serving)| serving.as_ref() != Some(account))
+            .collect()
     }
 
     /// Makes the accounts those of a configuration: stops, changes and starts tasks. Unchanged ones notice nothing.
@@ -186,17 +157,18 @@ impl Supervisor {
             return;
         }
         let store = self.shared.store.clone();
-        let names: Vec<_> = accounts
-            .iter()
-            .map(|(account, _)| account.clone())
-            .collect();
-        let look = move || {
-            let vacant = names.iter().map(|account| outputs::is_vacant(account));
-            (store.load(&clock::now()), vacant.collect::<Vec<_>>())
-        };
-        // Else the daemon is stopping.
-        let Ok((kept, vacant)) = tokio::task::spawn_blocking(look).await else {
-            return;
+        let state = self.shared.offload.lane(Hazard::State);
+        let load = state.run(move || store.load(&clock::now()));
+        let all = accounts.iter().map(|(account, _)| account.clone());
+        let (kept, mut vacant) = tokio::join!(
+            timeout(LOAD_LIMIT, load),
+            prepare::vacant(all.collect::<Vec<_>>(), &self.shared)
+        );
+        let kept = match kept {
+            Ok(Ok(kept)) => kept,
+            // The daemon stops.
+            Ok(Err(_)) => return,
+            Err(_) => Err(self.shared.store.does_not_answer()),
         };
         let kept = kept.inspect_err(|error| {
             Entry::new()
@@ -210,8 +182,7 @@ impl Supervisor {
                 aside.display()
             ));
         }
-        let accounts = accounts.into_iter().zip(vacant);
-        for (number, ((account, sockets), vacant)) in accounts.enumerate() {
+        for (number, (account, sockets)) in accounts.into_iter().enumerate() {
             let (now, rng) = (clock::now(), fastrand::Rng::new());
             let record = kept
                 .as_ref()
@@ -221,8 +192,11 @@ impl Supervisor {
                 None => Schedule::new(account.clone(), &now, rng),
             };
             schedule.share(self.shared.ledger(&account));
-            let outputs = Outputs::new(self.shared.clone(), account.clone(), sockets, vacant);
-            self.spawn(account, schedule, outputs, unready);
+            let vacant = vacant.remove(&account.name).unwrap_or_default();
+            let inbox = Arc::<Inbox>::default();
+            let shared = self.shared.clone();
+            let outputs = Outputs::new(shared, account.clone(), sockets, &vacant, inbox.clone());
+            self.spawn(account, schedule, outputs, inbox, unready);
             // The first ones begin while others are read, and nobody waits for thousands.
             if number % BATCH == BATCH - 1 {
                 tokio::task::yield_now().await;
@@ -235,9 +209,11 @@ impl Supervisor {
         account: Arc<Account>,
         schedule: Schedule,
         outputs: Outputs,
+        inbox: Arc<Inbox>,
         unready: &mpsc::Sender<()>,
     ) {
         let desk = Desk {
+            inbox,
             places: outputs.places(),
             ..Desk::default()
         };
@@ -265,13 +241,6 @@ impl Supervisor {
         );
     }
 
-    /// Has every task look at everything anew: the host slept.
-    pub(super) fn wake_all(&self) {
-        self.running
-            .values()
-            .for_each(|running| running.desk.inbox.wake());
-    }
-
     /// Tells every task that Unix time was set, or the daemon's clock stood still.
     pub(super) fn on_clock_set(&self) {
         for running in self.running.values() {
@@ -284,6 +253,13 @@ impl Supervisor {
         for running in self.running.values() {
             running.desk.inbox.send(Command::PlatformChanged);
         }
+    }
+
+    /// Has every task look at everything anew: the host slept.
+    pub(super) fn wake_all(&self) {
+        self.running
+            .values()
+            .for_each(|running| running.desk.inbox.wake());
     }
 
     /// Has every account looked at, as when an administrator suspects it: nobody else may send the signal for it.
@@ -338,9 +314,7 @@ impl Supervisor {
 /// How many file descriptors the sockets of a configuration need.
 pub(super) fn sockets(accounts: &Accounts) -> usize {
     let outputs = accounts.values().flat_map(|account| account.outputs.iter());
-    outputs
-        .filter(|output| output.kind == OutputKind::Socket)
-        .count()
+    outputs.filter(|output| output.kind.listens()).count()
 }
 
 /// Waits for all of them, so long at most.
@@ -354,5 +328,5 @@ async fn settle<W: IntoFuture>(
             let _ = wait.await;
         }
     };
-    tokio::time::timeout(patience, all).await
+    timeout(patience, all).await
 }

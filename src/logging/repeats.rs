@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Lines of one source that are logged one after the other.
 const BURST: u32 = 5;
+/// The same for changes of state, which come with each rotation.
+const BURST_INFO: u32 = 20;
 /// Interval after the burst; it doubles with each line that is logged.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(600);
@@ -77,7 +79,11 @@ impl Repeats {
                 .retain(|_, history| history.left_out > 0 || !history.is_quiet(now));
         }
         let fresh = || History {
-            burst_left: BURST,
+            burst_left: if line.level == Level::Info {
+                BURST_INFO
+            } else {
+                BURST
+            },
             interval: FIRST_INTERVAL,
             next_at: now,
             last_at: now,

@@ -6,12 +6,12 @@ use crate::event::Event;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use tracing::Dispatch;
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::layer::SubscriberExt;
 
-/// The journal's socket.
-const JOURNAL: &str = "/run/systemd/journal/socket";
-/// What the journal calls the daemon.
+/// The name of the daemon in the journal.
 const IDENTIFIER: &str = "wxtokend";
 /// Bytes of a message at most: a datagram has to hold it.
 const MAX_MESSAGE: usize = 16_384;
@@ -21,7 +21,7 @@ const MAX_MESSAGE: usize = 16_384;
 pub(super) struct Line {
     pub(super) level: Level,
     pub(super) message: String,
-    /// Of the journal: names and values.
+    /// Fields of the journal: names and values.
     fields: Vec<(&'static str, String)>,
     at: jiff::Timestamp,
 }
@@ -81,33 +81,35 @@ impl Line {
         );
     }
 
-    /// As the journal takes it: `NAME=value` lines, or the name, the length and the value where that has a line break.
-    fn datagram(&self) -> Vec<u8> {
-        let priority = match self.level {
-            Level::Error => "3",
-            Level::Warn => "4",
-            Level::Info => "6",
-            Level::Debug => "7",
+    /// As an event of `tracing`, which the layer for the journal takes.
+    fn emit(&self) {
+        let field = |name| {
+            let mut fields = self.fields.iter();
+            fields.find_map(|(field, value)| (*field == name).then_some(&**value))
         };
-        let first = [
-            ("PRIORITY", priority),
-            ("SYSLOG_IDENTIFIER", IDENTIFIER),
-            ("MESSAGE", &*self.message),
-        ];
-        let rest = self.fields.iter().map(|(name, value)| (*name, &**value));
-        let mut datagram = Vec::new();
-        for (name, value) in first.into_iter().chain(rest) {
-            datagram.extend_from_slice(name.as_bytes());
-            if value.contains('\n') {
-                datagram.push(b'\n');
-                datagram.extend_from_slice(&(value.len() as u64).to_le_bytes());
-            } else {
-                datagram.push(b'=');
-            }
-            datagram.extend_from_slice(value.as_bytes());
-            datagram.push(b'\n');
+        // A level is part of what tracing knows of a line at compile time.
+        macro_rules! event {
+            ($level:expr) => {
+                tracing::event!(
+                    target: IDENTIFIER,
+                    $level,
+                    MESSAGE_ID = field("MESSAGE_ID"),
+                    WXTOKEND_EVENT = field("WXTOKEND_EVENT"),
+                    WXTOKEND_ACCOUNT = field("WXTOKEND_ACCOUNT"),
+                    WXTOKEND_ERRCODE = field("WXTOKEND_ERRCODE"),
+                    WXTOKEND_RID = field("WXTOKEND_RID"),
+                    WXTOKEND_OUTPUT = field("WXTOKEND_OUTPUT"),
+                    "{}",
+                    self.message,
+                )
+            };
         }
-        datagram
+        match self.level {
+            Level::Error => event!(tracing::Level::ERROR),
+            Level::Warn => event!(tracing::Level::WARN),
+            Level::Info => event!(tracing::Level::INFO),
+            Level::Debug => event!(tracing::Level::DEBUG),
+        }
     }
 
     /// For people: time, level, message.
@@ -131,20 +133,25 @@ impl Line {
 /// Where lines go.
 #[derive(Debug)]
 pub(super) enum Sink {
-    Journal(UnixDatagram),
+    Journal(Dispatch),
     StandardError { is_coloured: bool },
 }
 
 impl Sink {
     /// The journal if standard error is connected to it, else standard error.
     pub(super) fn of_process() -> Self {
-        let journal = || {
-            let socket = UnixDatagram::unbound()?;
-            socket.connect(JOURNAL)?;
-            Ok::<_, io::Error>(socket)
-        };
-        match journal() {
-            Ok(socket) if is_journal() => Self::Journal(socket),
+        match tracing_journald::layer() {
+            Ok(layer) if is_journal() => {
+                let layer = layer
+                    .with_field_prefix(None)
+                    .with_syslog_identifier(IDENTIFIER.to_owned())
+                    .with_priority_mappings(PriorityMappings {
+                        info: Priority::Informational,
+                        debug: Priority::Debug,
+                        ..PriorityMappings::new()
+                    });
+                Self::Journal(Dispatch::new(tracing_subscriber::registry().with(layer)))
+            }
             _ => Self::StandardError {
                 is_coloured: io::stderr().is_terminal()
                     && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
@@ -164,13 +171,8 @@ impl Sink {
 
     fn write_one(&mut self, line: &Line) {
         match self {
-            Self::Journal(socket) => {
-                let datagram = line.datagram();
-                if socket.send(&datagram).is_err() && socket.connect(JOURNAL).is_ok() {
-                    // The journal was restarted.
-                    let _ = socket.send(&datagram);
-                }
-            }
+            // Of this thread only: nothing of what libraries log, which may hold secrets, passes.
+            Self::Journal(journal) => tracing::dispatcher::with_default(journal, || line.emit()),
             // Nobody is left to be told.
             Self::StandardError { is_coloured } => {
                 let _ = io::stderr().write_all(line.text(*is_coloured).as_bytes());
@@ -193,29 +195,6 @@ fn is_journal() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn journal_gets_fields_and_binary_form_for_line_breaks() {
-        let name = AccountName::parse("shop").unwrap();
-        let entry = Entry::of(&name)
-            .event(Event::OutputFailed)
-            .output(Path::new("/run/a"));
-        let line = Line::new(entry, Level::Warn, &"a\nb");
-        let mut expected = b"PRIORITY=4\nSYSLOG_IDENTIFIER=wxtokend\nMESSAGE\n".to_vec();
-        expected.extend([9, 0, 0, 0, 0, 0, 0, 0]);
-        expected.extend(b"shop: a\nb\n");
-        let id = Event::OutputFailed.message_id();
-        expected.extend(
-            format!(
-                "MESSAGE_ID={id}\nWXTOKEND_EVENT=output_failed\nWXTOKEND_ACCOUNT=shop\nWXTOKEND_OUTPUT=/run/a\n"
-            )
-            .bytes(),
-        );
-        assert_eq!(
-            String::from_utf8_lossy(&line.datagram()),
-            String::from_utf8_lossy(&expected)
-        );
-    }
 
     #[test]
     fn line_for_people_has_time_level_and_message() {

@@ -11,6 +11,8 @@ use std::path::Path;
 pub(super) enum Step {
     /// Opening its directory, or making a missing one.
     Directory,
+    /// Finding the directory that was there before.
+    Swapped,
     /// Making, filling and renaming its successor.
     Write,
     /// Giving it owner and group.
@@ -43,10 +45,32 @@ impl PublishError {
         }
     }
 
+    /// Whether it says that there is nothing.
+    pub(super) fn is_absence(&self) -> bool {
+        self.step == Step::Directory && self.errno == Errno::NOENT
+    }
+
+    /// The same, of the removal of an output.
+    pub(super) fn at_removal(self) -> Self {
+        match self.step {
+            Step::Directory => Self {
+                step: Step::Remove,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// What to do about it.
     fn hint(&self) -> Option<String> {
         let directory = self.path.parent().unwrap_or(&self.path).display();
         let hint = match (self.step, self.errno) {
+            (Step::Swapped, _) => format!(
+                "put the directory back that `{directory}` was, or reload if the present one is right"
+            ),
+            (_, Errno::LOOP) => {
+                "others may change a symbolic link on its path: name the path without links".into()
+            }
             (Step::Readers, Errno::OPNOTSUPP) => "its file system has no access control lists: \
                 use owner, group and mode instead of readers"
                 .into(),
@@ -85,6 +109,14 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.step {
+            Step::Swapped => {
+                let directory = self.path.parent().unwrap_or(&self.path).display();
+                let hint = self.hint().unwrap_or_default();
+                return write!(
+                    f,
+                    "cannot write `{path}`: `{directory}` is no longer the directory that it was, somebody put another one or a link in its place; {hint}"
+                );
+            }
             Step::Directory | Step::Write => write!(f, "cannot write `{path}`"),
             Step::Owner => write!(f, "cannot set owner and group of `{path}`"),
             Step::Mode => write!(f, "cannot set the mode of `{path}`"),

@@ -2,50 +2,133 @@
 
 use super::access;
 use super::error::{PublishError, Step};
-use super::place::{Directory, Identity, Known, Place, look};
-use rustix::fs::{FileType, Mode, OFlags, fsync, openat};
+use super::place::{Directory, Identity, Known, Place, Temporary, look};
+use crate::clock;
+use crate::time::Moment;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, openat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// How long before its end a value goes: to remove it takes a moment, and so does to use it.
+pub(crate) const EARLY: Duration = Duration::from_millis(250);
 
 /// What came of publishing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
+pub(crate) enum PublishedFile {
     /// It was written.
     Written,
     /// It was there already, as it should be.
     Unchanged,
+    /// Nothing was put there: by then the value had expired, or the output was configured no more.
+    TooLate,
 }
 
-/// Puts a file in its place. Blocks.
+/// Puts a file in its place, to be there until a moment. Blocks.
 ///
 /// The file appears under its name with everything right about it; until then it is `0600` under a hidden name. A
 /// file that is there already, with this content and the right access, is left alone.
-pub fn publish(place: &Place, content: &[u8]) -> Result<Published, PublishError> {
-    let mut known = place.known();
-    *known = Known::Failed;
+pub(crate) fn publish(
+    place: &Place,
+    content: &[u8],
+    until: Option<Moment>,
+) -> Result<PublishedFile, PublishError> {
+    place.failed(try_publish(place, content, until))
+}
+
+fn try_publish(
+    place: &Place,
+    content: &[u8],
+    until: Option<Moment>,
+) -> Result<PublishedFile, PublishError> {
     let directory = place.directory()?;
-    let (identity, published) = match existing(place, &directory, content) {
-        Some(identity) => (identity, Published::Unchanged),
-        None => (write(place, directory, content)?, Published::Written),
-    };
-    *known = Known::Ours(identity);
-    Ok(published)
+    if existing(place, &directory, content).is_some() {
+        let mut known = place.known();
+        // Again: it may have been at its end just now.
+        if let Some(identity) = existing(place, &directory, content) {
+            known.content = Known::Ours(identity);
+            known.until = until;
+            known.held = place.home().held();
+            return Ok(PublishedFile::Unchanged);
+        }
+    }
+    let fail = place.error(Step::Write);
+    let mut temporary = write(place, directory, content)?;
+    let mut known = place.known();
+    let is_over = until.is_some_and(|until| until <= clock::now().at + EARLY);
+    if is_over || place.is_given_up() {
+        return Ok(PublishedFile::TooLate);
+    }
+    known.content = Known::Ours(temporary.replace().map_err(&fail)?);
+    known.until = until;
+    known.held = place.home().held();
+    drop(known);
+    temporary.directory().sync().map_err(&fail)?;
+    Ok(PublishedFile::Written)
 }
 
 /// Takes a file away, whoever wrote it; false if there was none. Blocks.
-pub fn remove(place: &Place) -> Result<bool, PublishError> {
+pub(crate) fn remove(place: &Place) -> Result<bool, PublishError> {
+    place.failed(try_remove(place))
+}
+
+fn try_remove(place: &Place) -> Result<bool, PublishError> {
+    let fail = place.error(Step::Remove);
+    let directory = match place.existing_directory() {
+        Ok(directory) => directory,
+        Err(error) if error.is_absence() => {
+            place.known().content = Known::Nothing;
+            return Ok(false);
+        }
+        Err(error) => return Err(error.at_removal()),
+    };
     let mut known = place.known();
-    *known = Known::Failed;
-    let removed = match place.existing_directory() {
-        Ok(directory) => directory.remove(),
-        Err(Errno::NOENT) => Ok(false),
+    let removed = directory.remove().map_err(&fail)?;
+    known.content = Known::Nothing;
+    known.held = None;
+    drop(known);
+    if removed {
+        directory.sync().map_err(&fail)?;
+    }
+    Ok(removed)
+}
+
+/// Takes away what the daemon put there if its end has come by `now`, also where its directory was moved away. False if
+/// there is nothing of that kind. Blocks.
+pub(crate) fn remove_expired(place: &Place, now: Moment) -> Result<bool, PublishError> {
+    let mut known = place.known();
+    let (Known::Ours(ours), Some(until)) = (known.content, known.until) else {
+        return Ok(false);
+    };
+    if until > now {
+        return Ok(false);
+    }
+    let name = Path::new(place.file_name());
+    let remove = |directory: BorrowedFd<'_>| match look(directory, name) {
+        Ok(found) if Identity::of(&found).is_same_node(&ours) => {
+            unlinkat(directory, name, AtFlags::empty()).map(|()| true)
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(errno),
     };
+    let removed = match &known.held {
+        Some(held) => remove(held.as_fd()),
+        None => match place.existing_directory() {
+            Ok(directory) => remove(directory.as_fd()),
+            Err(error) if error.is_absence() => Ok(false),
+            Err(error) => return Err(error.at_removal()),
+        },
+    };
     let removed = removed.map_err(place.error(Step::Remove))?;
-    *known = Known::Nothing;
+    if removed {
+        known.content = Known::Nothing;
+        known.until = None;
+        known.held = None;
+    }
     Ok(removed)
 }
 
@@ -69,7 +152,8 @@ fn holds(file: &mut File, content: &[u8]) -> io::Result<bool> {
     Ok(*found == content)
 }
 
-fn write(place: &Place, directory: Directory, content: &[u8]) -> Result<Identity, PublishError> {
+/// Writes a file under a hidden name, with everything right about it.
+fn write(place: &Place, directory: Directory, content: &[u8]) -> Result<Temporary, PublishError> {
     let fail = place.error(Step::Write);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
@@ -83,12 +167,13 @@ fn write(place: &Place, directory: Directory, content: &[u8]) -> Result<Identity
     fsync(&file).map_err(&fail)?;
     // To close it later would look like somebody's edit to a watch.
     drop(file);
-    temporary.replace().map_err(&fail)
+    Ok(temporary)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::remove_leftovers;
+    use super::super::pin::Directories;
+    use super::super::place::Leftovers;
     use super::super::testing::{
         FILE, Mount, STRANGER, access, directory, group, in_own_process, place, run, run_as, user,
         wait_for_tick,
@@ -151,8 +236,8 @@ mod tests {
             ),
         ] {
             let place = place(&path, FILE, access);
-            assert_eq!(publish(&place, CONTENT).unwrap(), Published::Written);
-            assert_eq!(publish(&place, CONTENT).unwrap(), Published::Unchanged);
+            assert_eq!(publish(&place, CONTENT, None).unwrap(), PublishedFile::Written);
+            assert_eq!(publish(&place, CONTENT, None).unwrap(), PublishedFile::Unchanged);
             assert!(place.is_intact());
             let path = path.to_str().unwrap();
             assert_eq!(run("getfacl", &["-cnpE", path]).trim(), acl.trim());
@@ -197,7 +282,7 @@ mod tests {
                 readers: readers.into(),
                 ..access(0o640)
             };
-            publish(&place(&path, FILE, access), CONTENT).unwrap();
+            publish(&place(&path, FILE, access), CONTENT, None).unwrap();
             let found = run("getfacl", &["-cnpE", path.to_str().unwrap()]);
             assert_eq!(found.trim(), list);
             assert!(!read_as(72, 1, &path));
@@ -224,7 +309,7 @@ mod tests {
             readers: [user(72), group(73)].into(),
             ..access(0o600)
         };
-        publish(&place(&path, FILE, readers), CONTENT).unwrap();
+        publish(&place(&path, FILE, readers), CONTENT, None).unwrap();
         assert_eq!(
             run("getfacl", &["-cnpE", path.to_str().unwrap()]).trim(),
             "user::rw-\nuser:72:r--\ngroup::---\ngroup:73:r--\nmask::r--\nother::---"
@@ -235,7 +320,7 @@ mod tests {
                 group,
                 ..access(0o600)
             };
-            let error = publish(&place(&path, FILE, foreign), b"other").unwrap_err();
+            let error = publish(&place(&path, FILE, foreign), b"other", None).unwrap_err();
             assert!(
                 error.to_string().contains("SupplementaryGroups="),
                 "{error}"
@@ -300,14 +385,14 @@ mod tests {
                 ..access(0o600)
             };
             let place = place(&path, FILE, access);
-            publish(&place, CONTENT).unwrap();
+            publish(&place, CONTENT, None).unwrap();
             assert!(place.is_intact(), "before {what}");
             wait_for_tick(&path);
             change(what);
             assert!(!place.is_intact(), "{what}");
             assert_eq!(
-                publish(&place, CONTENT).unwrap(),
-                Published::Written,
+                publish(&place, CONTENT, None).unwrap(),
+                PublishedFile::Written,
                 "{what}"
             );
             assert!(place.is_intact(), "after {what}");
@@ -327,7 +412,7 @@ mod tests {
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o640));
         let content = |n: usize| format!("{n:04}").repeat(1000 + n).into_bytes();
-        publish(&place, &content(0)).unwrap();
+        publish(&place, &content(0), None).unwrap();
         let (is_over, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -346,7 +431,10 @@ mod tests {
             while !reader.is_finished() && (n < 1000 || reads.load(Ordering::Relaxed) < 100) {
                 n += 1;
                 let content = content(n % 1000);
-                assert_eq!(publish(&place, &content).unwrap(), Published::Written);
+                assert_eq!(
+                    publish(&place, &content, None).unwrap(),
+                    PublishedFile::Written
+                );
             }
             is_over.store(true, Ordering::Relaxed);
             reader.join().unwrap();
@@ -361,7 +449,7 @@ mod tests {
         let place = place(&path, FILE, access(0o600));
         fs::create_dir(&path).unwrap();
         fs::write(path.join("precious"), b"").unwrap();
-        let error = publish(&place, CONTENT).unwrap_err().to_string();
+        let error = publish(&place, CONTENT, None).unwrap_err().to_string();
         assert!(
             error.ends_with("a directory is in its place: move that away"),
             "{error}"
@@ -373,7 +461,7 @@ mod tests {
             "{error}"
         );
         fs::remove_file(path.join("precious")).unwrap();
-        publish(&place, CONTENT).unwrap();
+        publish(&place, CONTENT, None).unwrap();
         assert_eq!(names(directory.path()), ["token"]);
     }
 
@@ -383,7 +471,7 @@ mod tests {
         let path = directory.path().join("token");
         let place = place(&path, FILE, access(0o600));
         assert!(place.is_intact());
-        publish(&place, CONTENT).unwrap();
+        publish(&place, CONTENT, None).unwrap();
         assert!(remove(&place).unwrap());
         assert!(!remove(&place).unwrap());
         assert!(place.is_intact());
@@ -401,10 +489,10 @@ mod tests {
         let mount = Mount::new("size=64k,mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o600));
-        publish(&place, CONTENT).unwrap();
+        publish(&place, CONTENT, None).unwrap();
         let filler = vec![b'x'; 1024 * 1024];
         let _ = fs::write(mount.path().join("filler"), filler);
-        let error = publish(&place, b"76_token").unwrap_err().to_string();
+        let error = publish(&place, b"76_token", None).unwrap_err().to_string();
         assert!(
             error.contains("no space left on device; free some space"),
             "{error}"
@@ -413,7 +501,7 @@ mod tests {
         assert_eq!(names(mount.path()), ["filler", "token"]);
         assert!(!place.is_intact());
         fs::remove_file(mount.path().join("filler")).unwrap();
-        publish(&place, b"76_token").unwrap();
+        publish(&place, b"76_token", None).unwrap();
         assert!(place.is_intact());
     }
 
@@ -423,13 +511,16 @@ mod tests {
         let mount = Mount::new("mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o600));
-        publish(&place, CONTENT).unwrap();
+        publish(&place, CONTENT, None).unwrap();
         run(
             "mount",
             &["-o", "remount,ro", mount.path().to_str().unwrap()],
         );
-        assert_eq!(publish(&place, CONTENT).unwrap(), Published::Unchanged);
-        let error = publish(&place, b"76_token").unwrap_err().to_string();
+        assert_eq!(
+            publish(&place, CONTENT, None).unwrap(),
+            PublishedFile::Unchanged
+        );
+        let error = publish(&place, b"76_token", None).unwrap_err().to_string();
         assert!(error.contains("read-only file system"), "{error}");
         assert!(
             error.ends_with(&format!("ReadWritePaths={}", mount.path().display())),
@@ -443,14 +534,15 @@ mod tests {
     fn missing_directories_are_made_below_the_runtime_directory_only() {
         crate::root::needs_root!();
         let directory = directory();
-        let runtime_dir: std::sync::Arc<Path> = directory.path().join("run").into();
+        let runtime_dir = directory.path().join("run");
+        let directories = Directories::new(&runtime_dir);
         let account = |path: &Path| super::super::testing::account(&[(path, FILE, access(0o644))]);
         let below = runtime_dir.join("apps/shop/token");
-        let place = Place::new(account(&below), 0, runtime_dir.clone());
-        publish(&place, CONTENT).unwrap();
+        let place = Place::new(account(&below), 0, &directories);
+        publish(&place, CONTENT, None).unwrap();
         assert!(read_as(STRANGER, STRANGER, &below));
         for made in [
-            &*runtime_dir,
+            &runtime_dir,
             &runtime_dir.join("apps"),
             &runtime_dir.join("apps/shop"),
         ] {
@@ -458,11 +550,11 @@ mod tests {
         }
         fs::remove_dir_all(&runtime_dir).unwrap();
         assert!(!place.is_intact());
-        publish(&place, CONTENT).unwrap();
+        publish(&place, CONTENT, None).unwrap();
 
         let beside = directory.path().join("other/token");
-        let place = Place::new(account(&beside), 0, runtime_dir);
-        let error = publish(&place, CONTENT).unwrap_err().to_string();
+        let place = Place::new(account(&beside), 0, &directories);
+        let error = publish(&place, CONTENT, None).unwrap_err().to_string();
         let parent = directory.path().join("other");
         assert!(
             error.ends_with(&format!("make the directory `{}`", parent.display())),
@@ -474,7 +566,7 @@ mod tests {
     fn a_longest_name_has_room_for_its_temporary() {
         let directory = directory();
         let path = directory.path().join("n".repeat(255));
-        publish(&place(&path, FILE, access(0o600)), CONTENT).unwrap();
+        publish(&place(&path, FILE, access(0o600)), CONTENT, None).unwrap();
         assert_eq!(fs::read(path).unwrap(), CONTENT);
     }
 
@@ -499,14 +591,18 @@ mod tests {
                 .unwrap();
             std::mem::forget(temporary);
         };
+        let remove_leftovers = |place: &Place| {
+            let leftovers = Leftovers::beside([&*place.output().path]);
+            leftovers.iter().for_each(Leftovers::remove);
+        };
         abandoned(&ours);
         abandoned(&other);
         fs::write(directory.path().join(".wxtokend-notes"), b"").unwrap();
         assert_eq!(names(directory.path()).len(), 3);
-        remove_leftovers([ours.output()]);
+        remove_leftovers(&ours);
         let names = names(directory.path());
         assert_eq!(names.len(), 2, "{names:?}");
-        remove_leftovers([other.output()]);
+        remove_leftovers(&other);
         assert_eq!(self::names(directory.path()), [".wxtokend-notes"]);
     }
 
@@ -515,7 +611,7 @@ mod tests {
         let directory = directory();
         let path = directory.path().join("token");
         std::os::unix::net::UnixListener::bind(&path).unwrap();
-        publish(&place(&path, FILE, access(0o600)), CONTENT).unwrap();
+        publish(&place(&path, FILE, access(0o600)), CONTENT, None).unwrap();
         assert_eq!(fs::read(path).unwrap(), CONTENT);
     }
 }

@@ -15,13 +15,13 @@ const NOTE: &str = "outputs";
 
 /// A file or socket, as it was left.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Left {
+pub(crate) struct Left {
     path: Box<Path>,
     identity: Identity,
 }
 
 /// Notes in the state directory what the daemon put into these places and nobody took away. Blocks.
-pub fn note(state_dir: &Path, places: &[Arc<Place>]) -> io::Result<()> {
+pub(crate) fn note(state_dir: &Path, places: &[Arc<Place>]) -> io::Result<()> {
     let left = places.iter().filter_map(|place| {
         Some(Left {
             identity: place.ours()?,
@@ -36,7 +36,7 @@ pub fn note(state_dir: &Path, places: &[Arc<Place>]) -> io::Result<()> {
 
 /// What the daemon before noted; nothing when it did not stop in good order. The note goes: what is published from now
 /// on makes it wrong. Blocks.
-pub fn take_note(state_dir: &Path) -> Vec<Left> {
+pub(crate) fn take_note(state_dir: &Path) -> Vec<Left> {
     let path = state_dir.join(NOTE);
     let Ok(text) = fs::read(&path) else {
         return Vec::new();
@@ -48,12 +48,12 @@ pub fn take_note(state_dir: &Path) -> Vec<Left> {
 
 impl Left {
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes it, if it is what was left there, untouched since. False if it is not. Blocks.
-    pub fn remove(&self) -> io::Result<bool> {
+    pub(crate) fn remove(&self) -> io::Result<bool> {
         let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
             return Ok(false);
         };
@@ -106,7 +106,7 @@ mod tests {
         let directory = directory();
         let place = place(&directory.path().join("token"), FILE, access(0o600));
         assert_eq!(left(&place).len(), 0);
-        publish(&place, CONTENT).unwrap();
+        publish(&place, CONTENT, None).unwrap();
         assert_eq!(left(&place).len(), 1);
         remove(&place).unwrap();
         assert_eq!(left(&place).len(), 0);
@@ -143,7 +143,7 @@ mod tests {
         ];
         for (what, goes, change) in changes {
             let place = place(&path, FILE, access(0o600));
-            publish(&place, CONTENT).unwrap();
+            publish(&place, CONTENT, None).unwrap();
             let left = left(&place);
             super::super::testing::wait_for_tick(&path);
             change();

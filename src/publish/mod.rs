@@ -1,20 +1,30 @@
 //! Hands values to apps: files that are replaced atomically, sockets that are read to their end.
 //!
-//! Everything here that touches the file system blocks, and is meant for [`Offload`](crate::offload::Offload).
+//! Everything here that touches the file system blocks, and is meant for a [`Lane`](crate::offload::Lane).
 
 mod access;
 mod error;
 mod linger;
+mod listener;
+mod mounts;
+mod pin;
 mod place;
 mod server;
 #[cfg(test)]
 mod testing;
+mod trusted;
 
-pub mod file;
-pub mod left;
+pub(crate) mod expiry;
+pub(crate) mod file;
+pub(crate) mod left;
 pub mod socket;
-pub mod watch;
+pub(crate) mod watch;
 
 pub use error::PublishError;
-pub use place::{Place, remove_leftovers};
+pub(crate) use listener::{OpenSocket, stored_name};
+pub(crate) use mounts::MountWatch;
+pub use pin::Directories;
+pub(crate) use place::Leftovers;
+pub use place::Place;
 pub use server::Server;
+pub(crate) use trusted::foreign_owner;

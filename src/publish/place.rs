@@ -1,9 +1,12 @@
 //! Where outputs are, what the daemon put there, and how something new takes the place of something old.
 
 use super::error::{PublishError, Step};
+use super::pin::{self, DirError, Directories, PinnedDir};
 use crate::account::{Account, AccountName, Output};
+use crate::offload::Device;
+use crate::time::Moment;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Statx, StatxFlags};
-use rustix::fs::{chmod, fsync, mkdir, open, openat, renameat, statx, unlinkat};
+use rustix::fs::{fsync, open, openat, renameat, statx, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,6 +16,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What all temporaries are called first.
@@ -51,6 +55,18 @@ impl fmt::Display for Identity {
     }
 }
 
+/// What is known of a place.
+#[derive(Debug)]
+pub(super) struct Knowledge {
+    pub(super) content: Known,
+    /// The last attempt to put something there, or to take it away, failed.
+    pub(super) has_failed: bool,
+    /// When what the daemon put there has to go.
+    pub(super) until: Option<Moment>,
+    /// The directory that it was put into, where that is held open.
+    pub(super) held: Option<Arc<OwnedFd>>,
+}
+
 /// What the daemon believes is in a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
@@ -60,8 +76,6 @@ pub(super) enum Known {
     Nothing,
     /// What it put there.
     Ours(Identity),
-    /// It failed to put something there, or to take it away.
-    Failed,
 }
 
 /// The place of one output.
@@ -69,48 +83,67 @@ pub(super) enum Known {
 pub struct Place {
     account: Arc<Account>,
     index: usize,
-    runtime_dir: Arc<Path>,
-    known: Mutex<Known>,
+    home: Arc<PinnedDir>,
+    known: Mutex<Knowledge>,
+    /// It is configured no more: what is still under way must not put anything there.
+    is_given_up: AtomicBool,
 }
 
 impl Place {
-    /// The place of `account.outputs[index]`. Below `runtime_dir`, missing directories are made.
+    /// The place of `account.outputs[index]`.
     ///
     /// # Panics
     /// If there is no such output.
-    pub fn new(account: Arc<Account>, index: usize, runtime_dir: Arc<Path>) -> Self {
-        assert!(index < account.outputs.len(), "an output of the account");
+    pub fn new(account: Arc<Account>, index: usize, directories: &Arc<Directories>) -> Self {
+        let path = &account.outputs[index].path;
+        let home = directories.directory(path.parent().unwrap_or(Path::new("/")));
         Self {
             account,
             index,
-            runtime_dir,
-            known: Mutex::new(Known::Unvisited),
+            home,
+            known: Mutex::new(Knowledge {
+                content: Known::Unvisited,
+                has_failed: false,
+                until: None,
+                held: None,
+            }),
+            is_given_up: AtomicBool::new(false),
         }
     }
 
     /// Whose output it is.
-    pub fn account(&self) -> &AccountName {
+    pub(crate) fn account(&self) -> &AccountName {
         &self.account.name
     }
 
     /// Which of the account's outputs it is.
-    pub fn index(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn index(&self) -> usize {
         self.index
     }
 
     /// The output.
-    pub fn output(&self) -> &Output {
+    pub(crate) fn output(&self) -> &Output {
         &self.account.outputs[self.index]
+    }
+
+    /// The file system that it is on. Does not block.
+    pub(crate) fn device(&self) -> Device {
+        self.home.device()
     }
 
     /// Whether all is as the daemon left it: false when somebody changed, replaced or removed it, or put something
     /// where nothing should be, or when the last attempt to publish failed. Blocks for one look at the file system.
     ///
     /// A change within the same tick of the file system's clock (4 ms) as the publication may escape it.
-    pub fn is_intact(&self) -> bool {
-        match *self.known() {
+    pub(crate) fn is_intact(&self) -> bool {
+        let (known, has_failed) = {
+            let known = self.known();
+            (known.content, known.has_failed)
+        };
+        match known {
+            _ if has_failed => false,
             Known::Unvisited => true,
-            Known::Failed => false,
             Known::Nothing => look(CWD, &self.output().path).is_err(),
             Known::Ours(ours) => {
                 look(CWD, &self.output().path).is_ok_and(|found| Identity::of(&found) == ours)
@@ -118,19 +151,35 @@ impl Place {
         }
     }
 
-    /// Somebody looked, and there is nothing.
-    pub fn set_vacant(&self) {
-        *self.known() = Known::Nothing;
+    /// Notes that somebody looked, and there is nothing.
+    pub(crate) fn set_vacant(&self) {
+        self.known().content = Known::Nothing;
     }
 
-    /// What is known of the place. Whoever publishes holds on to it, so that publications do not overtake each other.
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+    /// Notes that it is configured no more, or that another account has its path: nothing is put there any more.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the place. Whoever puts something there or takes it away holds on to it meanwhile, so that a value
+    /// that expires is not mistaken for its successor.
+    pub(super) fn known(&self) -> MutexGuard<'_, Knowledge> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the daemon put there; nothing while somebody publishes.
+    /// Notes whether something failed: then the place has to be looked at again.
+    pub(super) fn failed<T>(&self, result: Result<T, PublishError>) -> Result<T, PublishError> {
+        self.known().has_failed = result.is_err();
+        result
+    }
+
+    /// What the daemon put there; nothing while somebody changes it.
     pub(super) fn ours(&self) -> Option<Identity> {
-        match self.known.try_lock().map(|known| *known) {
+        match self.known.try_lock().map(|known| known.content) {
             Ok(Known::Ours(identity)) => Some(identity),
             _ => None,
         }
@@ -142,49 +191,42 @@ impl Place {
 
     /// Opens its directory, which is made first when it is missing below the runtime directory.
     pub(super) fn directory(&self) -> Result<Directory, PublishError> {
-        let made = match self.existing_directory() {
-            Err(Errno::NOENT) if self.parent().starts_with(&self.runtime_dir) => {
-                make_directory(self.parent(), &self.runtime_dir)
-                    .and_then(|()| self.existing_directory())
-            }
-            opened => opened,
-        };
-        made.map_err(self.error(Step::Directory))
+        self.opened(self.home.open_or_make())
     }
 
     /// Opens its directory.
-    pub(super) fn existing_directory(&self) -> Result<Directory, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Directory {
-            fd: open(self.parent(), flags, Mode::empty())?,
-            name: self.file_name().into(),
-        })
+    pub(super) fn existing_directory(&self) -> Result<Directory, PublishError> {
+        self.opened(self.home.open())
+    }
+
+    fn opened(&self, opened: Result<OwnedFd, DirError>) -> Result<Directory, PublishError> {
+        if opened.is_err() {
+            // One that was removed goes only when nobody holds it, and only then its watch tells.
+            let mut known = self.known();
+            known.held.take_if(|held| pin::was_removed(held));
+        }
+        let path = &self.output().path;
+        match opened {
+            Ok(fd) => Ok(Directory {
+                fd,
+                name: self.file_name().into(),
+            }),
+            Err(DirError::Swapped) => Err(PublishError::new(path, Step::Swapped, Errno::STALE)),
+            Err(DirError::Link) => Err(PublishError::new(path, Step::Directory, Errno::LOOP)),
+            Err(DirError::Os(errno)) => Err(PublishError::new(path, Step::Directory, errno)),
+        }
+    }
+
+    pub(super) fn home(&self) -> &Arc<PinnedDir> {
+        &self.home
     }
 
     pub(super) fn parent(&self) -> &Path {
-        self.output().path.parent().unwrap_or(Path::new("/"))
+        self.home.path()
     }
 
     pub(super) fn file_name(&self) -> &OsStr {
         file_name(self.output())
-    }
-}
-
-/// Makes a directory that everybody may search, whatever the umask, and those above it up to `top`.
-fn make_directory(path: &Path, top: &Path) -> Result<(), Errno> {
-    let mode = Mode::from_raw_mode(0o755);
-    let result = mkdir(path, mode).or_else(|errno| match path.parent() {
-        Some(parent) if errno == Errno::NOENT && path != top => {
-            make_directory(parent, top)?;
-            mkdir(path, mode)
-        }
-        _ => Err(errno),
-    });
-    match result {
-        Ok(()) => chmod(path, mode),
-        // Another output of the directory was faster.
-        Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno),
     }
 }
 
@@ -203,6 +245,18 @@ impl AsFd for Directory {
 }
 
 impl Directory {
+    /// The directory of something that is no output.
+    pub(super) fn of(path: &Path) -> Result<Self, Errno> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::INVAL);
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            fd: open(parent, flags, Mode::empty())?,
+            name: name.into(),
+        })
+    }
+
     /// The name of the output in it.
     pub(super) fn name(&self) -> &Path {
         Path::new(&self.name)
@@ -211,7 +265,7 @@ impl Directory {
     /// Removes the output. False if there was none.
     pub(super) fn remove(&self) -> Result<bool, Errno> {
         match unlinkat(&self.fd, self.name(), AtFlags::empty()) {
-            Ok(()) => self.sync().map(|()| true),
+            Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno),
         }
@@ -243,7 +297,7 @@ impl Directory {
     }
 
     /// Makes what happened in the directory outlive a crash.
-    fn sync(&self) -> Result<(), Errno> {
+    pub(super) fn sync(&self) -> Result<(), Errno> {
         match fsync(&self.fd) {
             // Some network and FUSE file systems know no such thing.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
@@ -266,8 +320,8 @@ impl Temporary {
         open_node(&self.directory, Path::new(&self.name))
     }
 
-    /// Puts it in the place of the output, and makes that last.
-    pub(super) fn replace(mut self) -> Result<Identity, Errno> {
+    /// Puts it in the place of the output; [`Directory::sync`] makes that last.
+    pub(super) fn replace(&mut self) -> Result<Identity, Errno> {
         let Directory { fd, name } = &self.directory;
         let node = self.node()?;
         let rename = || renameat(fd, &*self.name, fd, &**name);
@@ -281,9 +335,11 @@ impl Temporary {
         }?;
         self.is_there = false;
         // Only now: to be renamed counts as a change.
-        let identity = Identity::of(&look(node, Path::new(""))?);
-        self.directory.sync()?;
-        Ok(identity)
+        Ok(Identity::of(&look(node, Path::new(""))?))
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
     }
 }
 
@@ -323,28 +379,48 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
     name.as_bytes().starts_with(TEMPORARY.as_bytes())
 }
 
-/// Removes the temporaries that a killed daemon left beside these outputs, and nothing else. For the start, before
-/// anything is published. Blocks.
-pub fn remove_leftovers<'a>(outputs: impl IntoIterator<Item = &'a Output>) {
-    let mut directories: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
-    for output in outputs {
-        if let Some(directory) = output.path.parent() {
-            let prefix = temporary_prefix(file_name(output));
-            directories.entry(directory).or_default().insert(prefix);
+/// The temporaries that a killed daemon left in one directory.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    directory: Box<Path>,
+    /// How the names of those of its outputs begin.
+    prefixes: BTreeSet<String>,
+}
+
+impl Leftovers {
+    /// Those beside outputs or other sockets, by directory.
+    pub(crate) fn beside<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Self> {
+        let mut directories: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+        for path in paths {
+            if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+                let prefixes = directories.entry(directory).or_default();
+                prefixes.insert(temporary_prefix(name));
+            }
         }
+        let all = directories.into_iter().map(|(directory, prefixes)| Self {
+            directory: directory.into(),
+            prefixes,
+        });
+        all.collect()
     }
-    for (path, prefixes) in directories {
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Removes them, and nothing else. For the start, before anything is published. Blocks.
+    pub(crate) fn remove(&self) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(directory) = open(path, flags, Mode::empty()) else {
-            continue;
+        let Ok(directory) = open(&*self.directory, flags, Mode::empty()) else {
+            return;
         };
         let Ok(entries) = Dir::read_from(&directory) else {
-            continue;
+            return;
         };
         for entry in entries.flatten() {
             let name = entry.file_name().to_bytes();
             let is_leftover = name.len() > 8
-                && str::from_utf8(&name[..name.len() - 8]).is_ok_and(|p| prefixes.contains(p));
+                && str::from_utf8(&name[..name.len() - 8]).is_ok_and(|p| self.prefixes.contains(p));
             if is_leftover {
                 let _ = unlinkat(&directory, entry.file_name(), AtFlags::empty());
             }

@@ -2,37 +2,37 @@
 
 use super::access;
 use super::error::{PublishError, Step};
-use super::place::{Directory, Identity, Known, Place, Temporary, look, open_node};
+use super::listener::{self, HiddenSocket, store_name};
+use super::place::{Directory, Identity, Known, Place, look, open_node};
 use super::server::{Server, Serving, Shared};
 use crate::counters::Counters;
 use crate::format::Rendered;
-use rustix::fs::{CWD, FileType, Mode, fchmod};
-use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
-};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-
-/// Connections that wait to be accepted; the kernel allows no more than `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 
 /// A socket that listens, with its final access, but is not in its place yet. Dropped, it leaves no trace.
 #[derive(Debug)]
 pub struct Bound {
     place: Arc<Place>,
-    listener: OwnedFd,
     identity: Identity,
-    /// Without one, it is in its place already.
-    temporary: Option<Temporary>,
+    socket: BoundSocket,
+}
+
+#[derive(Debug)]
+enum BoundSocket {
+    Hidden(HiddenSocket),
+    /// In its place already.
+    Inherited(OwnedFd),
 }
 
 impl Bound {
     /// Makes the socket under a hidden name. Blocks.
     ///
-    /// `inherited` may be the listener of an earlier daemon, known by [`stored_name`]: it goes on as it is, with all
-    /// who wait to be accepted, unless its access has to change.
+    /// `inherited` may be the listener of an earlier daemon, known by [`stored_name`](super::stored_name): it goes on as it
+    /// is, with all who wait to be accepted, unless its access has to change.
     pub fn prepare(place: Arc<Place>, inherited: Option<OwnedFd>) -> Result<Self, PublishError> {
         let directory = place.directory()?;
         if let Some(listener) = inherited
@@ -40,23 +40,20 @@ impl Bound {
         {
             return Ok(Self {
                 place,
-                listener,
                 identity,
-                temporary: None,
+                socket: BoundSocket::Inherited(listener),
             });
         }
         let fail = place.error(Step::Listen);
-        let (listener, temporary) = bound(directory).map_err(&fail)?;
-        let node = temporary.node().map_err(&fail)?;
+        let hidden = HiddenSocket::bind(directory).map_err(&fail)?;
+        let node = hidden.node().map_err(&fail)?;
         access::apply(place.output(), &node)?;
-        listen(&listener, BACKLOG).map_err(&fail)?;
-        let identity = Identity::of(&look(&node, Path::new("")).map_err(&fail)?);
+        let identity = hidden.listen().map_err(&fail)?;
         drop(fail);
         Ok(Self {
             place,
-            listener,
             identity,
-            temporary: Some(temporary),
+            socket: BoundSocket::Hidden(hidden),
         })
     }
 
@@ -73,10 +70,24 @@ impl Bound {
         counters: Arc<Counters>,
     ) -> Result<TokenSocket, PublishError> {
         let place = Arc::clone(&self.place);
-        let mut known = place.known();
-        *known = Known::Failed;
+        place.failed(self.try_commit(&place, value, server, counters))
+    }
+
+    fn try_commit(
+        self,
+        place: &Arc<Place>,
+        value: Option<Rendered>,
+        server: &Server,
+        counters: Arc<Counters>,
+    ) -> Result<TokenSocket, PublishError> {
         let fail = place.error(Step::Listen);
-        let serving = Arc::new(Serving::new(self.place, self.listener, counters, value));
+        let listener = match &self.socket {
+            BoundSocket::Hidden(hidden) => hidden.listener().try_clone(),
+            BoundSocket::Inherited(listener) => listener.try_clone(),
+        };
+        let listener =
+            listener.map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))?;
+        let serving = Arc::new(Serving::new(Arc::clone(place), listener, counters, value));
         let shared = Arc::clone(server.shared());
         let socket = TokenSocket {
             key: shared.add(Arc::clone(&serving)).map_err(&fail)?,
@@ -84,40 +95,17 @@ impl Bound {
             serving,
             identity: self.identity,
         };
-        let identity = match self.temporary {
-            Some(temporary) => temporary.replace(),
-            None => look(CWD, &place.output().path).map(|found| Identity::of(&found)),
+        let mut known = place.known();
+        let identity = match self.socket {
+            _ if place.is_given_up() => Err(Errno::CANCELED),
+            BoundSocket::Hidden(hidden) => hidden.put().map(|(_, identity)| identity),
+            BoundSocket::Inherited(_) => {
+                look(CWD, &place.output().path).map(|found| Identity::of(&found))
+            }
         };
-        *known = Known::Ours(identity.map_err(&fail)?);
+        known.content = Known::Ours(identity.map_err(&fail)?);
         Ok(socket)
     }
-}
-
-/// The name under which systemd keeps the listener of the socket at `path` over a restart. Nothing if there is none.
-pub fn stored_name(path: &Path) -> Option<String> {
-    let found = look(CWD, path).ok()?;
-    let is_socket = FileType::from_raw_mode(found.stx_mode.into()) == FileType::Socket;
-    is_socket.then(|| store_name(&Identity::of(&found)))
-}
-
-fn store_name(identity: &Identity) -> String {
-    format!("socket-{identity}")
-}
-
-fn bound(directory: Directory) -> Result<(OwnedFd, Temporary), Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The mode that it is born with. Besides, nobody can connect before it listens.
-    fchmod(&listener, Mode::RUSR | Mode::WUSR)?;
-    let ((), temporary) = directory.temporary(|directory, name| {
-        // Relative to the open directory, and short: the kernel takes 107 bytes.
-        let path = format!("/proc/self/fd/{}/{name}", directory.as_fd().as_raw_fd());
-        match bind(&listener, &SocketAddrUnix::new(path)?) {
-            Err(Errno::ADDRINUSE) => Err(Errno::EXIST),
-            bound => bound,
-        }
-    })?;
-    Ok((listener, temporary))
 }
 
 /// Makes use of an inherited listener, if the socket in the place has the right access.
@@ -132,9 +120,7 @@ fn take_over(
     if !access::is_right(place.output(), &around, &node, &found) {
         return Ok(None);
     }
-    fcntl_setfd(listener, FdFlags::CLOEXEC)?;
-    ioctl_fionbio(listener, true)?;
-    listen(listener, BACKLOG)?;
+    listener::take_over(listener)?;
     Ok(Some(Identity::of(&found)))
 }
 
@@ -158,29 +144,32 @@ impl TokenSocket {
         &self.serving.place
     }
 
-    /// The name under which systemd is to keep its listener; see [`stored_name`].
+    /// The name under which systemd is to keep its listener; see [`stored_name`](super::stored_name).
     pub fn stored_name(&self) -> String {
         store_name(&self.identity)
     }
 
     /// Takes it away, unless something else is in its place by now, and serves those who wait already. Blocks.
-    pub fn retire(self) -> Result<(), PublishError> {
-        let place = self.place();
-        let mut known = place.known();
-        let removed = place.existing_directory().and_then(|directory| {
-            let found = Identity::of(&look(&directory, directory.name())?);
-            if found.is_same_node(&self.identity) {
-                directory.remove()?;
-                *known = Known::Nothing;
-            }
-            Ok(())
-        });
+    pub fn retire(&self) -> Result<(), PublishError> {
+        let removed = self.remove();
         self.shared.remove(self.key);
         while self.shared.serve_waiting(&self.serving) {}
         match removed {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(place.error(Step::Remove)(errno)),
+            Err(error) if !error.is_absence() => Err(error.at_removal()),
+            _ => Ok(()),
         }
+    }
+
+    /// Removes it from its place, if it is there.
+    fn remove(&self) -> Result<(), PublishError> {
+        let place = self.place();
+        let directory = place.existing_directory()?;
+        let mut known = place.known();
+        let removed = listener::remove(&directory, &self.identity);
+        if removed.map_err(place.error(Step::Remove))? {
+            known.content = Known::Nothing;
+        }
+        Ok(())
     }
 }
 
@@ -199,6 +188,7 @@ impl Drop for TokenSocket {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stored_name;
     use super::super::testing::{
         Mount, STRANGER, access, directory, group, in_own_process, place, rendered, run_as, user,
     };
@@ -206,6 +196,7 @@ mod tests {
     use crate::account::{Access, OutputKind};
     use crate::clock;
     use prometheus::IntCounter;
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
     use std::fs;
     use std::io::{BufRead, BufReader, Read, Write};
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -459,7 +450,7 @@ mod tests {
         ];
         super::super::testing::run("setfacl", &list);
         let place = socket_place(&mount.path().join("s"), access(0o666));
-        let (_listener, _temporary) = bound(place.directory().unwrap()).unwrap();
+        let _hidden = HiddenSocket::bind(place.directory().unwrap()).unwrap();
         let path = hidden(mount.path());
         assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
         assert!(UnixStream::connect(path).is_err());

@@ -1,5 +1,6 @@
 //! What the tests of this floor share: places in temporary directories, values, and other users.
 
+use super::pin::Directories;
 use super::place::Place;
 use crate::account::{
     Access, Account, AccountName, Format, OnExpiry, Output, OutputKind, Principal, SecretSource,
@@ -74,9 +75,9 @@ pub(super) fn account(outputs: &[(&Path, OutputKind, Access)]) -> Arc<Account> {
 
 /// A place whose runtime directory is the one that it is in.
 pub(super) fn place(path: &Path, kind: OutputKind, access: Access) -> Arc<Place> {
-    let runtime_dir = path.parent().unwrap().into();
+    let directories = Directories::new(path.parent().unwrap());
     let account = account(&[(path, kind, access)]);
-    Arc::new(Place::new(account, 0, runtime_dir))
+    Arc::new(Place::new(account, 0, &directories))
 }
 
 pub(super) fn rendered(value: &str, lasts: Duration) -> Rendered {

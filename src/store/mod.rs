@@ -6,6 +6,7 @@ mod line;
 use crate::account::AccountName;
 use crate::clock;
 use crate::logging::Entry;
+use crate::offload::Lane;
 use crate::schedule::Record;
 use crate::time::Now;
 use journal::{Journal, index};
@@ -18,9 +19,10 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{error, fmt};
+use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 /// No value and no block of a state so old can last.
@@ -37,10 +39,13 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
+    dir: PathBuf,
     boot_id: String,
     /// Held by whoever reads or writes the file, beside the runtime.
     journal: Mutex<Journal>,
     is_sync_due: AtomicBool,
+    /// Who waits for the disk, and where that may hang.
+    syncing: OnceLock<(Handle, Lane)>,
     _lock: File,
 }
 
@@ -116,9 +121,11 @@ impl Store {
         journal.forget_damaged();
         Ok(Self {
             shared: Arc::new(Shared {
+                dir: dir.to_owned(),
                 boot_id: boot_id.trim().to_owned(),
                 journal: Mutex::new(journal),
                 is_sync_due: AtomicBool::new(false),
+                syncing: OnceLock::new(),
                 _lock: lock,
             }),
         })
@@ -157,7 +164,7 @@ impl Store {
     }
 
     /// Keeps the state of an account: over a crash when this returns, and if it is `durable` over a power failure a
-    /// moment later, for which there has to be a tokio runtime. Blocks.
+    /// moment later. Blocks.
     pub fn save(
         &self,
         name: &AccountName,
@@ -167,10 +174,25 @@ impl Store {
     ) -> Result<(), StoreError> {
         let line = line::encode(name, record, &self.shared.boot_id, now);
         lock(&self.shared.journal).append(&line, &clock::now())?;
-        if durable && !self.shared.is_sync_due.swap(true, Ordering::Relaxed) {
-            tokio::runtime::Handle::current().spawn(self.clone().sync_soon());
+        if durable
+            && let Some((runtime, lane)) = self.shared.syncing.get()
+            && !self.shared.is_sync_due.swap(true, Ordering::Relaxed)
+        {
+            runtime.spawn(self.clone().sync_soon(lane.clone()));
         }
         Ok(())
+    }
+
+    /// Has what is durable written to the disk from now on.
+    pub(crate) fn sync_with(&self, runtime: Handle, lane: Lane) {
+        // The first one stands.
+        let _ = self.shared.syncing.set((runtime, lane));
+    }
+
+    /// The error of a state directory that does not answer in time.
+    pub(crate) fn does_not_answer(&self) -> StoreError {
+        let path = self.shared.dir.clone();
+        StoreError::Io("read", path, ErrorKind::TimedOut.into())
     }
 
     /// Waits until all that was saved is on the disk. Blocks.
@@ -181,10 +203,9 @@ impl Store {
         journal::sync(&path)
     }
 
-    async fn sync_soon(self) {
+    async fn sync_soon(self, lane: Lane) {
         tokio::time::sleep(SYNC_AFTER).await;
-        // Known to take long: a thread of its own, so that nothing waits for it.
-        let synced = tokio::task::spawn_blocking(move || self.sync()).await;
+        let synced = lane.run(move || self.sync()).await;
         if let Ok(Err(error)) = synced {
             Entry::new().warn(format_args!(
                 "{error}; what was stored last may not outlive a power failure"

@@ -18,7 +18,7 @@ use wxtokend::clock;
 use wxtokend::format::render;
 use wxtokend::platform::wechat::STABLE;
 use wxtokend::publish::socket::Bound;
-use wxtokend::publish::{Place, Server};
+use wxtokend::publish::{Directories, Place, Server};
 use wxtokend::value::{Grant, Value, ValueName};
 
 /// As long as today's tokens.
@@ -160,7 +160,7 @@ fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
     let grants = [(ValueName::AccessToken, grant)];
     let rendered = render(&account, &account.outputs[0], &grants, &now)?;
     let server = Server::start(Metrics::new().denied(ReadVia::Socket))?;
-    let place = Arc::new(Place::new(account, 0, path.into()));
+    let place = Arc::new(Place::new(account, 0, &Directories::new(path)));
     let _socket = Bound::prepare(place, None)?.commit(rendered, &server, Arc::default())?;
     loop {
         thread::park();

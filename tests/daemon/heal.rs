@@ -209,7 +209,13 @@ const SCENARIOS: &[Scenario] = &[
             renameat_with(CWD, aside(path), CWD, parent(path), RenameFlags::EXCHANGE).unwrap();
         },
         instead: &[],
-        end: Healed(SOON),
+        end: Reported(
+            "is no longer the directory that it was",
+            |path| {
+                renameat_with(CWD, aside(path), CWD, parent(path), RenameFlags::EXCHANGE).unwrap();
+            },
+            SOON,
+        ),
     },
     Scenario {
         // The kernel tells nobody.

@@ -91,7 +91,7 @@ fn leftovers_of_a_killed_daemon_are_removed() {
         .filter_map(|event| Some(event.name?.to_str()?.to_owned()))
         .filter(|name| name.starts_with(".wxtokend-"))
         .collect();
-    assert_eq!(temporaries.len(), 2, "one of the file, one of the socket");
+    assert_eq!(temporaries.len(), 3, "of the file, the socket and the API");
     for name in &temporaries {
         fs::write(run.join(name), "half").unwrap();
     }

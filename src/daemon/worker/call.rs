@@ -1,6 +1,7 @@
 //! A call of one account, from its turn to its answer.
 
 use super::{Arrival, SAVE_GRACE, Worker};
+use crate::call::Refusal;
 use crate::clock;
 use crate::counters::{Counted, Counters};
 use crate::daemon::report;
@@ -10,7 +11,11 @@ use crate::platform::{Exchange, credential, exchange};
 use crate::schedule::{Outcome, Step};
 use crate::value::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
+
+/// How long the file of an AppSecret may take to be read.
+const SECRET_LIMIT: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Makes the call that is due, unless none is any more. It is counted, and what is known of the token stored, before it is
@@ -28,13 +33,18 @@ impl Worker {
             let account = account.clone();
             move || credential(&account, call, token)
         };
-        let credential = self.shared.offload.run(look);
+        let credential = self.shared.secrets(&account).run(look);
         self.under_way = Some(Box::pin(async move {
             // What cannot be stored is told with the next answer, which is stored too.
             let _ = timeout(SAVE_GRACE, saving).await;
-            let Ok(credential) = credential.await else {
-                // The runtime ends.
-                return std::future::pending().await;
+            let credential = match timeout(SECRET_LIMIT, credential).await {
+                Ok(Ok(credential)) => credential,
+                // The daemon stops.
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => Err(Refusal::local(
+                    "the file of the AppSecret does not answer",
+                    "look at the disk, mount or network below it; no reload is needed",
+                )),
             };
             let ended = exchange(&client, &account, call, credential).await;
             drop(permit);

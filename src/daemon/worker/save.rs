@@ -24,7 +24,7 @@ impl Worker {
         let account = self.schedule.account().clone();
         let (record, now) = (self.schedule.record(), *now);
         let save = move || store.save(&account.name, &record, durable, &now);
-        self.shared.offload.run(save)
+        self.shared.state().run(save)
     }
 
     pub(super) fn on_saved(&mut self, saved: Saved) {

@@ -1,0 +1,185 @@
+//! Where an output shows its value: a file, or a socket. Another kind is another [`Sink`].
+
+use super::shared::Shared;
+use crate::account::{OnExpiry, OutputKind};
+use crate::clock;
+use crate::counters::Counters;
+use crate::format::Rendered;
+use crate::publish::Place;
+use crate::publish::PublishError;
+use crate::publish::file::{self, PublishedFile};
+use crate::publish::socket::{Bound, TokenSocket};
+use std::sync::Arc;
+
+/// What has to be done where it may hang.
+pub(super) type Work<T> = Box<dyn FnOnce() -> Result<T, PublishError> + Send>;
+
+/// What was done.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// Whether something had to be changed.
+    pub(super) is_changed: bool,
+    /// The socket that serves from now on.
+    pub(super) socket: Option<Box<TokenSocket>>,
+}
+
+/// Why an output ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is configured no more: its file or socket goes.
+    Removed,
+    /// Another output has its path now.
+    Replaced,
+    /// The daemon stops: a file stays, a socket goes.
+    Stopped,
+    /// The daemon stops and the service manager keeps its sockets.
+    Kept,
+}
+
+/// Where an output shows its value.
+pub(super) trait Sink: Send + Sync {
+    /// Shows something without any I/O. False if that is not possible.
+    fn show_at_once(&mut self, what: Option<&Rendered>, place: &Arc<Place>) -> bool;
+
+    /// Shows something where that may hang.
+    fn show(
+        &mut self,
+        what: Option<Rendered>,
+        place: &Arc<Place>,
+        shared: &Arc<Shared>,
+        counters: &Arc<Counters>,
+    ) -> Work<Shown>;
+
+    /// Serves by another socket from now on. Gives the one before.
+    fn on_bound(&mut self, socket: Box<TokenSocket>) -> Option<Arc<TokenSocket>>;
+
+    /// The socket that serves, if there is one.
+    fn serving(&self) -> Option<Arc<TokenSocket>>;
+
+    /// What the end of the output takes.
+    fn end(self: Box<Self>, place: Arc<Place>, end: End) -> Option<Work<()>>;
+}
+
+/// Makes the sink of an output. `serving` is the socket that its predecessor serves by.
+pub(super) fn sink(
+    kind: OutputKind,
+    bound: Option<Box<Bound>>,
+    serving: Option<Arc<TokenSocket>>,
+) -> Box<dyn Sink> {
+    match kind {
+        OutputKind::File(on_expiry) => Box::new(FileSink(on_expiry)),
+        OutputKind::Socket => Box::new(SocketSink { bound, serving }),
+    }
+}
+
+/// A file.
+struct FileSink(OnExpiry);
+
+impl Sink for FileSink {
+    fn show_at_once(&mut self, _: Option<&Rendered>, _: &Arc<Place>) -> bool {
+        false
+    }
+
+    fn show(
+        &mut self,
+        what: Option<Rendered>,
+        place: &Arc<Place>,
+        shared: &Arc<Shared>,
+        _: &Arc<Counters>,
+    ) -> Work<Shown> {
+        let (place, on_expiry, expiry) = (place.clone(), self.0, shared.expiry.clone());
+        Box::new(move || {
+            // By the clock of this moment: it may have waited for a slow disk.
+            let now = clock::now().at;
+            let content = what
+                .as_ref()
+                .filter(|what| what.expires() > now + file::EARLY)
+                .and_then(|what| Some((what.at(now)?, what.expires())));
+            let is_changed = match (content, on_expiry) {
+                (Some((text, until)), OnExpiry::Remove) => {
+                    // Before it is there, so that it cannot stay.
+                    expiry.add(place.clone(), until);
+                    file::publish(&place, &text, Some(until))? == PublishedFile::Written
+                }
+                (Some((text, _)), OnExpiry::Keep) => {
+                    file::publish(&place, &text, None)? == PublishedFile::Written
+                }
+                (None, OnExpiry::Remove) => file::remove(&place)?,
+                (None, OnExpiry::Keep) => false,
+            };
+            Ok(Shown {
+                is_changed,
+                socket: None,
+            })
+        })
+    }
+
+    fn on_bound(&mut self, _: Box<TokenSocket>) -> Option<Arc<TokenSocket>> {
+        None
+    }
+
+    fn serving(&self) -> Option<Arc<TokenSocket>> {
+        None
+    }
+
+    fn end(self: Box<Self>, place: Arc<Place>, end: End) -> Option<Work<()>> {
+        (end == End::Removed)
+            .then(|| -> Work<()> { Box::new(move || file::remove(&place).map(drop)) })
+    }
+}
+
+/// A socket that is read to its end.
+struct SocketSink {
+    bound: Option<Box<Bound>>,
+    serving: Option<Arc<TokenSocket>>,
+}
+
+impl Sink for SocketSink {
+    fn show_at_once(&mut self, what: Option<&Rendered>, place: &Arc<Place>) -> bool {
+        let Some(serving) = &self.serving else {
+            return false;
+        };
+        serving.set(what.cloned());
+        Arc::ptr_eq(serving.place(), place)
+    }
+
+    fn show(
+        &mut self,
+        what: Option<Rendered>,
+        place: &Arc<Place>,
+        shared: &Arc<Shared>,
+        counters: &Arc<Counters>,
+    ) -> Work<Shown> {
+        let (place, bound, serving) = (place.clone(), self.bound.take(), self.serving.clone());
+        let (shared, counters) = (shared.clone(), counters.clone());
+        Box::new(move || {
+            let serving = serving.filter(|serving| Arc::ptr_eq(serving.place(), &place));
+            if serving.is_some() && place.is_intact() {
+                return Ok(Shown {
+                    is_changed: false,
+                    socket: None,
+                });
+            }
+            let bound = bound.map_or_else(|| Bound::prepare(place, None), |bound| Ok(*bound))?;
+            let socket = bound.commit(what, &shared.server, counters)?;
+            Ok(Shown {
+                is_changed: true,
+                socket: Some(Box::new(socket)),
+            })
+        })
+    }
+
+    fn on_bound(&mut self, socket: Box<TokenSocket>) -> Option<Arc<TokenSocket>> {
+        self.serving.replace(Arc::from(socket))
+    }
+
+    fn serving(&self) -> Option<Arc<TokenSocket>> {
+        self.serving.clone()
+    }
+
+    fn end(self: Box<Self>, _: Arc<Place>, end: End) -> Option<Work<()>> {
+        let socket = self.serving?;
+        matches!(end, End::Removed | End::Stopped)
+            .then(|| -> Work<()> { Box::new(move || socket.retire()) })
+    }
+}
