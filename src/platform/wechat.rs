@@ -48,7 +48,7 @@ pub const STABLE: &Terms = &Terms {
     ],
     tickets_follow_token: false,
     // The quota of tickets is small and not published.
-    ticket_limits: TicketLimits { app: 60, id: None },
+    ticket_limits: TicketLimits { app: 240, id: None },
     shares_id: false,
     default_budget: 10_000,
 };

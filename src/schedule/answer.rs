@@ -180,7 +180,7 @@ impl Schedule {
             }
             _ => Held::granted(value, sent, life, now),
         };
-        let due = self.ticket_due(now, held.expires());
+        let due = self.ticket_due(now, &held);
         let slot = &mut self.tickets[at];
         slot.due = due;
         slot.held = Some(held);

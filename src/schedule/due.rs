@@ -10,9 +10,10 @@ use std::time::Duration;
 pub(super) const WINDOW: Duration = Duration::from_secs(300);
 /// In the window in which a new value may come, an eighth of what is left passes between two calls: at most so much.
 const WINDOW_LONGEST: Duration = Duration::from_secs(20);
-/// How often a ticket is looked at, and how often in its last minutes.
+/// How often a ticket is looked at.
 const TICKET_EVERY: Duration = Duration::from_secs(1800);
-const TICKET_LAST_EVERY: Duration = Duration::from_secs(50);
+/// Looks at a ticket in its last minutes.
+const TICKET_LAST_LOOKS: u32 = 6;
 /// The jitter of `refresh_at`: at the earliest at this part of it.
 const EARLIEST: f64 = 0.95;
 /// A token that is due and comes back the same is asked for no sooner than this.
@@ -77,17 +78,19 @@ impl Schedule {
         held.obtained + held.life.mul_f64(part)
     }
 
-    /// When a ticket is looked at next: every half hour, and some times more while it is about to end.
-    pub(super) fn ticket_due(&mut self, now: &Now, expires: Moment) -> Moment {
-        let window = expires - WINDOW;
-        if now.at < window {
+    /// When a ticket is looked at next: every half hour, about six times while it is about to end, and at its end.
+    pub(super) fn ticket_due(&mut self, now: &Now, ticket: &Held) -> Moment {
+        let expires = ticket.expires();
+        let window = WINDOW.min(ticket.life / 4);
+        let opens = expires - window;
+        if now.at < opens {
             let every = TICKET_EVERY.mul_f64(1.0 - 0.1 * self.rng.f64());
-            return (now.at + every).min(window);
+            return (now.at + every).min(opens);
         }
         // The last look but one leaves time for its answer.
         let last = expires - 2 * MIN_INTERVAL;
         let last = if now.at < last { last } else { expires };
-        (now.at + TICKET_LAST_EVERY)
+        (now.at + window / TICKET_LAST_LOOKS)
             .min(last)
             .max(now.at + MIN_INTERVAL)
     }

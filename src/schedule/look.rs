@@ -123,8 +123,15 @@ impl Schedule {
             (Belief::Suspected { at, .. }, None) => (at, Need::Doubt, Call::Verify),
             _ => return None,
         };
-        self.token.held.as_ref()?;
-        Some((at.max(self.affordable(need, now)), call))
+        let is_open = call == Call::ForceToken || self.may_live(now);
+        is_open.then(|| (at.max(self.affordable(need, now)), call))
+    }
+
+    /// Whether it makes sense to ask if the token lives: its end is not past, or a clock has made that doubtful.
+    pub(super) fn may_live(&self, now: &Now) -> bool {
+        let held = self.token.held.as_ref();
+        let ends = held.and_then(|held| held.end.boot().or(Some(held.expires())));
+        ends.is_some_and(|ends| now.at < ends)
     }
 
     /// When the token is looked at as the configuration says.

@@ -223,7 +223,7 @@ impl Schedule {
             self.told = told;
             self.due_of(now, &held).max(self.not_before(now)).max(soon)
         } else {
-            self.ticket_due(now, expires).max(soon)
+            self.ticket_due(now, &held).max(soon)
         };
         if is_token && (clock_was_ahead || end.doubted(now.at) > MIN_INTERVAL * 15) {
             self.belief.suspect(Why::Clock, now.at);

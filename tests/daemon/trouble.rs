@@ -128,7 +128,7 @@ fn trouble_of_one_account_is_not_that_of_another() {
     );
     let text = [
         // Those that hang leave no more than a place.
-        "timeout = \"60s\"\nconcurrency = 2\n",
+        "timeout = \"60s\"\nconcurrency = 4\n",
         &shop(""),
         &account("hangs", &hangs, ""),
         &account("forbidden", &forbidden, ""),

@@ -239,10 +239,10 @@ fn ticket_is_looked_at_some_times_before_its_end_and_once_at_it() {
     account.refresh_at = 0.9;
     account.tickets = Box::new([ValueName::JsapiTicket]);
     let mut bench = Bench::granted(account);
-    bench.call(JSAPI, granted("J1", 900));
-    assert_eq!(bench.wait(), secs(600), "its window");
+    bench.call(JSAPI, granted("J1", 1200));
+    assert_eq!(bench.wait(), secs(900), "its window");
     let mut looks = 0;
-    let end = bench.now.at + secs(900);
+    let end = bench.now.at + secs(1200);
     while bench.sleep() == JSAPI && bench.now.at < end {
         let left = bench.now.at.until(end).as_secs();
         bench.call(JSAPI, granted("J1", left));

@@ -1,0 +1,410 @@
+//! A year of one account: the policy, a host, the platform and apps, with everything going wrong at random times.
+
+use super::host::Host;
+use super::platform::{DAY, HOUR, Kind, MINUTE, Platform, Reply, SECOND, Trouble};
+use super::promises::Promises;
+use fastrand::Rng;
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+use wxtokend::account::Account;
+use wxtokend::call::Call;
+use wxtokend::ledger::TicketLedger;
+use wxtokend::schedule::{Outcome, Schedule, Step};
+use wxtokend::snapshot::Verdict;
+use wxtokend::time::Moment;
+use wxtokend::value::ValueName;
+
+/// 2026-03-02 12:00:10 in UTC+8.
+const START: i64 = 1_772_424_010_000;
+/// How long a set or halted clock may go unnoticed (the daemon looks every half minute).
+const UNNOTICED: i64 = 30 * SECOND;
+/// How long an app takes to report a dead token.
+const REPORTED: i64 = 60 * SECOND;
+
+/// Something that happens by itself, and how often.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Event {
+    Trouble,
+    Healed,
+    Spurious,
+    Kill,
+    Stuck,
+    Restart,
+    Reboot,
+    ClockSet,
+    ClockRight,
+    Paused,
+    Noticed,
+    Nuisance,
+    Reports,
+}
+
+const RANDOM: [(Event, i64); 9] = [
+    (Event::Trouble, 16 * HOUR),
+    (Event::Spurious, DAY),
+    (Event::Kill, 2 * DAY),
+    (Event::Stuck, 9 * DAY),
+    (Event::Restart, 2 * DAY),
+    (Event::Reboot, 7 * DAY),
+    (Event::ClockSet, 15 * DAY),
+    (Event::Paused, 8 * DAY),
+    (Event::Nuisance, 5 * HOUR),
+];
+
+struct Flight {
+    call: Call,
+    sent: Moment,
+    ends: i64,
+    reply: Reply,
+}
+
+/// An account, its platform, its host, and what becomes of them.
+pub(crate) struct Life {
+    host: Host,
+    platform: Platform,
+    schedule: Schedule,
+    account: Arc<Account>,
+    ledger: Option<Arc<TicketLedger>>,
+    flight: Option<Flight>,
+    events: Vec<(i64, Event)>,
+    promises: Promises,
+    trail: Trail,
+    rng: Rng,
+}
+
+impl Life {
+    pub(crate) fn new(seed: u64, kind: Kind, account: Account) -> Self {
+        let (account, mut rng) = (Arc::new(account), Rng::with_seed(seed));
+        let host = Host::new(START);
+        let schedule = Schedule::new(account.clone(), &host.now(), rng.fork());
+        let mut life = Self {
+            platform: Platform::new(kind),
+            promises: Promises::new(kind, &account, START),
+            host,
+            schedule,
+            account,
+            ledger: None,
+            flight: None,
+            events: Vec::new(),
+            trail: Trail::default(),
+            rng,
+        };
+        for (event, _) in RANDOM {
+            life.again(event);
+        }
+        life
+    }
+
+    /// Shares the limit on calls for tickets with other apps of a corp.
+    pub(crate) fn share(&mut self, ledger: Arc<TicketLedger>) {
+        self.schedule.share(Some(ledger.clone()));
+        self.ledger = Some(ledger);
+    }
+
+    /// Runs until the account has lived for so long, without end of trouble.
+    pub(crate) fn live(&mut self, time: Duration) {
+        let end = START + i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        while self.host.truth < end {
+            self.step();
+        }
+        self.promises.report((end - START) / DAY);
+    }
+
+    /// Whether everything that follows is healthy; for corps, where only the load counts.
+    pub(crate) fn calm(&mut self) {
+        self.events.clear();
+    }
+
+    pub(crate) fn truth(&self) -> i64 {
+        self.host.truth - START
+    }
+
+    pub(crate) fn busiest_hour(&self) -> usize {
+        self.platform.busiest_hour
+    }
+
+    pub(crate) fn step(&mut self) {
+        let now = self.host.now();
+        self.schedule.tell(&now);
+        let next = self.schedule.next(&now);
+        let wake = match (&self.flight, next) {
+            (Some(flight), _) => flight.ends,
+            (None, Step::Sleep(until)) => {
+                assert!(until > now.at, "it sleeps into the past");
+                self.host.truth_of(until)
+            }
+            (None, Step::Call(call)) => return self.send(call),
+        };
+        let change = self.schedule.next_change(now.at);
+        let wake = change.map_or(wake, |change| wake.min(self.host.truth_of(change)));
+        let first = self.events.iter().map(|(at, _)| *at).min();
+        if let Some(at) = first.filter(|at| *at <= wake) {
+            self.host.truth = self.host.truth.max(at);
+            let event = self.events.iter().position(|(of, _)| *of == at);
+            let (_, event) = self.events.swap_remove(event.expect("it was found"));
+            self.trail.tell(self.host.truth, event);
+            self.happen(event);
+        } else {
+            self.host.truth = self.host.truth.max(wake);
+            if self
+                .flight
+                .as_ref()
+                .is_some_and(|flight| flight.ends <= wake)
+            {
+                self.arrive();
+            }
+        }
+        self.schedule.tell(&self.host.now());
+        self.promises
+            .check(&self.host, &self.platform, &self.schedule);
+        let reports = self
+            .events
+            .iter()
+            .any(|(_, event)| *event == Event::Reports);
+        if self.promises.is_dead() && !reports {
+            let at = self.host.truth + self.rng.i64(SECOND..REPORTED);
+            self.events.push((at, Event::Reports));
+        }
+    }
+
+    fn send(&mut self, call: Call) {
+        let now = self.host.now();
+        self.promises.on_call(&self.host, &self.schedule, call);
+        self.schedule.on_sent(&now, call);
+        self.host.save(self.schedule.record());
+        let token = self.schedule.token().map(|token| token.expose().to_owned());
+        let took = self.rng.i64(30..800);
+        let reply = self
+            .platform
+            .call(self.host.truth, call, token.as_deref(), took);
+        self.flight = Some(Flight {
+            call,
+            sent: now.at,
+            ends: self.host.truth + reply.took,
+            reply,
+        });
+    }
+
+    fn arrive(&mut self) {
+        let Some(Flight {
+            call, sent, reply, ..
+        }) = self.flight.take()
+        else {
+            return;
+        };
+        let now = self.host.now();
+        if !reply.has_reached {
+            self.schedule.on_unsent();
+            self.promises.on_unsent();
+        }
+        let is_dead = reply
+            .answer
+            .as_ref()
+            .is_err_and(|r| r.errcode == Some(40001));
+        let failed = reply.answer.is_err() && !is_dead;
+        let before = self.schedule.standing(now.at);
+        let (outcome, verdict) = self.schedule.on_answer(&now, sent, call, reply.answer);
+        self.trail.tell(self.host.truth, (call, &outcome, &verdict));
+        self.host.save(self.schedule.record());
+        let after = self.schedule.standing(now.at);
+        if failed && !self.promises.is_called_dead(before.as_ref()) {
+            let value = |grant: &Option<wxtokend::value::Grant>| grant.clone().map(|g| g.value);
+            let is_kept = before.is_none() || value(&before) == value(&after);
+            assert!(is_kept, "a failure ended a valid token: {outcome:?}");
+        }
+        match outcome {
+            Outcome::FoundDead { .. } => {
+                let token = self.schedule.token().cloned();
+                self.promises.on_called_dead(token.as_ref());
+            }
+            Outcome::Granted {
+                name: ValueName::AccessToken,
+                changed,
+                ..
+            } => self.promises.on_granted(changed),
+            Outcome::Alive => self.promises.on_alive(),
+            _ => {}
+        }
+        if verdict.is_some() {
+            self.promises.waiting = None;
+        }
+    }
+
+    fn again(&mut self, event: Event) {
+        if let Some((_, every)) = RANDOM.iter().find(|(of, _)| *of == event) {
+            let at = self.host.truth + self.rng.i64(MINUTE..2 * every);
+            self.events.push((at, event));
+        }
+    }
+
+    fn after(&mut self, least: i64, most: i64, event: Event) {
+        let at = self.host.truth + self.rng.i64(least..most);
+        self.events.push((at, event));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Trouble => {
+                self.platform.trouble = any_trouble(&mut self.rng);
+                self.trail.tell(self.host.truth, self.platform.trouble);
+                // From half a minute to half a day, each order as likely.
+                let long = 30_000.0 * 1440.0_f64.powf(self.rng.f64());
+                #[expect(clippy::cast_possible_truncation, reason = "it is small")]
+                let end = self.host.truth + long as i64;
+                self.events.push((end, Event::Healed));
+                return;
+            }
+            Event::Healed => {
+                let was = std::mem::replace(&mut self.platform.trouble, Trouble::None);
+                self.promises.on_healed(self.host.truth, was);
+                return self.again(Event::Trouble);
+            }
+            Event::Spurious => self.platform.spurious = self.platform.trouble == Trouble::None,
+            Event::Kill => self.platform.kill(self.host.truth),
+            Event::Stuck => {
+                self.platform.kill(self.host.truth);
+                self.platform.stuck_until = self.host.truth + self.rng.i64(MINUTE..3 * HOUR);
+                self.promises.on_stuck(self.platform.stuck_until);
+            }
+            Event::Restart | Event::Reboot => self.restart(event == Event::Reboot),
+            Event::ClockSet => {
+                self.host.clock_error = self.rng.i64(-2 * HOUR..2 * HOUR);
+                self.promises.on_clock(self.host.truth);
+                self.after(0, UNNOTICED, Event::Noticed);
+                self.after(HOUR, 5 * HOUR, Event::ClockRight);
+            }
+            Event::ClockRight => {
+                self.host.clock_error = 0;
+                self.promises.on_clock(self.host.truth);
+                self.after(0, UNNOTICED, Event::Noticed);
+            }
+            Event::Paused => {
+                let paused = self.rng.i64(MINUTE..6 * HOUR);
+                self.host.pause(paused);
+                if let Some(flight) = &mut self.flight {
+                    flight.ends = flight.ends.max(self.host.truth);
+                }
+                self.promises.on_clock(self.host.truth);
+                self.after(0, UNNOTICED, Event::Noticed);
+            }
+            Event::Noticed => {
+                self.schedule.on_clock_set(&self.host.now());
+                self.host.save(self.schedule.record());
+                self.promises.on_noticed(self.host.truth);
+                return;
+            }
+            Event::Nuisance => self.nuisance(),
+            Event::Reports => return self.report(),
+        }
+        self.again(event);
+    }
+
+    fn restart(&mut self, reboots: bool) {
+        let before = self.schedule.standing(self.host.now().at);
+        self.host.truth += self.rng.i64(SECOND..if reboots { HOUR } else { MINUTE });
+        self.flight = None;
+        if reboots {
+            self.host.reboot();
+        }
+        let is_wrong = reboots && self.rng.u32(..3) == 0;
+        if is_wrong {
+            self.host.clock_error = self.rng.i64(-3 * HOUR..3 * HOUR);
+            self.promises.on_clock(self.host.truth);
+            self.after(10 * SECOND, 600 * SECOND, Event::ClockRight);
+        }
+        let now = self.host.now();
+        let record = self.host.load();
+        self.trail.tell(self.host.truth, (&record.belief, is_wrong));
+        self.schedule = Schedule::restore(self.account.clone(), record, &now, self.rng.fork());
+        self.schedule.share(self.ledger.clone());
+        self.promises
+            .on_restart(&self.host, &self.platform, &self.schedule, before);
+    }
+
+    /// Apps report a token that does not work.
+    fn report(&mut self) {
+        let now = self.host.now();
+        let Some(grant) = self.schedule.standing(now.at) else {
+            return;
+        };
+        let token = self.platform.token(grant.value.expose());
+        if token.is_some_and(|token| !token.is_alive(self.host.truth)) {
+            self.suspect(Some(&grant.value), false);
+            self.after(30 * SECOND, 40 * SECOND, Event::Reports);
+        }
+    }
+
+    fn suspect(&mut self, bad: Option<&wxtokend::value::Value>, admin: bool) {
+        let now = self.host.now();
+        match self.schedule.suspect(&now, bad, admin) {
+            None => {
+                self.promises.waiting.get_or_insert(self.host.truth);
+            }
+            Some(Verdict::Verified(at)) => assert!(now.at.until(at) == Duration::ZERO),
+            Some(Verdict::TooSoon { retry_at } | Verdict::Unavailable { retry_at, .. }) => {
+                assert!(retry_at >= now.at)
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn nuisance(&mut self) {
+        let now = self.host.now();
+        match self.rng.u32(..3) {
+            0 => {
+                let until = now.at + Duration::from_secs(self.rng.u64(..7200));
+                let _ = self.schedule.wish(&now, ValueName::AccessToken, until);
+            }
+            1 => {
+                let token = self.schedule.token().cloned();
+                self.suspect(token.as_ref(), false);
+            }
+            _ => {
+                let mut account = Account::clone(&self.account);
+                account.poll_every += Duration::from_secs(1);
+                self.account = Arc::new(account);
+                self.schedule.reconfigure(self.account.clone(), &now);
+            }
+        }
+    }
+}
+
+fn any_trouble(rng: &mut Rng) -> Trouble {
+    let errcodes = [-1, -1, 45009, 45011, 40164, 40125, 89507, 98765];
+    let errcode = errcodes[rng.usize(..errcodes.len())];
+    match rng.u32(..5) {
+        0 => Trouble::Cut,
+        1 => Trouble::Silent,
+        2 => Trouble::All(errcode),
+        _ => Trouble::Token(errcode),
+    }
+}
+
+/// The last events, told when a promise is broken.
+#[derive(Default)]
+struct Trail(VecDeque<String>);
+
+impl Trail {
+    fn tell(&mut self, at: i64, what: impl Debug) {
+        let (day, seconds) = ((at - START) / DAY, (at - START) % DAY / SECOND);
+        self.0
+            .push_back(format!("day {day}, {seconds} s: {what:?}"));
+        if self.0.len() > 40 {
+            self.0.pop_front();
+        }
+    }
+}
+
+impl Drop for Trail {
+    #[expect(
+        clippy::print_stdout,
+        reason = "what the test runner shows of a failed test"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.iter().for_each(|line| println!("{line}"));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The promises that are checked after each event. A tolerance is a named constant with its reason.
+
+use super::host::Host;
+use super::platform::{DAY, Kind, MINUTE, Platform, SECOND, Trouble};
+use std::collections::{HashMap, VecDeque};
+use wxtokend::account::Account;
+use wxtokend::call::Call;
+use wxtokend::schedule::{Schedule, Step};
+use wxtokend::value::{Grant, Value, ValueName};
+
+/// The platform's last second is a whole one, and our clock is read before the request is sent.
+const ROUNDING: i64 = 2 * SECOND;
+/// A set or halted clock is noticed within half a minute; CONTRACT allows a whole one.
+const NOTICED: i64 = MINUTE;
+/// 企业微信 grants the same token until its end: the next one takes a call, or two where the platform rounds.
+const WECOM_GAP: i64 = 4 * SECOND;
+/// A dead token stands until an app reports it, it is asked about (twice if it is young) and replaced.
+const DEAD: i64 = 180 * SECOND;
+/// A used-up budget leaves one call each ten minutes.
+const LAST_RESORT: i64 = 600 * SECOND;
+/// Waits of a class may be as long as this after the trouble has ended.
+const PATIENCE: [(i64, i64); 5] = [
+    (-1, 70),
+    (45009, 3700),
+    (45011, 70),
+    (89507, 3700),
+    (0, 310),
+];
+
+pub(crate) struct Promises {
+    kind: Kind,
+    budget: u32,
+    /// Since when somebody waits for a verdict.
+    pub(crate) waiting: Option<i64>,
+    called_dead: Option<Value>,
+    dead_since: Option<i64>,
+    gap_since: Option<i64>,
+    /// From when on all has to be well.
+    well_from: i64,
+    is_well: bool,
+    stuck_until: i64,
+    clock_moved: i64,
+    day: i64,
+    calls_of_day: u32,
+    last_call: i64,
+    call_before: i64,
+    last_minute: VecDeque<i64>,
+    /// The latest end that apps were told of a token while the clock was right.
+    told: HashMap<String, i64>,
+    rewrites: u32,
+    rotations: i64,
+}
+
+impl Promises {
+    pub(crate) fn new(kind: Kind, account: &Account, start: i64) -> Self {
+        Self {
+            kind,
+            budget: account.daily_budget,
+            waiting: None,
+            called_dead: None,
+            dead_since: None,
+            gap_since: None,
+            well_from: start + MINUTE,
+            is_well: true,
+            stuck_until: 0,
+            clock_moved: 0,
+            day: 0,
+            calls_of_day: 0,
+            last_call: 0,
+            call_before: 0,
+            last_minute: VecDeque::new(),
+            told: HashMap::new(),
+            rewrites: 0,
+            rotations: 0,
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead_since.is_some()
+    }
+
+    pub(crate) fn is_called_dead(&self, grant: Option<&Grant>) -> bool {
+        grant.is_some_and(|grant| Some(&grant.value) == self.called_dead.as_ref())
+    }
+
+    pub(crate) fn on_called_dead(&mut self, token: Option<&Value>) {
+        self.called_dead = token.cloned();
+    }
+
+    pub(crate) fn on_alive(&mut self) {
+        self.called_dead = None;
+    }
+
+    pub(crate) fn on_granted(&mut self, changed: bool) {
+        if changed {
+            self.called_dead = None;
+            self.rotations += 1;
+        }
+    }
+
+    pub(crate) fn on_stuck(&mut self, until: i64) {
+        self.stuck_until = until + 11 * MINUTE;
+    }
+
+    pub(crate) fn on_clock(&mut self, at: i64) {
+        self.clock_moved = at;
+        self.told.clear();
+    }
+
+    pub(crate) fn on_noticed(&mut self, at: i64) {
+        self.well_from = self.well_from.max(at + MINUTE);
+    }
+
+    pub(crate) fn on_healed(&mut self, at: i64, was: Trouble) {
+        let errcode = match was {
+            Trouble::All(errcode) | Trouble::Token(errcode) => errcode,
+            _ => -1,
+        };
+        let patience = PATIENCE.iter().find(|(of, _)| *of == errcode);
+        let (_, seconds) = patience.unwrap_or(&PATIENCE[4]);
+        self.well_from = self.well_from.max(at + seconds * SECOND);
+        if was == Trouble::Silent {
+            // Nobody could know what the calls without an answer did.
+            self.told.clear();
+        }
+    }
+
+    pub(crate) fn on_call(&mut self, host: &Host, schedule: &Schedule, call: Call) {
+        let (at, now) = (host.truth, host.now());
+        self.last_minute.push_back(at);
+        self.last_minute.retain(|earlier| earlier + MINUTE > at);
+        assert!(self.last_minute.len() <= 90, "a storm of calls");
+        // A day that a wrong clock began counts on until it is over in truth.
+        if now.platform_day() > self.day || self.day > now.platform_day() + 1 {
+            (self.day, self.calls_of_day) = (now.platform_day(), 0);
+        }
+        if self.calls_of_day >= self.budget {
+            let since = at - self.last_call;
+            assert!(since >= LAST_RESORT, "beyond the budget after {since} ms");
+            let is_needed = call == Call::Verify || !schedule.stands(now.at) || self.is_dead();
+            let is_needed = is_needed || self.called_dead.is_some();
+            assert!(is_needed, "beyond the budget for {call:?}");
+        }
+        self.call_before = std::mem::replace(&mut self.last_call, at);
+        self.calls_of_day += 1;
+    }
+
+    pub(crate) fn on_unsent(&mut self) {
+        self.calls_of_day = self.calls_of_day.saturating_sub(1);
+        self.last_call = self.call_before;
+    }
+
+    pub(crate) fn on_restart(
+        &mut self,
+        host: &Host,
+        platform: &Platform,
+        schedule: &Schedule,
+        before: Option<Grant>,
+    ) {
+        let now = host.now();
+        self.waiting = None;
+        self.well_from = self.well_from.max(host.truth + MINUTE);
+        let standing = schedule.standing(now.at);
+        assert!(
+            !self.is_called_dead(standing.as_ref()),
+            "a dead token is handed out again after a restart"
+        );
+        let (true, Some(before)) = (self.is_clock_right(host), before) else {
+            return;
+        };
+        let token = platform.token(before.value.expose());
+        let lives = before.expires_unix - host.truth > 61 * SECOND
+            && token.is_some_and(|token| token.is_alive(host.truth));
+        if lives && self.called_dead.is_none() && platform.trouble == Trouble::None {
+            assert_eq!(
+                standing.map(|grant| grant.value),
+                Some(before.value),
+                "lost"
+            );
+        }
+    }
+
+    fn is_clock_right(&self, host: &Host) -> bool {
+        host.clock_error == 0 && host.truth > self.clock_moved + NOTICED
+    }
+
+    /// Everything that has to be true at any time.
+    pub(crate) fn check(&mut self, host: &Host, platform: &Platform, schedule: &Schedule) {
+        let (now, at) = (host.now(), host.truth);
+        if let Step::Sleep(until) = schedule.next(&now) {
+            assert!(
+                host.truth_of(until) < at + DAY + MINUTE,
+                "it sleeps for ever"
+            );
+        }
+        let waits = self.waiting.map_or(0, |since| at - since);
+        assert!(waits < 90 * SECOND, "somebody is kept waiting");
+        self.check_ends(host, platform, schedule);
+        self.check_health(host, platform, schedule);
+    }
+
+    /// Nothing is handed out past its true end, and apps are told no later one.
+    fn check_ends(&mut self, host: &Host, platform: &Platform, schedule: &Schedule) {
+        if !self.is_clock_right(host) {
+            return;
+        }
+        let (now, at) = (host.now(), host.truth);
+        for (name, grant) in &schedule.grants() {
+            let text = grant.value.expose();
+            let is_token = *name == ValueName::AccessToken;
+            let minted = if is_token {
+                platform.token(text)
+            } else {
+                platform.ticket(text)
+            };
+            let Some(minted) = minted.filter(|_| grant.is_valid(now.at)) else {
+                continue;
+            };
+            assert!(
+                at <= minted.ends + ROUNDING,
+                "{name} is handed out past its end"
+            );
+            assert!(
+                grant.expires_unix <= minted.ends + ROUNDING,
+                "apps are told a later end of {name} than the platform's"
+            );
+            // One that is dead already was ended while the platform was silent, or by somebody else.
+            if is_token && minted.is_alive(at) {
+                let told = self.told.entry(text.to_owned()).or_insert(0);
+                if grant.expires_unix != *told {
+                    self.rewrites += 1;
+                }
+                *told = grant.expires_unix;
+            }
+        }
+        let near = at - DAY;
+        self.told.retain(|_, told| *told > near);
+        self.check_caches(platform);
+    }
+
+    /// An app that keeps a token until the end that it was told never holds one that the daemon itself ended.
+    fn check_caches(&self, platform: &Platform) {
+        if platform.trouble == Trouble::Silent {
+            return;
+        }
+        for (text, told) in &self.told {
+            let Some(token) = platform.token(text).filter(|token| !token.is_killed) else {
+                continue;
+            };
+            assert!(
+                *told <= token.dies + ROUNDING,
+                "an app that caches holds a dead token for {} ms",
+                told - token.dies
+            );
+        }
+    }
+
+    /// When nothing has been wrong for a while, a living token stands.
+    fn check_health(&mut self, host: &Host, platform: &Platform, schedule: &Schedule) {
+        let (now, at) = (host.now(), host.truth);
+        let standing = schedule.standing(now.at);
+        let token = standing.and_then(|grant| platform.token(grant.value.expose()));
+        let is_dead = token.is_some_and(|token| !token.is_alive(at));
+        self.dead_since = is_dead.then(|| self.dead_since.unwrap_or(at));
+        let well = platform.trouble == Trouble::None
+            && at > self.well_from
+            && at > self.stuck_until
+            && self.is_clock_right(host);
+        if !well {
+            self.is_well = false;
+            self.gap_since = None;
+            self.dead_since = self.dead_since.map(|_| at);
+            return;
+        }
+        // Few calls are left: they are spread over the day, and none waits longer than the last resort.
+        let is_scarce = self.calls_of_day * 2 >= self.budget;
+        let scarce = if is_scarce || !self.is_well {
+            2 * LAST_RESORT + MINUTE
+        } else {
+            0
+        };
+        self.gap_since = token.is_none().then(|| self.gap_since.unwrap_or(at));
+        let gap = self.gap_since.map_or(0, |since| at - since);
+        let tolerable = match self.kind {
+            Kind::Wecom => WECOM_GAP,
+            _ if self.called_dead.is_some() => DEAD,
+            _ => SECOND,
+        };
+        assert!(gap <= tolerable.max(scarce), "no token stands for {gap} ms");
+        let dead = self.dead_since.map_or(0, |since| at - since);
+        assert!(
+            dead <= DEAD.max(2 * scarce),
+            "a dead token stands for {dead} ms"
+        );
+        self.is_well |= token.is_some_and(|token| token.is_alive(at));
+    }
+
+    /// At the end: that the year was a year, and that files were not rewritten all the time.
+    pub(crate) fn report(&self, days: i64) {
+        let rotations = self.rotations / days;
+        assert!((10..45).contains(&rotations), "{rotations} tokens a day");
+        let rewrites = i64::from(self.rewrites) / days;
+        assert!(rewrites < 400, "{rewrites} rewrites a day");
+    }
+}
