@@ -1,1 +1,21 @@
-//! Feed.
+//! `wxtokend-feed` from outside, with real servers that the tests start on ports and sockets of their own.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "it uses parts of other tests"
+)]
+
+mod bench;
+mod check;
+#[path = "../common/manager.rs"]
+mod manager;
+mod mariadb;
+mod postgres;
+mod servers;
+mod sqlite;
+mod sqlserver;
+#[path = "../watch/stand_in.rs"]
+mod stand_in;
+mod tree;

@@ -19,7 +19,10 @@ impl Session {
             .username(config.url.user.as_deref().unwrap_or_default())
             .database(config.url.database().unwrap_or_default())
             .statement_cache_capacity(1)
-            .timezone(None);
+            .timezone(None)
+            // The statement is to mean what it means to the server.
+            .pipes_as_concat(false)
+            .no_engine_substitution(false);
         options = match &config.url.address {
             Address::Unix(path) => options.socket(path),
             Address::Tcp(host, port) => options.host(host).port(port.unwrap_or(3306)),

@@ -1,0 +1,129 @@
+//! Servers of databases, each with a directory, a port and a socket of its own.
+
+use crate::bench::{NOBODY, is_root};
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process that is killed when dropped.
+pub struct Server(Option<Child>);
+
+impl Server {
+    pub fn spawn(command: &mut Command, log: &Path) -> Self {
+        let open = || {
+            fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(log)
+                .unwrap()
+        };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn();
+        Self(Some(
+            child.unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        ))
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.as_ref().map_or(0, Child::id)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whether programs of Debian packages are there. In CI they have to be.
+pub fn have(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| !find(program).exists());
+    if let Some(missing) = missing {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{missing} is not installed: see tests/run"
+        );
+        eprintln!("SKIPPED: {missing} is not installed");
+    }
+    missing.is_none()
+}
+
+pub fn find(program: &str) -> PathBuf {
+    let directories = [
+        "/usr/sbin",
+        "/usr/bin",
+        "/usr/lib/postgresql/15/bin",
+        "/usr/lib/postgresql/17/bin",
+    ];
+    let found = directories
+        .iter()
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| path.exists());
+    found.unwrap_or_else(|| program.into())
+}
+
+/// Makes the command another user's, where that can be done.
+pub fn as_nobody(command: &mut Command) -> &mut Command {
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+pub fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes a certificate authority `ca.pem`, and `server.pem` and `server.key` for 127.0.0.1 and localhost.
+pub fn certificates(directory: &Path) {
+    let openssl = |arguments: &str| {
+        run(Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(directory));
+    };
+    fs::write(
+        directory.join("san"),
+        "subjectAltName=IP:127.0.0.1,DNS:localhost\n",
+    )
+    .unwrap();
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=ca \
+         -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign",
+    );
+    openssl("req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost");
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 30 -extfile san",
+    );
+}

@@ -1,0 +1,83 @@
+"""A server that speaks the protocol of SQL Server and runs statements on SQLite.
+
+    tds_server.py PORT DATABASE CERTIFICATE KEY LOG
+
+Lets in the user wxfeed with the password that stands in the environment. What it is asked, and whether that came
+encrypted, goes to LOG, a line of JSON each.
+"""
+
+import json
+import os
+import socketserver
+import sqlite3
+import sys
+
+from pysqlbridge.certificate import Certificate
+from pysqlbridge.tds.connection import Connection
+from pysqlbridge.tds.result import Column, NVarChar, QueryError, QueryResult
+from pysqlbridge.tds.token import DoneStatus, done
+
+PORT, DATABASE, CERTIFICATE, KEY, LOG = sys.argv[1:]
+PEM = Certificate(open(CERTIFICATE, "rb").read(), open(KEY, "rb").read())
+
+
+class Logins:
+    configured = True
+
+    def admits(self, user, password):
+        return user == "wxfeed" and password == os.environ["PASSWORD"]
+
+
+class Counted:
+    """The answer to a statement that returns no rows: how many it found."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def encode(self, tds_version, server=""):
+        return done(status=DoneStatus.COUNT, row_count=max(self.rows, 0), tds_version=tds_version)
+
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        database = sqlite3.connect(DATABASE, isolation_level=None, timeout=5)
+
+        def answer(query):
+            parameters = {name.lstrip("@"): value for name, value in query.parameters.items()}
+            with open(LOG, "a") as log:
+                line = {"sql": query.sql, "parameters": parameters, "encrypted": connection.session_encrypted}
+                log.write(json.dumps(line, default=str) + "\n")
+            sql = query.sql
+            if "sp_prepare" in sql:
+                sql, parameters = "EXPLAIN " + parameters["P2"], {f"P{n}": "" for n in range(1, 20)}
+            try:
+                cursor = database.execute(sql, parameters)
+            except sqlite3.IntegrityError:
+                value = str(parameters["P1"])
+                raise QueryError(
+                    f"String or binary data would be truncated in table 't', column 'c'. Truncated value: '{value[:20]}'.",
+                    number=2628,
+                ) from None
+            except sqlite3.Error as error:
+                raise QueryError(str(error), number=208) from None
+            if cursor.description is None or sql.startswith("EXPLAIN"):
+                return Counted(cursor.rowcount)
+            rows = [[None if row[0] is None else str(row[0])] for row in cursor.fetchall()]
+            return QueryResult([Column("value", NVarChar(512))], rows)
+
+        connection = Connection(PEM, query_handler=answer, logins=Logins())
+        try:
+            while data := self.request.recv(65536):
+                for response in connection.receive(data):
+                    self.request.sendall(response)
+        finally:
+            # What was not committed is rolled back.
+            database.close()
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+Server(("127.0.0.1", int(PORT)), Handler).serve_forever()
