@@ -1,4 +1,4 @@
-//! The row of a table that `token-to-database` keeps.
+//! The row of a table that `wxtokend-feed` keeps.
 
 use crate::common::{PATIENCE, wait_until};
 use crate::reader::Background;
@@ -34,11 +34,24 @@ impl Database {
         for path in [&directory, &path] {
             chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         }
-        let mut command = stage.program("token-to-database");
-        command
-            .arg(stage.path("run/api.sock"))
-            .args([account, "sqlite3", "-bail", "-cmd", ".timeout 5000"])
-            .arg(&path);
+        let configuration = directory.join("feed.toml");
+        let text = format!(
+            "socket = \"{}\"\naccounts = [\"{account}\"]\n[[database]]\nurl = \"sqlite://{}\"\n\
+             statement = \"UPDATE CONFIG SET access_token = :access_token WHERE UserName = :account\"\n\
+             read_back = \"SELECT access_token FROM CONFIG WHERE UserName = :account\"\n\
+             on_none = \"UPDATE CONFIG SET access_token = '' WHERE UserName = :account\"\ncheck_every = \"1s\"\n",
+            stage.path("run/api.sock").display(),
+            path.display(),
+        );
+        fs::write(&configuration, text).unwrap();
+        let feed = Path::new(env!("CARGO_BIN_EXE_wxtokend")).with_file_name("wxtokend-feed");
+        assert!(
+            feed.exists(),
+            "build it first: cargo build --package wxtokend-feed"
+        );
+        stage.bring(&feed);
+        let mut command = stage.program("wxtokend-feed");
+        command.arg("run").arg(&configuration);
         let database = Self {
             path,
             account,

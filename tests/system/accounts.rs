@@ -210,30 +210,20 @@ pub(crate) fn apps(machine: &mut Machine, _packages: &Packages) {
          cat /run/wxtokend/shop.json",
     );
     assert!(text.contains(&current));
-    // What keeps a row of a table, as the package brings it; in the place of the database, a file gets its statements.
-    let keeper = include_str!("../../packaging/examples/database/token-to-database");
-    machine.write("/usr/local/bin/token-to-database", keeper, 0o755);
-    let example = include_str!("../../packaging/examples/database/token-to-database@.service");
-    let (user, client) = ("User=www-data\n", " mysql app\n");
-    assert!(example.contains(user) && example.contains(client));
+    // The feed keeps a row, as a user that exists only while it runs.
+    machine.sh(
+        "sed -i 's/^readers *= *\\[/&\"@wxtokend-feed\", /' /etc/wxtokend/config.toml /etc/wxtokend/accounts.d/*.toml 2>/dev/null; \
+         systemctl reload wxtokend",
+    );
+    machine.sh("mkdir -p /etc/wxtokend/feeds.d; systemd-analyze --man=no verify wxtokend-feed@shop.service");
     machine.write(
-        "/etc/systemd/system/token-to-database@.service",
-        example
-            .replace(user, "User=www-data\nRuntimeDirectory=app\n")
-            .replace(client, " dd status=none of=/run/app/sql\n"),
+        "/etc/wxtokend/feeds.d/shop.toml",
+        "accounts = [\"shop\"]\n[[redis]]\nurl = \"redis://127.0.0.1:1/0\"\npreset = \"wxjava\"\n",
         0o644,
     );
-    assert_eq!(
-        machine.sh("systemd-analyze --man=no verify token-to-database@shop.service"),
-        ""
-    );
-    machine.sh("systemctl daemon-reload; systemctl enable --now token-to-database@shop");
-    machine.until(&format!("grep {current} /run/app/sql"));
-    assert_eq!(
-        machine.sh("cat /run/app/sql"),
-        format!("update CONFIG set access_token='{current}' where UserName='shop';")
-    );
-    machine.sh("systemctl disable --now token-to-database@shop");
+    machine.sh("systemctl start wxtokend-feed@shop");
+    machine.until("systemctl show -p StatusText wxtokend-feed@shop | grep 'redis 1'");
+    machine.sh("systemctl stop wxtokend-feed@shop");
 
     // Reading made nobody call the platform more than the daemon does by itself: every 10 s.
     assert!(token_calls(machine, APPID) < 60);

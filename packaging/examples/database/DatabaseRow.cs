@@ -3,7 +3,7 @@ using System.IO;
 using Mono.Data.Sqlite;
 
 /// An app that keeps its accounts in a table, one row each. Nothing in it changes but that its own refresh goes: the row is
-/// kept by `token-to-database`. Here with SQLite; SqlConnection and MySqlConnection are used alike.
+/// kept by `wxtokend-feed`. Here with SQLite; SqlConnection and MySqlConnection are used alike.
 static class DatabaseRow
 {
     public static string AccessToken(string database, string userName)
