@@ -13,6 +13,7 @@ mod check;
 mod manager;
 mod mariadb;
 mod postgres;
+mod redis;
 mod servers;
 mod sqlite;
 mod sqlserver;

@@ -1,0 +1,316 @@
+//! Redis with a password, over TLS, over a Unix socket, and behind Sentinel; and what a PHP cache reads.
+
+use crate::bench::{APPID, Bench};
+use crate::servers::{Server, certificates, free_port, have, run, until};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct Redis {
+    directory: PathBuf,
+    port: u16,
+    tls_port: u16,
+    password: &'static str,
+    server: Server,
+}
+
+impl Redis {
+    fn start(directory: PathBuf, password: &'static str) -> Self {
+        std::fs::create_dir(&directory).unwrap();
+        certificates(&directory);
+        let (port, tls_port) = (free_port(), free_port());
+        let server = Self::spawn(&directory, port, tls_port, password);
+        let this = Self {
+            directory,
+            port,
+            tls_port,
+            password,
+            server,
+        };
+        this.until_up();
+        this
+    }
+
+    fn spawn(directory: &Path, port: u16, tls_port: u16, password: &str) -> Server {
+        let mut command = Command::new("redis-server");
+        command.current_dir(directory).args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ]);
+        command.args([
+            "--tls-port",
+            &tls_port.to_string(),
+            "--tls-auth-clients",
+            "no",
+            "--unixsocket",
+            "s",
+        ]);
+        command.args([
+            "--tls-cert-file",
+            "server.pem",
+            "--tls-key-file",
+            "server.key",
+            "--tls-ca-cert-file",
+            "ca.pem",
+        ]);
+        if !password.is_empty() {
+            command.args(["--requirepass", password]);
+        }
+        Server::spawn(&mut command, &directory.join("log"))
+    }
+
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).args(arguments);
+        if !self.password.is_empty() {
+            command.env("REDISCLI_AUTH", self.password);
+        }
+        command
+    }
+
+    fn until_up(&self) {
+        until("Redis answers", || {
+            let answer = self.client(&["PING"]).output().unwrap();
+            answer.stdout.starts_with(b"PONG")
+        });
+    }
+
+    fn ask(&self, arguments: &[&str]) -> String {
+        run(&mut self.client(arguments))
+            .trim_end_matches('\n')
+            .to_owned()
+    }
+
+    fn restart(&mut self) {
+        self.server = Self::spawn(&self.directory, self.port, self.tls_port, self.password);
+        self.until_up();
+    }
+}
+
+#[test]
+fn keys_are_kept_with_their_life_whatever_happens_to_them() {
+    if !have(&["redis-server", "redis-cli", "openssl"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let mut redis = Redis::start(bench.path("redis"), "pass word");
+    bench.write("password", "wrong");
+    bench.write("dummy", "kept-by-wxtokend\n");
+    let (port, tls_port) = (redis.port, redis.tls_port);
+    bench.configure(&format!(
+        r#"
+[[redis]]
+url = "redis://127.0.0.1:{port}/0"
+password_file = "{{dir}}/password"
+preset = "wxjava"
+[[redis]]
+url = "rediss://127.0.0.1:{tls_port}/1"
+password_file = "{{dir}}/password"
+ca_file = "{{dir}}/redis/ca.pem"
+key = "app:{{{{ appid }}}}:token"
+body = '{{"accessToken":"{{{{ access_token }}}}","expireTime":{{{{ expire_time }}}}000}}'
+[[redis]]
+url = "unix://{{dir}}/redis/s"
+password_file = "{{dir}}/password"
+preset = "wechatpy"
+[[redis]]
+url = "redis://127.0.0.1:{port}/0"
+password_file = "{{dir}}/password"
+preset = "easywechat-6"
+cache = "symfony"
+prefix = "app"
+app_secret_file = "{{dir}}/dummy"
+[[redis]]
+url = "redis://127.0.0.1:{port}/0"
+password_file = "{{dir}}/password"
+preset = "wxjava"
+value = "jsapi_ticket"
+"#
+    ));
+    bench.daemon.set("shop", "access_token", "CANARY1", 7200);
+    bench
+        .daemon
+        .set("shop", "jsapi_ticket", "CANARYTICKET", 7200);
+    let mut feed = bench.feed();
+    bench.until_log("cannot be used");
+    assert!(
+        bench.log().contains("WRONGPASS") || bench.log().contains("Password authentication failed"),
+        "{}",
+        bench.log()
+    );
+    bench.write("password", "pass word\n");
+    let key = format!("wx:access_token:{APPID}");
+    let token = || redis.ask(&["GET", &key]);
+    bench.until("the token for WxJava", || token() == "CANARY1");
+    let ticket = format!("wx:ticket:key:{APPID}:jsapi");
+    bench.until("the ticket", || {
+        redis.ask(&["GET", &ticket]) == "CANARYTICKET"
+    });
+    let own = format!("app:{APPID}:token");
+    bench.until("the token over TLS", || {
+        redis
+            .ask(&["-n", "1", "GET", &own])
+            .starts_with("{\"accessToken\":\"CANARY1\"")
+    });
+    let python = format!("wechatpy:{APPID}_access_token");
+    bench.until("the token over a Unix socket", || {
+        redis.ask(&["GET", &python]) == "\"CANARY1\""
+    });
+    bench.until_ready();
+    for key in redis.ask(&["KEYS", "*"]).lines() {
+        let life: u64 = redis.ask(&["TTL", key]).parse().unwrap();
+        assert!((7000..=7200).contains(&life), "{key}: {life}");
+    }
+
+    // What somebody else does to a key is put right.
+    for disturb in [
+        &["SET", &key, "FOREIGN"][..],
+        &["DEL", &key],
+        &["PERSIST", &key],
+        &["EXPIRE", &key, "100000"],
+    ] {
+        redis.ask(disturb);
+        bench.until(&format!("the key is right after {disturb:?}"), || {
+            let life: i64 = redis.ask(&["TTL", &key]).parse().unwrap();
+            token() == "CANARY1" && (7000..=7200).contains(&life)
+        });
+    }
+    bench.until_log("somebody else changed it");
+    // Where Redis tells, at once.
+    redis.ask(&["CONFIG", "SET", "notify-keyspace-events", "KEA"]);
+    redis.ask(&["SET", &key, "FOREIGN"]);
+    bench.until("the key is right", || token() == "CANARY1");
+
+    // A PHP cache reads what EasyWeChat looks for.
+    if have(&["php"]) && Path::new("/usr/share/php/Symfony/Component/Cache/autoload.php").exists() {
+        let script = format!(
+            r#"require "/usr/share/php/Symfony/Component/Cache/autoload.php";
+$redis = new Redis(); $redis->connect("127.0.0.1", {port}); $redis->auth("pass word");
+$cache = new Symfony\Component\Cache\Adapter\RedisAdapter($redis, "app");
+echo $cache->getItem("official_account.access_token.{APPID}.kept-by-wxtokend.0")->get();"#
+        );
+        assert_eq!(run(Command::new("php").arg("-r").arg(script)), "CANARY1");
+    }
+
+    // The SDK wechatpy itself, with a dummy secret: it finds its keys and asks nobody.
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wechatpy");
+    if package.exists() {
+        let script = format!(
+            r#"import redis
+from wechatpy import WeChatClient
+from wechatpy.session.redisstorage import RedisStorage
+def fetch(self): raise SystemExit("it fetches by itself")
+WeChatClient.fetch_access_token = fetch
+server = redis.Redis(port={port}, password="pass word")
+print(WeChatClient("{APPID}", "kept-by-wxtokend", session=RedisStorage(server, prefix="wechatpy")).access_token)"#
+        );
+        let mut python = Command::new("python3");
+        assert_eq!(
+            run(python.env("PYTHONPATH", package).args(["-c", &script])),
+            "CANARY1\n"
+        );
+    } else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "wechatpy is not installed: see tests/run"
+        );
+        eprintln!("SKIPPED: target/wechatpy is not installed");
+    }
+
+    // It dies and comes back empty; the newest value is what it gets.
+    redis.server.kill();
+    bench.daemon.set("shop", "access_token", "CANARY2", 7200);
+    bench.daemon.set("shop", "access_token", "CANARY3", 7200);
+    redis.restart();
+    let token = || redis.ask(&["GET", &key]);
+    bench.until("the newest token", || token() == "CANARY3");
+    bench.daemon.set("shop", "access_token", "CANARY4", 4);
+    bench.until("the next token", || token() == "CANARY4");
+    bench.until("its end", || token().is_empty());
+    bench.daemon.set_none("shop", "access_token");
+    bench.daemon.set_none("shop", "jsapi_ticket");
+    bench.until("no key", || {
+        redis.ask(&["KEYS", "*"]).is_empty() && redis.ask(&["-n", "1", "KEYS", "*"]).is_empty()
+    });
+    assert!(!bench.log().contains("CANARY"), "{}", bench.log());
+    assert_eq!(feed.terminate().code(), Some(0));
+}
+
+#[test]
+fn check_online_names_the_keys_and_changes_none() {
+    if !have(&["redis-server", "redis-cli", "openssl"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let redis = Redis::start(bench.path("redis"), "");
+    bench.configure(&format!(
+        "[[redis]]\nurl = \"redis://127.0.0.1:{}/0\"\npreset = \"silenceper\"\n",
+        redis.port
+    ));
+    bench.daemon.set("shop", "access_token", "CANARY1", 7200);
+    let output = bench
+        .command(&["check", "--online", "feed.toml"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("would make the key `gowechat_officialaccount__"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(redis.ask(&["KEYS", "*"]), "");
+}
+
+#[test]
+fn a_server_that_sentinel_replaces_is_followed() {
+    if !have(&["redis-server", "redis-cli", "openssl"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let mut master = Redis::start(bench.path("master"), "");
+    let replica = Redis::start(bench.path("replica"), "");
+    replica.ask(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
+    let port = free_port();
+    let configuration = bench.write(
+        "sentinel.conf",
+        &format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n",
+            master.port
+        ),
+    );
+    let mut command = Command::new("redis-server");
+    let _sentinel = Server::spawn(
+        command.arg(configuration).arg("--sentinel"),
+        &bench.path("sentinel.log"),
+    );
+    let replicas = || {
+        let mut ask = Command::new("redis-cli");
+        ask.args(["-p", &port.to_string(), "SENTINEL", "REPLICAS", "mymaster"]);
+        String::from_utf8(ask.output().unwrap().stdout).unwrap()
+    };
+    until("the sentinel knows the replica", || {
+        replicas().contains(&replica.port.to_string())
+    });
+    bench.configure(&format!(
+        "[[redis]]\nsentinels = [\"redis://127.0.0.1:{port}\"]\nservice = \"mymaster\"\npreset = \"wxjava\"\n"
+    ));
+    bench.daemon.set("shop", "access_token", "CANARY1", 7200);
+    let _feed = bench.feed();
+    let key = format!("wx:access_token:{APPID}");
+    bench.until("the token on the master", || {
+        master.ask(&["GET", &key]) == "CANARY1"
+    });
+    bench.until("the token on the replica", || {
+        replica.ask(&["GET", &key]) == "CANARY1"
+    });
+    master.server.kill();
+    bench.daemon.set("shop", "access_token", "CANARY2", 7200);
+    bench.until("the token on the new master", || {
+        replica.ask(&["GET", &key]) == "CANARY2"
+    });
+    assert!(replica.ask(&["ROLE"]).starts_with("master"));
+}
