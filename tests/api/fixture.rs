@@ -1,5 +1,6 @@
 //! A server whose accounts are made up, and ways to ask it.
 
+use rustix::process::Pid;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -214,6 +215,7 @@ pub(crate) struct Daemon {
     pub(crate) listeners: watch::Sender<Arc<Listener>>,
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) runtime: runtime::Handle,
+    thread_id: Pid,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -257,7 +259,9 @@ impl Daemon {
         let fakes = fakes.to_vec();
         let (stop, stopped) = oneshot::channel::<()>();
         let replacing = listeners.subscribe();
+        let (said_id, id) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
+            said_id.send(rustix::thread::gettid()).unwrap();
             runtime.block_on(async move {
                 for fake in fakes {
                     tokio::spawn(fake.run());
@@ -286,6 +290,7 @@ impl Daemon {
             listeners,
             stopping,
             runtime: handle,
+            thread_id: id.recv().unwrap(),
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -299,6 +304,15 @@ impl Daemon {
     /// Serves this account; nobody reloads.
     pub(crate) fn of_one(fake: &Fake) -> Self {
         Self::of(std::slice::from_ref(fake))
+    }
+
+    /// Wake-ups of the server so far.
+    pub(crate) fn wake_ups(&self) -> u64 {
+        let path = format!("/proc/self/task/{}/status", self.thread_id.as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse().unwrap()
     }
 
     /// Asks as root.

@@ -355,16 +355,32 @@ fn slow_reader_gets_the_newest_of_each_value() {
 }
 
 #[test]
-fn follower_that_reads_nothing_for_long_is_not_cut_off_and_hears_heartbeats() {
+fn idle_stream_wakes_the_daemon_for_heartbeats_only() {
     let (shop, _blog, daemon) = two();
     let mut follower = Follower::start(&daemon, "?account=shop&value=access_token");
     follower.synced();
-    let unix = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let heartbeat = follower.any().unwrap()["heartbeat"].as_u64().unwrap();
-    assert!((29..40).contains(&(heartbeat - unix)), "{heartbeat}");
+    let unix = || {
+        let now = std::time::SystemTime::now();
+        now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+    };
+    let first = follower.any().unwrap()["heartbeat"].as_u64().unwrap();
+    assert!(unix().abs_diff(first) < 5, "{first}");
+    let before = daemon.wake_ups();
+    let second = follower.any().unwrap()["heartbeat"].as_u64().unwrap();
+    assert!((29..35).contains(&(second - first)), "{first} {second}");
+    let wake_ups = daemon.wake_ups() - before;
+    // One for the heartbeat, and up to four by which tokio's timer comes closer to it.
+    assert!(wake_ups <= 5, "{wake_ups} wake-ups");
+    // And it was not cut off for its silence.
     rotate(&shop, ValueName::AccessToken, "TOKEN-shop-2");
     assert_eq!(brief(&follower.line()).2.unwrap(), "TOKEN-shop-2");
+}
+
+#[test]
+fn stream_ends_when_the_daemon_stops() {
+    let (_shop, _blog, daemon) = two();
+    let mut follower = Follower::start(&daemon, "");
+    follower.synced();
+    daemon.stopping.send_replace(true);
+    assert_eq!(follower.any(), None);
 }
