@@ -19,8 +19,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
 
-/// The largest header, bytes.
-const MAX_HEADER: usize = 16 * 1024;
+/// The largest header, bytes: the least that hyper allows, since each connection may make it take that much memory.
+const MAX_HEADER: usize = 8 * 1024;
 /// Size of the first read, bytes: enough for the header of a usual request.
 const FIRST_READ_SIZE: usize = 512;
 

@@ -19,14 +19,17 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-/// Connections at once, where the limit of open files allows that many.
-const MAX_CONNECTIONS: usize = 4096;
+/// Connections at once, where the limit of open files allows that many. Memory that an attack on all of them takes is not
+/// given back, so that it must not be much: each takes up to 12 KB.
+const MAX_CONNECTIONS: usize = 2048;
 /// The part of the connections that is kept for administrators: one in so many.
 const RESERVED_PART: usize = 8;
 /// Connections at once to the metrics. One host may hold no more than it leaves free.
 const MAX_SCRAPERS: usize = 128;
+/// Time for which a stopping server still accepts clients that have found its socket.
+const LATE_CLIENT_LIMIT: Duration = Duration::from_millis(20);
 /// Pause when the host has no file or memory left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -56,6 +59,13 @@ pub async fn serve(mut listeners: watch::Receiver<Arc<Listener>>, state: ApiStat
             Err(error) => pause_after(&error).await,
         }
     }
+    // Clients that found the socket before it went.
+    let accept_late = async {
+        while let Ok(socket) = listener.accept().await {
+            connections.open_local(socket);
+        }
+    };
+    let _ = timeout(LATE_CLIENT_LIMIT, accept_late).await;
     drop(listener);
     connections.all_ended().await;
 }

@@ -24,7 +24,7 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STOP_LIMIT: Duration = Duration::from_millis(4200);
 /// How long the API socket may take to go.
 const RETIRE_LIMIT: Duration = Duration::from_millis(200);
-/// How long a stopping daemon waits for requests that it has accepted and that have not come or are not answered yet.
+/// Time for which a stopping daemon waits for requests on connections that it has accepted, and for their answers.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// How long the last messages may take to be read.
 const FLUSH_LIMIT: Duration = Duration::from_millis(100);

@@ -12,6 +12,7 @@ mod crowd;
 mod demo;
 mod errcodes;
 mod fixture;
+mod follow;
 mod heal;
 mod hints;
 mod inspect;
