@@ -19,7 +19,7 @@ pub struct Counters {
     by_app: Mutex<Vec<AppReads>>,
 }
 
-/// Values that the mirror handed out to one app.
+/// The values that the mirror handed out to one app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppReads {
     /// The name that the app's key has.

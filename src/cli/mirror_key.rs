@@ -25,7 +25,7 @@ const KEY_BYTES: usize = 16;
 /// where that is root's, so that the daemon can read it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {
+pub struct MirrorKeyArgs {
     /// The file to make
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
@@ -43,7 +43,7 @@ Exit status:
     clippy::print_stderr,
     reason = "the command's output"
 )]
-pub fn run(args: &Args) -> Exit {
+pub fn run(args: &MirrorKeyArgs) -> Exit {
     let path = args.path.display();
     match make(&args.path) {
         Ok(()) => {

@@ -100,7 +100,7 @@ enum Command {
     Refresh(refresh::Args),
     Reload(reload::Args),
     Watch(watch::WatchArgs),
-    MirrorKey(mirror_key::Args),
+    MirrorKey(mirror_key::MirrorKeyArgs),
     Demo(demo::Args),
     Completions(completions::Args),
 }

@@ -1,7 +1,7 @@
 //! Keeps the keys as their files are, and notes the tokens of the accounts that have some.
 
 use super::keys::{KeyRing, KeyTrouble};
-use super::tokens::{Tokens, token};
+use super::tokens::{TokenMemory, token};
 use crate::account::AccountName;
 use crate::clock;
 use crate::config::MirrorKey;
@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-/// How often key files are read again: one that was missing may have been made.
+/// The interval at which key files are read again: one that was missing may have been made.
 const READ_EVERY: Duration = Duration::from_secs(30);
-/// How long a reload waits for key files.
+/// The longest wait of a reload for key files.
 const READ_TIME: Duration = Duration::from_secs(5);
 
 /// Told when the keys have been read.
@@ -38,7 +38,7 @@ impl Keeper {
     pub(super) fn new(
         accounts: watch::Receiver<Arc<AccountHandles>>,
         subscription: Arc<Subscription>,
-        tokens: Arc<Tokens>,
+        tokens: Arc<TokenMemory>,
     ) -> (
         Self,
         watch::Receiver<Arc<KeyRing>>,
@@ -91,7 +91,7 @@ struct Task {
     accounts: watch::Receiver<Arc<AccountHandles>>,
     /// Tells which accounts have another token.
     subscription: Arc<Subscription>,
-    tokens: Arc<Tokens>,
+    tokens: Arc<TokenMemory>,
 }
 
 impl Task {
@@ -104,14 +104,14 @@ impl Task {
                     None => return,
                 },
                 () = self.subscription.arrived() => {
-                    self.note(self.subscription.take());
+                    self.note(&self.subscription.take());
                     continue;
                 }
                 () = sleep(READ_EVERY), if has_keys => None,
             };
             self.read().await;
             let named = self.keys.borrow().accounts().cloned().collect();
-            self.note(named);
+            self.note(&named);
             if let Some(done) = done {
                 // A reload that did not wait so long stands all the same.
                 let _ = done.send(());
@@ -153,7 +153,7 @@ impl Task {
     }
 
     /// Notes the tokens that accounts with keys have now.
-    fn note(&self, names: BTreeSet<AccountName>) {
+    fn note(&self, names: &BTreeSet<AccountName>) {
         let (keys, accounts) = (self.keys.borrow().clone(), self.accounts.borrow().clone());
         let now = clock::now().at;
         for name in names.iter().filter(|name| !keys.apps(name).is_empty()) {

@@ -40,7 +40,7 @@ pub(super) struct App {
 
 /// The answer to a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(super) enum KeyMatch<'a> {
     /// No account with keys has this appid or corpid.
     UnknownId,
     /// The key is none of those that were made for this id. Names the account, the first where there are several.
@@ -183,11 +183,11 @@ impl KeyRing {
     }
 
     /// Whose key it is. Takes the same time for each wrong key.
-    pub(super) fn find(&self, id: &str, is_wecom: bool, key: &str) -> Found<'_> {
+    pub(super) fn find(&self, id: &str, is_wecom: bool, key: &str) -> KeyMatch<'_> {
         let lockers = self.lockers.get(id).into_iter().flatten();
         let lockers = || lockers.clone().filter(|locker| locker.is_wecom == is_wecom);
         let Some(first) = lockers().next() else {
-            return Found::UnknownId;
+            return KeyMatch::UnknownId;
         };
         let shown = Hashed::of(key);
         let (mut owner, mut exposed) = (None, None);
@@ -203,9 +203,9 @@ impl KeyRing {
             }
         }
         match (exposed, owner) {
-            (Some(account), _) => Found::AppSecret(account),
-            (None, Some(app)) => Found::App(app),
-            (None, None) => Found::WrongKey(&first.account),
+            (Some(account), _) => KeyMatch::AppSecret(account),
+            (None, Some(app)) => KeyMatch::App(app),
+            (None, None) => KeyMatch::WrongKey(&first.account),
         }
     }
 

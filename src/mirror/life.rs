@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A cache ends so long before the value, in milliseconds.
 const SLACK_MILLIS: u128 = 10_000;
-/// How long a cache may keep a value, in seconds: a replaced one reaches every app in this time.
+/// The longest that a cache may keep a value, in seconds: a replaced one reaches every app in this time.
 const CAP: u64 = 120;
 /// A value with less left than this is not handed out, in milliseconds: the shortest cache would outlive it.
 const LEAST_MILLIS: u128 = 3000;

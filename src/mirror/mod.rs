@@ -5,6 +5,7 @@
 //! `server` makes room for its connection, `request` reads it, `service` answers it from what the accounts published.
 
 mod connection;
+mod guest;
 mod keeper;
 mod keys;
 mod life;
@@ -28,7 +29,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
-use tokens::Tokens;
+use tokens::TokenMemory;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -56,7 +57,7 @@ impl Mirror {
         subscribers: &Subscribers,
     ) -> io::Result<Self> {
         let (sockets, sockets_receiver) = watch::channel(MirrorSockets::default());
-        let tokens = Arc::new(Tokens::default());
+        let tokens = Arc::new(TokenMemory::default());
         let (keeper, keys, keep) =
             Keeper::new(accounts.clone(), subscribers.subscribe(), tokens.clone());
         let service = Arc::new(Service {

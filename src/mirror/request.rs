@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 /// An endpoint of the platform that the mirror answers for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum AppCall {
     /// `GET token`
     Token,
     /// `POST stable_token`
@@ -26,7 +26,7 @@ pub(super) enum Endpoint {
 
 /// An app's request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum AppRequest {
     /// An access token, for the key that was made for the app.
     Token {
         /// appid or corpid.
@@ -42,7 +42,7 @@ pub(super) enum Wanted {
     },
 }
 
-impl Endpoint {
+impl AppCall {
     /// The endpoint at a path; SDKs put more slashes into it than there should be.
     pub(super) fn at(path: &str) -> Option<Self> {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
@@ -84,16 +84,16 @@ impl Endpoint {
     }
 }
 
-impl Wanted {
+impl AppRequest {
     /// Reads the parameters of an endpoint: of its query, or of its body.
-    pub(super) fn parse(endpoint: Endpoint, query: &str, body: &[u8]) -> Result<Self, Refused> {
+    pub(super) fn parse(endpoint: AppCall, query: &str, body: &[u8]) -> Result<Self, Refused> {
         match endpoint {
-            Endpoint::Token => Self::token(
+            AppCall::Token => Self::token(
                 parameter(query, "grant_type").as_deref(),
                 (parameter(query, "appid"), parameter(query, "secret")),
                 false,
             ),
-            Endpoint::StableToken => {
+            AppCall::StableToken => {
                 let mut json: Json =
                     serde_json::from_slice(body).map_err(|_| Refused::BadFormat)?;
                 let mut text = |key| match json.get_mut(key).map(Json::take) {
@@ -105,18 +105,18 @@ impl Wanted {
                 let doubted = json.get("force_refresh").is_some_and(is_true);
                 Self::token(grant_type.as_deref(), credential, doubted)
             }
-            Endpoint::GetToken => {
+            AppCall::GetToken => {
                 let id = parameter(query, "corpid").ok_or(Refused::CorpidMissing)?;
                 let key = parameter(query, "corpsecret").ok_or(Refused::CorpsecretMissing)?;
                 Ok(Self::with(&id, key, false))
             }
-            Endpoint::GetTicket => Self::ticket(query, |kind| match kind {
+            AppCall::GetTicket => Self::ticket(query, |kind| match kind {
                 "jsapi" => Some(ValueName::JsapiTicket),
                 "wx_card" => Some(ValueName::WxCardTicket),
                 _ => None,
             }),
-            Endpoint::GetJsapiTicket => Self::ticket(query, |_| Some(ValueName::JsapiTicket)),
-            Endpoint::AgentTicket => Self::ticket(query, |kind| {
+            AppCall::GetJsapiTicket => Self::ticket(query, |_| Some(ValueName::JsapiTicket)),
+            AppCall::AgentTicket => Self::ticket(query, |kind| {
                 (kind == "agent_config").then_some(ValueName::AgentTicket)
             }),
         }
@@ -180,13 +180,13 @@ mod tests {
     #[test]
     fn paths_are_found_whatever_their_slashes() {
         for (path, endpoint) in [
-            ("/cgi-bin/token", Some(Endpoint::Token)),
-            ("//cgi-bin/token", Some(Endpoint::Token)),
-            ("/cgi-bin//stable_token/", Some(Endpoint::StableToken)),
-            ("/cgi-bin/gettoken", Some(Endpoint::GetToken)),
-            ("/cgi-bin/ticket/getticket", Some(Endpoint::GetTicket)),
-            ("/cgi-bin/get_jsapi_ticket", Some(Endpoint::GetJsapiTicket)),
-            ("///cgi-bin/ticket//get", Some(Endpoint::AgentTicket)),
+            ("/cgi-bin/token", Some(AppCall::Token)),
+            ("//cgi-bin/token", Some(AppCall::Token)),
+            ("/cgi-bin//stable_token/", Some(AppCall::StableToken)),
+            ("/cgi-bin/gettoken", Some(AppCall::GetToken)),
+            ("/cgi-bin/ticket/getticket", Some(AppCall::GetTicket)),
+            ("/cgi-bin/get_jsapi_ticket", Some(AppCall::GetJsapiTicket)),
+            ("///cgi-bin/ticket//get", Some(AppCall::AgentTicket)),
             ("/", None),
             ("*", None),
             ("/cgi-bin", None),
@@ -196,20 +196,21 @@ mod tests {
             ("/cgi-bin/menu/get", None),
             ("/token", None),
         ] {
-            assert_eq!(Endpoint::at(path), endpoint, "{path}");
+            assert_eq!(AppCall::at(path), endpoint, "{path}");
         }
     }
 
-    fn token(doubted: bool) -> Result<Wanted, Refused> {
-        Ok(Wanted::with("wx1", Cow::Borrowed("k"), doubted))
+    #[expect(clippy::unnecessary_wraps, reason = "as it is compared")]
+    fn token(doubted: bool) -> Result<AppRequest, Refused> {
+        Ok(AppRequest::with("wx1", Cow::Borrowed("k"), doubted))
     }
 
     #[test]
     fn queries_are_read_as_sdks_send_them() {
-        use Endpoint::{AgentTicket, GetJsapiTicket, GetTicket, GetToken, Token};
+        use AppCall::{AgentTicket, GetJsapiTicket, GetTicket, GetToken, Token};
         let ticket = |value| {
             let token = Zeroizing::new("t".to_owned());
-            Ok(Wanted::Ticket { value, token })
+            Ok(AppRequest::Ticket { value, token })
         };
         for (endpoint, query, wanted) in [
             (
@@ -273,7 +274,7 @@ mod tests {
                 ticket(ValueName::AgentTicket),
             ),
         ] {
-            assert_eq!(Wanted::parse(endpoint, query, b""), wanted, "{query}");
+            assert_eq!(AppRequest::parse(endpoint, query, b""), wanted, "{query}");
         }
     }
 
@@ -308,7 +309,7 @@ mod tests {
             ("appid=wx1", Err(Refused::BadFormat)),
             ("", Err(Refused::BadFormat)),
         ] {
-            let parsed = Wanted::parse(Endpoint::StableToken, "", body.as_bytes());
+            let parsed = AppRequest::parse(AppCall::StableToken, "", body.as_bytes());
             assert_eq!(parsed, wanted, "{body}");
         }
     }
@@ -316,9 +317,9 @@ mod tests {
     proptest! {
         #[test]
         fn anything_is_read_or_refused(path in "[/a-z_-]{0,30}", query in "\\PC*", body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Endpoint::at(&path);
-            for endpoint in [Endpoint::Token, Endpoint::StableToken, Endpoint::GetToken, Endpoint::GetTicket, Endpoint::AgentTicket] {
-                let _ = Wanted::parse(endpoint, &query, &body);
+            let _ = AppCall::at(&path);
+            for endpoint in [AppCall::Token, AppCall::StableToken, AppCall::GetToken, AppCall::GetTicket, AppCall::AgentTicket] {
+                let _ = AppRequest::parse(endpoint, &query, &body);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Accepting connections over loopback and over the Unix socket. When there is no room, the longest idle one makes some.
 
-use super::connection::{Guest, Who, serve};
+use super::connection::serve;
+use super::guest::{Guest, Sender};
 use super::service::Service;
 use crate::fault::reason;
 use crate::local_stream::LocalStream;
@@ -24,10 +25,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 const MAX_CONNECTIONS: usize = 4096;
 /// An idle connection is closed after one to two of these: SDKs keep one for a minute or less.
 const TICK: Duration = Duration::from_secs(45);
-/// How long to wait when the host has no file or memory left for another connection.
+/// The pause when the host has no file or memory left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// What connects to a socket.
+/// The kind of socket that apps connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peers {
     Tcp,
@@ -49,15 +50,15 @@ impl Door {
     }
 
     /// The next connection; nothing if it is gone again.
-    async fn accept(&self) -> io::Result<Option<(OwnedFd, Who)>> {
+    async fn accept(&self) -> io::Result<Option<(OwnedFd, Sender)>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let accept = || Ok(acceptfrom_with(&self.socket, flags)?);
         let (socket, from) = self.socket.async_io(Interest::READABLE, accept).await?;
         let who = match self.peers {
-            Peers::Unix => Peer::of(&socket).ok().map(|peer| Who::Uid(peer.uid)),
+            Peers::Unix => Peer::of(&socket).ok().map(|peer| Sender::Uid(peer.uid)),
             Peers::Tcp => from
                 .and_then(|from| SocketAddr::try_from(from).ok())
-                .map(Who::Address),
+                .map(Sender::Address),
         };
         Ok(who.map(|who| (socket, who)))
     }
@@ -119,7 +120,7 @@ impl Guests {
     }
 
     /// Takes one more connection in, if there is room or can be made.
-    fn admit(&mut self, who: Who) -> Option<Arc<Guest>> {
+    fn admit(&mut self, who: Sender) -> Option<Arc<Guest>> {
         let open = self.open.load(Ordering::Relaxed);
         if self.queue.len() > 2 * open + 64 {
             self.queue.retain(|(guest, _)| !guest.is_gone());

@@ -1,11 +1,11 @@
 //! From what an app wants to what it gets: everything is answered from the snapshots that the accounts publish.
 
-use super::connection::Guest;
-use super::keys::{App, Found, KeyRing};
+use super::guest::Guest;
+use super::keys::{App, KeyMatch, KeyRing};
 use super::life::{MarginRange, expires_in};
 use super::reply::{Refused, granted};
-use super::request::{Endpoint, Wanted};
-use super::tokens::{Tokens, token};
+use super::request::{AppCall, AppRequest};
+use super::tokens::{TokenMemory, token};
 use crate::account::AccountName;
 use crate::clock;
 use crate::counters::{Counted, Counters};
@@ -23,24 +23,24 @@ use tokio::time::{sleep, timeout};
 
 /// The largest body that a request may have, in bytes.
 const MAX_BODY: usize = 16 * 1024;
-/// How long an app may take to send it.
+/// The longest time that an app may take to send it.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// How long an answer to a wrong key takes.
+/// The delay of an answer to a wrong key.
 const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
-/// How long an app that doubts its token waits for the platform's word: less than SDKs wait for an answer.
+/// The longest wait for the platform's word on a token that an app doubts: SDKs wait longer for an answer.
 const DOUBT_TIME: Duration = Duration::from_secs(3);
 /// The longest text of a request that a log line shows, in bytes.
 const MAX_SHOWN: usize = 31;
 
-/// What the mirror answers from.
+/// Answers requests from what the accounts published.
 pub(super) struct Service {
     pub(super) accounts: watch::Receiver<Arc<AccountHandles>>,
     pub(super) keys: watch::Receiver<Arc<KeyRing>>,
-    pub(super) tokens: Arc<Tokens>,
+    pub(super) tokens: Arc<TokenMemory>,
 }
 
 /// A refusal, and whether to tell it in the words of 企业微信.
-struct Refusal {
+struct WordedRefusal {
     refused: Refused,
     is_wecom: bool,
 }
@@ -65,30 +65,34 @@ impl Service {
         response
     }
 
-    async fn answer(&self, guest: &Guest, request: Request<Incoming>) -> Result<String, Refusal> {
-        let Some(endpoint) = Endpoint::at(request.uri().path()) else {
+    async fn answer(
+        &self,
+        guest: &Guest,
+        request: Request<Incoming>,
+    ) -> Result<String, WordedRefusal> {
+        let Some(endpoint) = AppCall::at(request.uri().path()) else {
             log_astray(request.uri().path());
-            return Err(Refusal {
+            return Err(WordedRefusal {
                 refused: Refused::BadPath,
                 is_wecom: false,
             });
         };
         let is_wecom = endpoint.is_wecom();
-        let refusal = |refused| Refusal { refused, is_wecom };
+        let refusal = |refused| WordedRefusal { refused, is_wecom };
         endpoint.check_method(request.method()).map_err(refusal)?;
         let wanted = if endpoint.has_body() {
             let body = read(request.into_body()).await.map_err(refusal)?;
-            Wanted::parse(endpoint, "", &body)
+            AppRequest::parse(endpoint, "", &body)
         } else {
-            Wanted::parse(endpoint, request.uri().query().unwrap_or_default(), b"")
+            AppRequest::parse(endpoint, request.uri().query().unwrap_or_default(), b"")
         };
         let answer = match wanted.map_err(refusal)? {
-            Wanted::Token { id, key, doubted } => {
+            AppRequest::Token { id, key, doubted } => {
                 let app = self.app(guest, &id, is_wecom, &key).await;
                 let app = app.map_err(refusal)?;
                 self.give_token(guest, &app, doubted).await
             }
-            Wanted::Ticket { value, token } => self.give_ticket(guest, value, &token, is_wecom),
+            AppRequest::Ticket { value, token } => self.give_ticket(guest, value, &token, is_wecom),
         };
         answer.map_err(refusal)
     }
@@ -103,8 +107,8 @@ impl Service {
     ) -> Result<Arc<App>, Refused> {
         let keys = self.keys.borrow().clone();
         let (account, reason) = match keys.find(id, is_wecom, key) {
-            Found::App(app) => return Ok(app.clone()),
-            Found::UnknownId => {
+            KeyMatch::App(app) => return Ok(app.clone()),
+            KeyMatch::UnknownId => {
                 log_stranger(id);
                 return Err(if is_wecom {
                     Refused::UnknownCorpid
@@ -112,8 +116,8 @@ impl Service {
                     Refused::UnknownAppid
                 });
             }
-            Found::WrongKey(account) => (account, WRONG_KEY),
-            Found::AppSecret(account) => (account, APP_SECRET),
+            KeyMatch::WrongKey(account) => (account, WRONG_KEY),
+            KeyMatch::AppSecret(account) => (account, APP_SECRET),
         };
         self.refuse_key(guest, account, reason);
         guest.is_guessing();
@@ -142,7 +146,7 @@ impl Service {
         }
         let margin = MarginRange::exactly(app.margins.of(ValueName::AccessToken));
         let answer = give(&handle, ValueName::AccessToken, margin, app.is_wecom)?;
-        self.count(&handle, app, ValueName::AccessToken);
+        Self::count(&handle, app, ValueName::AccessToken);
         Ok(answer)
     }
 
@@ -162,7 +166,7 @@ impl Service {
             [only] => Some(only),
             _ => None,
         });
-        if !apps.first().is_some_and(|app| app.is_wecom == is_wecom) {
+        if apps.first().is_none_or(|app| app.is_wecom != is_wecom) {
             return Err(Refused::UnknownToken);
         }
         let latest = handle.snapshot.latest();
@@ -185,7 +189,7 @@ impl Service {
         };
         let answer = give(&handle, value, margin, is_wecom)?;
         match app {
-            Some(app) => self.count(&handle, app, value),
+            Some(app) => Self::count(&handle, app, value),
             // One of several apps that have the same token.
             None => Counters::add(&handle.counters.mirror_reads),
         }
@@ -211,7 +215,7 @@ impl Service {
         self.accounts.borrow().get(account).cloned()
     }
 
-    fn count(&self, handle: &AccountHandle, app: &App, value: ValueName) {
+    fn count(handle: &AccountHandle, app: &App, value: ValueName) {
         Counters::add(&handle.counters.mirror_reads);
         let before = handle.counters.count_mirror_read(&app.name, value);
         if before == 0 {

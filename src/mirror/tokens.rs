@@ -9,24 +9,24 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a token is remembered after it was last seen to stand: longer than any lives.
+/// A token is remembered for this time after it was last seen to stand: longer than any lives.
 const REMEMBERED: Duration = Duration::from_secs(3 * 3600);
-/// So few are kept without a look for those to forget.
+/// The number of tokens that are kept without a look for those to forget.
 const FEW: usize = 64;
 
 /// The tokens of the accounts that have keys, by hash.
 #[derive(Default)]
-pub(super) struct Tokens(Mutex<Known>);
+pub(super) struct TokenMemory(Mutex<KnownTokens>);
 
 #[derive(Default)]
-struct Known {
+struct KnownTokens {
     /// Whose it is, and when it was last known to stand.
     tokens: HashMap<Hashed, (AccountName, Moment)>,
     /// How many there may be before the old ones are looked for.
     forget_at: usize,
 }
 
-impl Tokens {
+impl TokenMemory {
     /// Notes that a token stands now.
     pub(super) fn note(&self, account: &AccountName, token: &Value, now: Moment) {
         let mut known = self.lock();
@@ -45,7 +45,7 @@ impl Tokens {
         (*seen + REMEMBERED > now).then(|| account.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownTokens> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_replaced_token_is_known_for_three_hours() {
-        let tokens = Tokens::default();
+        let tokens = TokenMemory::default();
         let account = AccountName::parse("shop").unwrap();
         let start = Moment::from_millis(0);
         let token = |n: usize| Value::parse(&format!("TOKEN-{n}")).unwrap();

@@ -13,7 +13,7 @@ const SDKS: [(&str, u64, u64); 7] = [
     ("easywechat-6", 0, 0),
     ("wxjava-memory", 200, 200),
     ("senparc-short", 30, 30),
-    ("wechatpy", 60, 60),
+    ("wechatpy", 60, 0),
     ("co-wechat-api", 10, 10),
 ];
 

@@ -2,6 +2,7 @@
 
 use crate::common::{Answer as ApiAnswer, Bench, Daemon, call};
 use crate::http::{Answer, Client};
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,8 @@ impl Stage {
             self.address
         );
         for (name, agentid) in AGENTS {
-            text += &format!(
+            let _ = write!(
+                text,
                 "[accounts.{name}]\ncorpid = \"{CORP}\"\nagentid = {agentid}\nsecret_file = \"{{dir}}/{name}\"\n\
                  tickets = [\"jsapi\", \"agent\"]\n"
             );

@@ -12,3 +12,5 @@ mod http;
 mod keys;
 mod load;
 mod requests;
+
+use common::root;

@@ -117,6 +117,7 @@ fn the_secret_alone_tells_the_agents_of_a_corp_apart() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn errors_are_the_platforms_with_http_200() {
     let stage = Stage::new(LIFE);
     stage.configure("", "0");
@@ -235,7 +236,7 @@ fn without_a_value_it_is_the_system_that_is_busy() {
                 errmsg: None,
             }
             .into(),
-        )
+        );
     });
     let daemon = stage.start_without_values();
     let answer = stage.ask(SHOP, key("shop", "cms"));
@@ -251,6 +252,7 @@ fn without_a_value_it_is_the_system_that_is_busy() {
 
 #[test]
 fn the_unix_socket_answers_as_well_and_asks_for_keys_too() {
+    crate::root::needs_root!();
     let stage = Stage::new(LIFE);
     stage.configure("", "0");
     let daemon = stage.start();
