@@ -52,16 +52,4 @@ mod root;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit that this build was made from: as whoever built it said in `WXTOKEND_COMMIT`, else as git says.
-pub const COMMIT: &str = if let Some(commit) = option_env!("WXTOKEND_COMMIT") {
-    commit
-} else {
-    git_version::git_version!(
-        args = [
-            "--always",
-            "--dirty=-modified",
-            "--abbrev=12",
-            "--exclude=*"
-        ],
-        fallback = "unknown"
-    )
-};
+pub const COMMIT: &str = env!("WXTOKEND_COMMIT");

@@ -4,6 +4,7 @@ use super::{Common, Exit};
 use crate::account::AccountName;
 use crate::api::body::AccountsBody;
 use crate::api::error::{ApiError, Reason, no_such_account};
+use crate::config::{Environment, api_socket, keys};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
@@ -11,17 +12,17 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
-/// Where the API socket is unless something says otherwise.
-const DEFAULT_SOCKET: &str = "/run/wxtokend/api.sock";
-
 /// How long to wait for an answer: longer than the daemon takes for anything but a long poll.
-const PATIENCE: Duration = Duration::from_secs(70);
+const ANSWER_LIMIT: Duration = Duration::from_secs(70);
+
+/// How long a restart of the daemon is waited for before the second try.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// A way to ask the daemon.
 pub(super) struct Client {
@@ -42,6 +43,8 @@ pub(super) enum Trouble {
     Nobody(PathBuf, io::Error),
     /// Somebody is, but does not answer as the daemon does.
     NoAnswer(PathBuf, String),
+    /// The connection broke before the answer was whole.
+    Broken(PathBuf, String),
     /// The daemon refuses, and perhaps says after how many seconds to ask again.
     Refused(ApiError, Option<u64>),
     /// The daemon has no account for this user.
@@ -90,14 +93,22 @@ impl Client {
         &self,
         ask: impl FnOnce(&Self) -> Result<Answer, Trouble>,
     ) -> Result<Answer, Trouble> {
-        let answer = ask(self);
-        if let Err(Trouble::Refused(refusal, _)) = &answer
-            && refusal.error == Reason::NoSuchAccount
-            && let Err(Trouble::Stranger) = self.accounts()
-        {
-            return Err(Trouble::Stranger);
+        match ask(self) {
+            Err(Trouble::Refused(mut refusal, _)) if refusal.error == Reason::NoSuchAccount => {
+                let accounts = self.accounts();
+                if let Err(Trouble::Stranger) = accounts {
+                    return Err(Trouble::Stranger);
+                }
+                let wrong = refusal.message.split('`').nth(1).unwrap_or_default();
+                if let Ok(accounts) = &accounts
+                    && let Some(right) = similar(wrong, accounts)
+                {
+                    refusal.message = format!("{}; did you mean `{right}`?", refusal.message);
+                }
+                Err(Trouble::Refused(refusal, None))
+            }
+            answer => answer,
         }
-        answer
     }
 
     fn is_not_allowed(&self, path: &str) -> bool {
@@ -105,15 +116,35 @@ impl Client {
         matches!(answer, Err(Trouble::Refused(refusal, _)) if refusal.error == Reason::NotAllowed)
     }
 
+    /// Asks, and once more if the daemon went away meanwhile: it may be restarting.
     fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Trouble> {
+        let answer = self.ask_once(method.clone(), path, body.clone());
+        let restarting = match &answer {
+            Err(Trouble::Broken(..)) => true,
+            Err(Trouble::Nobody(_, error)) => error.kind() == ErrorKind::ConnectionRefused,
+            Err(Trouble::Refused(refusal, _)) => refusal.error == Reason::Stopping,
+            _ => false,
+        };
+        if !restarting {
+            return answer;
+        }
+        std::thread::sleep(RESTART_PAUSE);
+        self.ask_once(method, path, body)
+    }
+
+    fn ask_once(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Trouble> {
         let asking = async {
             let stream = UnixStream::connect(&self.socket)
                 .await
                 .map_err(|error| Trouble::Nobody(self.socket.clone(), error))?;
-            let answer = timeout(PATIENCE, exchange(stream, method, path, body)).await;
-            answer
-                .unwrap_or_else(|_| Err("nothing for a minute".to_owned()))
-                .map_err(|error| Trouble::NoAnswer(self.socket.clone(), error))
+            match timeout(ANSWER_LIMIT, exchange(stream, method, path, body)).await {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(error)) => Err(Trouble::Broken(self.socket.clone(), error)),
+                Err(_) => {
+                    let why = "nothing for a minute".to_owned();
+                    Err(Trouble::NoAnswer(self.socket.clone(), why))
+                }
+            }
         };
         let (status, retry_after, body) = self.runtime.block_on(asking)?;
         let socket = self.socket.clone();
@@ -178,15 +209,8 @@ impl Answer {
 
 /// The socket of the command line, else that of the configuration if it can be read, else the usual one.
 pub(super) fn socket(common: &Common) -> PathBuf {
-    (common.socket.clone())
-        .or_else(|| configured(&common.config))
-        .unwrap_or_else(|| DEFAULT_SOCKET.into())
-}
-
-fn configured(config: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(config).ok()?;
-    let table: toml::Table = text.parse().ok()?;
-    table.get("api")?.get("socket")?.as_str().map(PathBuf::from)
+    let configured = || api_socket(&common.config, &Environment::from_process());
+    common.socket.clone().unwrap_or_else(configured)
 }
 
 impl Trouble {
@@ -196,7 +220,7 @@ impl Trouble {
             Self::Nobody(_, error) if error.kind() == ErrorKind::PermissionDenied => {
                 Exit::NotAllowed
             }
-            Self::Nobody(..) | Self::NoAnswer(..) => Exit::Unavailable,
+            Self::Nobody(..) | Self::NoAnswer(..) | Self::Broken(..) => Exit::Unavailable,
             Self::Stranger => Exit::NotAllowed,
             Self::NobodyReads | Self::Own(_) => Exit::Failure,
             Self::Refused(refusal, _) => match refusal.error {
@@ -224,7 +248,7 @@ impl Trouble {
             Self::Nobody(..) => {
                 "start the daemon (systemctl start wxtokend), or name its socket with --socket"
             }
-            Self::NoAnswer(..) => {
+            Self::NoAnswer(..) | Self::Broken(..) => {
                 "see what the daemon logs (journalctl -u wxtokend), or name its socket with --socket"
             }
             Self::Refused(refusal, _) => &refusal.hint,
@@ -263,7 +287,7 @@ impl fmt::Display for Trouble {
                 };
                 write!(f, "no daemon answers on `{}`: {why}", socket.display())
             }
-            Self::NoAnswer(socket, why) => {
+            Self::NoAnswer(socket, why) | Self::Broken(socket, why) => {
                 write!(f, "no daemon answers on `{}`: {why}", socket.display())
             }
             Self::Refused(refusal, _) => f.write_str(&refusal.message),
@@ -279,6 +303,16 @@ pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
+}
+
+/// The account whose name is nearest to one that is not there.
+pub(super) fn similar<'a>(wrong: &str, accounts: &'a AccountsBody) -> Option<&'a str> {
+    let names: Vec<&str> = accounts
+        .accounts
+        .iter()
+        .map(|a| a.account.as_str())
+        .collect();
+    keys::nearest(wrong, &names)
 }
 
 /// The path of something of an account; there is none of a name that cannot be.

@@ -1,6 +1,7 @@
 //! `wxtokend completions`
 
 use super::Exit;
+use clap_complete::Shell;
 use std::io::Write;
 
 /// Print shell completions
@@ -11,7 +12,7 @@ use std::io::Write;
 pub struct Args {
     /// The shell
     #[arg(value_name = "SHELL")]
-    shell: clap_complete::Shell,
+    shell: Shell,
 }
 
 const AFTER_HELP: &str = "\
@@ -27,8 +28,55 @@ Exit status:
 pub fn run(args: &Args) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "wxtokend", &mut script);
-    match std::io::stdout().write_all(&script) {
+    let script = with_accounts(args.shell, &String::from_utf8_lossy(&script));
+    match std::io::stdout().write_all(script.as_bytes()) {
         Ok(()) => Exit::Success,
         Err(_) => Exit::Failure,
     }
 }
+
+/// Completes the names of accounts too, as far as the daemon lets the user see them.
+fn with_accounts(shell: Shell, script: &str) -> String {
+    match shell {
+        Shell::Bash => format!("{script}{BASH}"),
+        Shell::Zsh => {
+            let of_accounts = [
+                "The account:_default",
+                "Show these accounts only:_default",
+                "ccounts to follow:_default",
+            ];
+            of_accounts
+                .iter()
+                .fold(script.to_owned(), |script, action| {
+                    script.replace(
+                        action,
+                        &action.replace(
+                            "_default",
+                            "{ compadd -- $(wxtokend status --names 2>/dev/null) }",
+                        ),
+                    )
+                })
+        }
+        Shell::Fish => format!("{script}{FISH}"),
+        _ => script.to_owned(),
+    }
+}
+
+const BASH: &str = r#"
+_wxtokend_with_accounts() {
+    _wxtokend "$@"
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "${COMP_WORDS[1]}" in
+        status | get | refresh | watch | quota)
+            if [[ ${COMP_CWORD} -gt 1 && ${word} != -* && ${COMP_WORDS[COMP_CWORD-1]} != --* ]]; then
+                COMPREPLY=($(compgen -W "$(wxtokend status --names 2>/dev/null)" -- "${word}"))
+            fi
+            ;;
+    esac
+}
+complete -F _wxtokend_with_accounts -o nosort -o bashdefault -o default wxtokend
+"#;
+
+const FISH: &str = r#"
+complete -c wxtokend -n "__fish_seen_subcommand_from status get refresh watch quota" -f -a "(wxtokend status --names 2>/dev/null)"
+"#;

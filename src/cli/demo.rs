@@ -1,5 +1,6 @@
 //! `wxtokend demo`
 
+use super::client::complain;
 use super::{Common, Exit};
 use crate::clock;
 use crate::config::{self, Environment, LogLevel};
@@ -11,13 +12,20 @@ use crate::sim::{Platform, World};
 use crate::snapshot::Snapshot;
 use crate::time::human;
 use crate::value::ValueName;
-use std::fmt::Write;
+use futures_core::Stream;
+use signal_hook::consts::SIGHUP;
+use signal_hook_tokio::Signals;
+use std::fmt::Write as _;
 use std::fs::Permissions;
+use std::future::poll_fn;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// The simulated platform's AppSecret of both accounts.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -55,13 +63,12 @@ Exit status:
    1  Something went wrong.";
 
 /// Runs platform and daemon until Ctrl-C.
-#[expect(clippy::print_stderr, reason = "the demo talks to whoever started it")]
 pub fn run(_common: &Common, args: &Args) -> Exit {
     super::hide_memory();
     match show(args) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error);
             Exit::Failure
         }
     }
@@ -72,7 +79,6 @@ const ACCOUNTS: [(&str, &str, &str); 2] = [
     ("blog", "wx00000000000d0002", "classic"),
 ];
 
-#[expect(clippy::print_stdout, reason = "the demo talks to whoever started it")]
 fn show(args: &Args) -> Result<(), String> {
     if args.lifetime < SHORTEST {
         return Err("--lifetime: at least 4s, so that there is something to see".to_owned());
@@ -80,6 +86,12 @@ fn show(args: &Args) -> Result<(), String> {
     let said = |what: &'static str| {
         move |error: std::io::Error| format!("cannot {what}: {}", reason(&error))
     };
+    let runtime = super::run::runtime().map_err(said("start the runtime"))?;
+    let entered = runtime.enter();
+    // The daemon takes SIGHUP for a reload; here it says that the terminal was closed.
+    let mut closed = Signals::new([SIGHUP]).map_err(said("handle signals"))?;
+    drop(entered);
+    let audience = Arc::new(Notify::new());
     let mut directory = tempfile::Builder::new()
         .prefix("wxtokend-demo.")
         .permissions(Permissions::from_mode(0o700))
@@ -110,25 +122,29 @@ fn show(args: &Args) -> Result<(), String> {
             .join("\n")
     })?;
     let log = Log::start(LogLevel::Warn);
-    let runtime = super::run::runtime().map_err(said("start the runtime"))?;
     runtime.block_on(async {
         let daemon = Daemon::start(loaded, environment, log)
             .await
             .map_err(|error| format!("{error:?}"))?;
-        print!("{}", introduction(dir, &platform.base_url(), args));
+        say(&introduction(dir, &platform.base_url(), args), &audience);
         for handle in daemon.directory().borrow().values() {
-            tokio::spawn(rotations(handle.snapshot.clone()));
+            tokio::spawn(rotations(handle.snapshot.clone(), audience.clone()));
         }
-        daemon.run().await;
+        let mut hangup = pin!(poll_fn(|context| Pin::new(&mut closed).poll_next(context)));
+        tokio::select! {
+            () = daemon.run() => {}
+            _ = &mut hangup => {}
+            () = audience.notified() => {}
+        }
         Ok::<_, String>(())
     })?;
     if args.keep {
-        println!("\n{} is kept", dir.display());
+        say(&format!("\n{} is kept\n", dir.display()), &audience);
     } else {
         directory
             .close()
             .map_err(said("remove the temporary directory"))?;
-        println!("\nEverything is removed.");
+        say("\nEverything is removed.\n", &audience);
     }
     Ok(())
 }
@@ -183,9 +199,20 @@ Each new token, as it comes (Ctrl-C ends the demo and removes everything):
     )
 }
 
+/// Writes to standard output. When nobody reads there any more, the demo ends.
+fn say(text: &str, audience: &Notify) {
+    let mut out = std::io::stdout();
+    if out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_err()
+    {
+        audience.notify_one();
+    }
+}
+
 /// Prints each new token of an account, by its fingerprint.
-#[expect(clippy::print_stdout, reason = "the demo talks to whoever started it")]
-async fn rotations(published: Arc<SnapshotCell>) {
+async fn rotations(published: Arc<SnapshotCell>, audience: Arc<Notify>) {
     let mut last = None;
     let mut seen: Option<Arc<Snapshot>> = None;
     loop {
@@ -201,10 +228,11 @@ async fn rotations(published: Arc<SnapshotCell>) {
             let time = jiff::Zoned::now().strftime("%H:%M:%S");
             let (name, token) = (&current.account.name, grant.value.fingerprint());
             let life = human(now.at.until(grant.expires));
-            match last {
-                None => println!("{time}  {name}  token {token}, lives {life}"),
-                Some(old) => println!("{time}  {name}  token {token} replaces {old}, lives {life}"),
-            }
+            let line = match last {
+                None => format!("{time}  {name}  token {token}, lives {life}"),
+                Some(old) => format!("{time}  {name}  token {token} replaces {old}, lives {life}"),
+            };
+            say(&(line + "\n"), &audience);
             last = Some(token);
         }
         seen = Some(current);

@@ -40,7 +40,8 @@ Exit status:
   77  You are not allowed to.
 
 Examples:
-  curl \"https://api.weixin.qq.com/cgi-bin/menu/get?access_token=$(wxtokend get shop)\"
+  wxtokend get shop | tr -d '\\n' |
+      curl --get --data-urlencode access_token@- https://api.weixin.qq.com/cgi-bin/menu/get
   wxtokend get shop --value jsapi_ticket";
 
 /// Prints one value.

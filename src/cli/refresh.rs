@@ -4,6 +4,7 @@ use super::client::{Client, Trouble, path, print, printable};
 use super::table::human;
 use super::{Common, Exit};
 use crate::api::body::RefreshRequest;
+use crate::value::Value;
 use serde::Deserialize;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -68,7 +69,9 @@ fn refresh(common: &Common, args: &Args) -> Result<Exit, Trouble> {
         .parse()?;
     let left = human(Duration::from_secs(answer.expires_in));
     let what = match &*answer.outcome {
-        "superseded" => "superseded: that token had been replaced already",
+        "superseded" => {
+            "superseded: that token is not the one that stands (replaced already, or never a token of this account)"
+        }
         "still_valid" => "still valid: the platform honours the token that stands",
         "refreshed" => "refreshed: a new token stands",
         other => other,
@@ -81,10 +84,14 @@ fn refresh(common: &Common, args: &Args) -> Result<Exit, Trouble> {
 fn bad_token() -> Result<String, Trouble> {
     let mut text = String::new();
     match io::stdin().take(MAX_INPUT).read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-        Ok(_) => Err(Trouble::Own(
+        Ok(_) if text.trim().is_empty() => Err(Trouble::Own(
             "there is no token on standard input".to_owned(),
         )),
+        Ok(_) if Value::parse(text.trim()).is_none() => Err(Trouble::Own(
+            "what is on standard input is no token: one is a single word of at most 2048 letters, digits and signs"
+                .to_owned(),
+        )),
+        Ok(_) => Ok(text.trim().to_owned()),
         Err(error) => Err(Trouble::Own(format!("cannot read standard input: {error}"))),
     }
 }

@@ -1,6 +1,6 @@
 //! `wxtokend status`
 
-use super::client::{Client, Trouble, complain, print};
+use super::client::{Client, Trouble, complain, print, similar};
 use super::{Common, Exit, table};
 use crate::api::body::{AccountBody, AccountsBody};
 use crate::clock;
@@ -36,6 +36,10 @@ pub struct Args {
     /// Where the output is no terminal, and with --json, prints anew instead of redrawing.
     #[arg(short, long)]
     watch: bool,
+
+    /// Print the names of the accounts only, for completions
+    #[arg(long, hide = true)]
+    names: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -62,9 +66,31 @@ pub fn run(common: &Common, args: &Args) -> Exit {
 
 fn status(common: &Common, args: &Args) -> Result<Exit, Trouble> {
     let client = Client::new(common)?;
-    let (accounts, missing) = select(client.accounts()?, &args.accounts);
-    for name in &missing {
-        complain(&format!("wxtokend: no account `{name}` that you may see"));
+    let all = client.accounts()?;
+    if args.names {
+        let names = all
+            .accounts
+            .iter()
+            .map(|account| format!("{}\n", account.account));
+        print(&names.collect::<String>())?;
+        return Ok(Exit::Success);
+    }
+    let unknown = args.accounts.iter().filter(|name| {
+        let mut known = all.accounts.iter();
+        !known.any(|account| account.account == **name)
+    });
+    for name in unknown {
+        let suggestion = match similar(name, &all) {
+            Some(right) => format!("; did you mean `{right}`?"),
+            None => String::new(),
+        };
+        complain(&format!(
+            "wxtokend: no account `{name}` that you may see{suggestion}"
+        ));
+    }
+    let (accounts, missing) = select(all, &args.accounts);
+    if accounts.accounts.is_empty() && !missing.is_empty() && !args.json {
+        return Ok(Exit::Failure);
     }
     if args.watch {
         let Err(trouble) = watch(&client, args, accounts);

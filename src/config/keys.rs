@@ -137,7 +137,7 @@ pub fn advice_among<'a>(
 }
 
 /// The word that was probably meant.
-pub(super) fn nearest<'a>(wrong: &str, words: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, words: &[&'a str]) -> Option<&'a str> {
     if wrong.len() > 64 {
         // No word is that long, and to measure the distance would take long.
         return None;

@@ -422,7 +422,7 @@ fn refresh() {
     for (verdict, said) in [
         (
             Verdict::Superseded,
-            "superseded: that token had been replaced already; it expires in 1h52m\n",
+            "superseded: that token is not the one that stands (replaced already, or never a token of this account); it expires in 1h52m\n",
         ),
         (
             Verdict::StillValid,

@@ -1,6 +1,7 @@
 //! `wxtokend demo`: it shows what it says, as any user, and leaves nothing behind.
 
 use crate::common::{PATIENCE, call, json, read_socket, wait_until};
+use crate::root::needs_root;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
@@ -203,4 +204,45 @@ fn it_says_what_is_wrong_with_how_it_is_called() {
         let left = fs::read_dir(demo.temporary.path()).unwrap().count();
         assert_eq!(left, 1, "nothing but what it said");
     }
+}
+
+#[test]
+fn it_ends_with_its_terminal() {
+    needs_root!();
+    let mut demo = Demo::start("022", "");
+    demo.wait_until("its introduction", || demo.said().contains("Ctrl-C ends"));
+    let directory = demo.directory();
+    kill_process(Pid::from_child(&demo.child), Signal::HUP).unwrap();
+    let status = demo.child.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "{}", demo.said());
+    assert!(!directory.exists());
+}
+
+#[test]
+fn it_ends_when_nobody_reads_what_it_says() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wxtokend"))
+        .args(["demo", "--lifetime", "4s"])
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 10];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let mut status = None;
+    wait_until("its end", PATIENCE, String::new, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let mut errors = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut errors)
+        .unwrap();
+    assert_eq!((status.unwrap().code(), &*errors), (Some(0), ""));
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
