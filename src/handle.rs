@@ -3,6 +3,7 @@
 use crate::account::{Account, AccountName};
 use crate::counters::Counters;
 use crate::publish::socket::Bound;
+use crate::quota::{NoQuota, QuotaReport};
 use crate::snapshot::{Snapshot, Verdict};
 use crate::subscribe::Subscribers;
 use crate::time::Moment;
@@ -33,6 +34,13 @@ pub enum Command {
         until: Moment,
         /// Where the verdict goes: `Refreshed` or `StillValid` when the wish is met, else `Unavailable`.
         reply: oneshot::Sender<Verdict>,
+    },
+    /// The platform's own count is wanted.
+    Quota {
+        /// True if it is to be cleared first.
+        clear: bool,
+        /// Where it goes.
+        reply: oneshot::Sender<Result<Arc<QuotaReport>, NoQuota>>,
     },
     /// Somebody may have changed its files or sockets.
     Inspect,

@@ -30,6 +30,7 @@ pub mod pace;
 pub mod peer;
 pub mod platform;
 pub mod publish;
+pub mod quota;
 pub mod schedule;
 pub mod secret;
 pub mod sim;

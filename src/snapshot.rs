@@ -1,6 +1,7 @@
 //! The state of an account at one moment, as everybody but its own task sees it. Plain data.
 
 use crate::account::Account;
+use crate::quota::QuotaReport;
 use crate::time::{Moment, Now};
 use crate::trouble::LastError;
 use crate::value::{Grant, ValueName};
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub last_success: Option<Moment>,
     /// Calls made in the platform's current day.
     pub calls_today: u32,
+    /// The platform's own count of a day, when somebody asked for it.
+    pub quota: Option<Arc<QuotaReport>>,
     /// The platform's day that `calls_today` counts.
     pub calls_day: i64,
     /// The failure of the last attempt, while none has succeeded since.

@@ -43,6 +43,9 @@ pub struct AccountBody {
     pub last_success_time: Option<i64>,
     /// Calls made in the platform's day.
     pub calls_today: u32,
+    /// The platform's own count of today, where it differs from ours: somebody else fetches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_calls_today: Option<i64>,
     /// Calls that it may make a day.
     pub daily_budget: u32,
     /// The first 8 hex digits of the access token's SHA-256.
@@ -53,6 +56,28 @@ pub struct AccountBody {
     pub last_error: Option<LastErrorBody>,
     /// Its outputs.
     pub outputs: Vec<OutputBody>,
+}
+
+/// `GET /v1/accounts/A/quota`: the platform's own counts beside ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaBody {
+    /// The count of each endpoint that the account calls.
+    pub endpoints: Vec<EndpointBody>,
+    /// Calls that the daemon made today.
+    pub calls_today: u32,
+}
+
+/// The platform's count of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointBody {
+    /// Its path.
+    pub path: String,
+    /// Calls that it allows a day.
+    pub limit: i64,
+    /// Calls that it counted today.
+    pub used: i64,
+    /// Calls that are left today.
+    pub left: i64,
 }
 
 /// One ticket of an account.
@@ -185,6 +210,8 @@ impl AccountBody {
             next_refresh_time: snapshot.next_refresh.map(|at| now.unix(at)),
             last_success_time: snapshot.last_success.map(|at| now.unix(at)),
             calls_today: snapshot.calls_today_at(now),
+            platform_calls_today: (snapshot.quota.as_ref())
+                .and_then(|quota| quota.foreign_count(now)),
             daily_budget: account.daily_budget,
             token_fingerprint: token.map(|token| token.value.fingerprint().to_string()),
             tickets: account
@@ -304,6 +331,7 @@ mod tests {
             next_refresh: None,
             last_success: None,
             calls_today: 7,
+            quota: None,
             calls_day: NOW.platform_day(),
             last_error: None,
             outputs: Box::default(),

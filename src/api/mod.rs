@@ -13,6 +13,7 @@ mod framing;
 pub mod listener;
 pub mod metrics;
 mod progress;
+mod quota;
 mod response;
 mod route;
 mod server;

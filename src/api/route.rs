@@ -20,10 +20,18 @@ pub(super) enum Route {
     Account(AccountName),
     Token(AccountName, TokenWish),
     Refresh(AccountName),
+    Quota(AccountName, QuotaWish),
     Reload,
     Watch(WatchWish),
     Metrics,
     Health,
+}
+
+/// A wish about the platform's own count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QuotaWish {
+    Show,
+    Clear,
 }
 
 /// The value that a client wants, and when it is good enough.
@@ -73,13 +81,20 @@ impl Route {
             ["v1", "accounts", name, "refresh"] => {
                 post(method).and_then(|()| Ok(Self::Refresh(account(name)?)))
             }
+            ["v1", "accounts", name, "quota"] => {
+                get(method).and_then(|()| Ok(Self::Quota(account(name)?, QuotaWish::Show)))
+            }
+            ["v1", "accounts", name, "quota", "clear"] => {
+                post(method).and_then(|()| Ok(Self::Quota(account(name)?, QuotaWish::Clear)))
+            }
             ["v1", "watch"] => get(method).and_then(|()| Ok(Self::Watch(WatchWish::parse(query)?))),
             ["v1", "reload"] => post(method).map(|()| Self::Reload),
             ["metrics"] => get(method).map(|()| Self::Metrics),
             ["healthz"] => get(method).map(|()| Self::Health),
             _ => Err(no_such_path(
                 "/v1/accounts, /v1/accounts/ACCOUNT, /v1/accounts/ACCOUNT/token, \
-                 /v1/accounts/ACCOUNT/refresh, /v1/reload, /v1/watch, /metrics and /healthz",
+                 /v1/accounts/ACCOUNT/refresh, /v1/accounts/ACCOUNT/quota, \
+                 /v1/accounts/ACCOUNT/quota/clear, /v1/reload, /v1/watch, /metrics and /healthz",
             )),
         }
     }

@@ -5,8 +5,9 @@ use super::asker::{Asker, find};
 use super::body::{AccountBody, AccountsBody, ReloadBody};
 use super::error::{ApiError, Reason};
 use super::metrics;
+use super::quota;
 use super::response::{HttpAnswer, TEXT, json, refuse, stopping, text_answer, watch_answer};
-use super::route::{Route, no_such_path};
+use super::route::{QuotaWish, Route, no_such_path};
 use super::token;
 use super::watch_body::WatchBody;
 use crate::clock;
@@ -60,6 +61,10 @@ async fn answer(
         (Route::Refresh(name), asker) => {
             let handle = find(state, asker, &name)?;
             token::refresh(state, asker, handle, request.into_body()).await
+        }
+        (Route::Quota(name, wish), asker) => {
+            let handle = find(state, asker, &name)?;
+            quota::quota(state, asker, handle, wish == QuotaWish::Clear).await
         }
         (Route::Reload, asker) => reload(state, asker).await,
         (Route::Watch(wish), _) => WatchBody::start(state, asker, wish).map(watch_answer),

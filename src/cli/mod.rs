@@ -8,6 +8,7 @@ pub mod completions;
 pub mod demo;
 pub mod get;
 pub mod mirror_key;
+pub mod quota;
 pub mod refresh;
 pub mod reload;
 pub mod run;
@@ -98,6 +99,7 @@ enum Command {
     Status(status::Args),
     Get(get::Args),
     Refresh(refresh::Args),
+    Quota(quota::QuotaArgs),
     Reload(reload::Args),
     Watch(watch::WatchArgs),
     MirrorKey(mirror_key::MirrorKeyArgs),
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&common, &args),
         Command::Get(args) => get::run(&common, &args),
         Command::Refresh(args) => refresh::run(&common, &args),
+        Command::Quota(args) => quota::run(&common, &args),
         Command::Reload(args) => reload::run(&common, &args),
         Command::Watch(args) => watch::run(&common, &args),
         Command::MirrorKey(args) => mirror_key::run(&args),

@@ -68,6 +68,13 @@ fn troubles(account: &AccountBody, now: i64) -> Vec<String> {
             relative(error.time - now)
         ));
     }
+    if let Some(count) = account.platform_calls_today {
+        troubles.push(format!(
+            "the platform counts {count} calls today, the daemon made {}: somebody else fetches for this account; \
+             `wxtokend quota {}` shows more",
+            account.calls_today, account.account
+        ));
+    }
     for ticket in &account.tickets {
         match ticket.expire_time {
             Some(time) if time <= now => {
@@ -187,6 +194,7 @@ mod tests {
             next_refresh_time: Some(NOW + 250),
             last_success_time: Some(NOW - 50),
             calls_today: 31,
+            platform_calls_today: None,
             daily_budget: 10_000,
             token_fingerprint: Some("0123abcd".to_owned()),
             tickets: Vec::new(),

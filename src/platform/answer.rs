@@ -43,13 +43,32 @@ const MAX_LIFE: i64 = 86_400;
 const STANDS: &str =
     "the value that stands is kept; if it lasts, look for a proxy that changes answers";
 
-/// Reads an answer. The credential that the call carried is cut out of all that is said.
+/// Reads the answer to a question. The credential that the call carried is cut out of all that is said.
 pub fn interpret(
     platform: &Platform,
     ask: &Ask<'_>,
     status: u16,
     body: &[u8],
 ) -> Result<Answer, Refusal> {
+    let asked = match ask.call {
+        Call::Token | Call::ForceToken => Asked::Token,
+        Call::Verify => Asked::Verify,
+        Call::Ticket(_) => Asked::WithToken,
+    };
+    read(platform, asked, ask.credential, status, body, |object| {
+        granted(platform, ask.call, object)
+    })
+}
+
+/// Reads an answer that is no refusal with `understand`.
+pub(super) fn read<T>(
+    platform: &Platform,
+    asked: Asked,
+    credential: &str,
+    status: u16,
+    body: &[u8],
+    understand: impl FnOnce(&Object<'_>) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
     if status != 200 {
         return Err(refused_by_status(status));
     }
@@ -57,7 +76,7 @@ pub fn interpret(
     let text = json::readable(body);
     let Some(object) = Object::parse(&text) else {
         return Err(match json::salvage(&text, fields.errcode) {
-            Some(errcode) if errcode != 0 => refused(platform, ask, errcode, &text),
+            Some(errcode) if errcode != 0 => refused(platform, asked, credential, errcode, &text),
             _ => Refusal::transient(
                 "the answer is not the platform's JSON",
                 "something between here and the platform answered instead: look for a proxy's login page, or cut-off answers",
@@ -68,17 +87,17 @@ pub fn interpret(
         .get(fields.errcode)
         .map(|raw| (raw, json::integer(raw)))
     {
-        None | Some((_, Some(0))) => granted(platform, ask.call, &object),
+        None | Some((_, Some(0))) => understand(&object),
         Some((_, Some(errcode))) => {
             let errmsg = object.get(fields.errmsg).map(json::text);
             let errmsg = errmsg.as_ref().map_or("", |errmsg| errmsg.as_str());
-            Err(refused(platform, ask, errcode, errmsg))
+            Err(refused(platform, asked, credential, errcode, errmsg))
         }
         Some((raw, None)) => Err(Refusal::transient(
             format!(
                 "the answer's {} is no number: {}",
                 fields.errcode,
-                scrub(raw, &[ask.credential])
+                scrub(raw, &[credential])
             ),
             STANDS,
         )),
@@ -147,13 +166,14 @@ fn refused_by_status(status: u16) -> Refusal {
     Refusal::transient(message, hint)
 }
 
-fn refused(platform: &Platform, ask: &Ask<'_>, errcode: i64, errmsg: &str) -> Refusal {
-    let asked = match ask.call {
-        Call::Token | Call::ForceToken => Asked::Token,
-        Call::Verify => Asked::Verify,
-        Call::Ticket(_) => Asked::WithToken,
-    };
-    let errmsg = scrub(errmsg, &[ask.credential]);
+fn refused(
+    platform: &Platform,
+    asked: Asked,
+    credential: &str,
+    errcode: i64,
+    errmsg: &str,
+) -> Refusal {
+    let errmsg = scrub(errmsg, &[credential]);
     let row = errcode::find(platform.errcodes, errcode, asked);
     Refusal {
         class: row.class,

@@ -3,6 +3,7 @@
 pub mod answer;
 mod bad_section;
 pub mod client;
+pub mod counts;
 pub mod errcode;
 mod exchange;
 mod failure;
@@ -17,6 +18,7 @@ pub mod wechat;
 pub mod wecom;
 
 pub use answer::Fields;
+pub use counts::CountCalls;
 pub use exchange::{Credential, Exchange, credential, exchange, try_account};
 pub use hosts::Switched;
 pub use request::{Ask, Request};
@@ -51,6 +53,8 @@ pub struct Platform {
     pub verify_paths: &'static [&'static str],
     /// Errcodes of those calls that say nothing about the token.
     pub no_verdict: &'static [i64],
+    /// The calls that show and clear its own counts, if it has such.
+    pub counts: Option<&'static CountCalls>,
     /// The names of the fields in its answers.
     pub fields: Fields,
     /// Its errcodes. The last row is for all that are in no other.

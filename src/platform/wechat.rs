@@ -3,6 +3,7 @@
 //! Source of paths, errcodes and limits: the platform's documentation of its access-token interfaces and its global return
 //! codes.
 
+use super::counts::{CountCalls, USUAL_FIELDS};
 use super::errcode::{Asked, ErrcodeRow, row, row_on};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
@@ -29,6 +30,7 @@ pub const WECHAT: &Platform = &Platform {
     request,
     verify_paths: &["/cgi-bin/get_api_domain_ip", "/cgi-bin/getcallbackip"],
     no_verdict: &[48001],
+    counts: Some(COUNTS),
     fields: Fields::USUAL,
     errcodes: ERRCODES,
 };
@@ -63,6 +65,29 @@ pub const CLASSIC: &Terms = &Terms {
     default_budget: 1000,
     ..*STABLE
 };
+
+const COUNTS: &CountCalls = &CountCalls {
+    show_path: "/cgi-bin/openapi/quota/get",
+    show: |path, endpoint, token| {
+        let body = serde_json::json!({"cgi_path": endpoint});
+        Request::post(path, &body).with("access_token", token)
+    },
+    clear_path: "/cgi-bin/clear_quota/v2",
+    clear: |path, id, secret| {
+        let body = ClearBody {
+            appid: id,
+            appsecret: secret,
+        };
+        Request::post(path, &body)
+    },
+    fields: USUAL_FIELDS,
+};
+
+#[derive(serde::Serialize)]
+struct ClearBody<'a> {
+    appid: &'a str,
+    appsecret: &'a str,
+}
 
 fn endpoint(terms: &Terms, call: Call) -> &'static str {
     match call {

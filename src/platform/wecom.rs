@@ -29,6 +29,7 @@ pub const WECOM: &Platform = &Platform {
     request,
     verify_paths: &["/cgi-bin/get_api_domain_ip", "/cgi-bin/getcallbackip"],
     no_verdict: &[48001],
+    counts: None,
     fields: Fields::USUAL,
     errcodes: ERRCODES,
 };

@@ -192,6 +192,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
         next_refresh: Some(now.at + Duration::from_secs(250)),
         last_success: Some(now.at - Duration::from_secs(50)),
         calls_today: 31,
+        quota: None,
         calls_day: now.platform_day(),
         last_error: None,
         outputs: [OutputState::Published, OutputState::Published].into(),

@@ -23,6 +23,7 @@ mod limits;
 mod manager;
 mod network;
 mod passive;
+mod quota;
 mod reload;
 mod repair;
 mod rights;

@@ -61,6 +61,7 @@ impl Worker {
                         reply,
                     }),
                 },
+                Command::Quota { clear, reply } => self.want_quota(clear, reply, &now),
                 Command::Inspect => self.outputs.inspect(),
                 Command::ClockSet => {
                     self.schedule.on_clock_set(&now);

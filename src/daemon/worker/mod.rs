@@ -2,6 +2,7 @@
 
 mod call;
 mod commands;
+mod quota;
 mod save;
 
 use super::desk::Desk;
@@ -12,10 +13,12 @@ use crate::clock;
 use crate::handle::SnapshotCell;
 use crate::platform::Exchange;
 use crate::platform::client::{Client, Permit};
+use crate::quota::QuotaReport;
 use crate::schedule::{Schedule, Step};
 use crate::snapshot::Snapshot;
 use crate::time::{Moment, Now};
 use commands::Waiting;
+use quota::{Counted, QuotaDesk};
 use save::Saved;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -45,6 +48,7 @@ pub(super) struct Worker {
     /// The last write of what outlives a restart, until it has ended.
     saving: Option<Pin<Box<dyn Future<Output = Saved> + Send>>>,
     waiting: Waiting,
+    quota: QuotaDesk,
     /// Dropped when the token is published, or there is nothing to do about it now.
     unready: Option<mpsc::Sender<()>>,
 }
@@ -55,6 +59,8 @@ enum Arrival {
     Turn(Arc<Client>, Permit),
     /// The call has ended.
     Ended(Box<Exchange>),
+    /// The platform's own count came, or did not.
+    Counted(Counted),
     /// What outlives a restart is written, or cannot be.
     Saved(Saved),
 }
@@ -75,7 +81,7 @@ impl Worker {
         let now = clock::now();
         desk.promise.make(now.at);
         let reporter = Reporter::new(shared.changed.clone());
-        let snapshot = take_snapshot(&schedule, &outputs, &now);
+        let snapshot = take_snapshot(&schedule, &outputs, None, &now);
         let snapshot = Arc::new(SnapshotCell::new(snapshot, shared.subscribers.clone()));
         let published = snapshot.clone();
         let worker = Self {
@@ -88,6 +94,7 @@ impl Worker {
             under_way: None,
             saving: None,
             waiting: Waiting::default(),
+            quota: QuotaDesk::default(),
             unready: Some(unready),
         };
         (worker, published)
@@ -118,6 +125,7 @@ impl Worker {
         match arrival {
             Some(Arrival::Turn(client, permit)) => self.call(client, permit),
             Some(Arrival::Ended(ended)) => self.on_ended(*ended),
+            Some(Arrival::Counted(counted)) => self.on_counted(counted, &clock::now()),
             Some(Arrival::Saved(saved)) => self.on_saved(saved),
             None => {}
         }
@@ -149,6 +157,9 @@ impl Worker {
             wake = wake.min(moment);
         }
         if self.under_way.is_some() {
+            return wake.min(now.at + LOOK_AROUND);
+        }
+        if self.begin_quota(now) {
             return wake.min(now.at + LOOK_AROUND);
         }
         match self.schedule.next(now) {
@@ -209,7 +220,12 @@ impl Worker {
     }
 
     fn report(&mut self, now: &Now) {
-        let snapshot = take_snapshot(&self.schedule, &self.outputs, now);
+        let snapshot = take_snapshot(
+            &self.schedule,
+            &self.outputs,
+            self.quota.report.clone(),
+            now,
+        );
         if self.schedule.standing(now.at).is_some() {
             self.unready = None;
         }
@@ -230,7 +246,12 @@ async fn ended<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) 
     result
 }
 
-fn take_snapshot(schedule: &Schedule, outputs: &Outputs, now: &Now) -> Snapshot {
+fn take_snapshot(
+    schedule: &Schedule,
+    outputs: &Outputs,
+    quota: Option<Arc<QuotaReport>>,
+    now: &Now,
+) -> Snapshot {
     let (calls_today, calls_day) = schedule.calls();
     let grants = schedule.grants();
     let valid = grants.iter().filter(|(_, grant)| grant.is_valid(now.at));
@@ -246,6 +267,7 @@ fn take_snapshot(schedule: &Schedule, outputs: &Outputs, now: &Now) -> Snapshot 
         last_success: schedule.last_success(),
         calls_today,
         calls_day,
+        quota,
         last_error: schedule.last_error(),
         outputs: outputs.states(),
     }

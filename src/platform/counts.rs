@@ -1,0 +1,133 @@
+//! Asks a platform for its own count of an account's calls, and has it cleared.
+
+use super::answer::read;
+use super::client::Client;
+use super::errcode::Asked;
+use super::json;
+use super::{Platform, Request};
+use crate::account::Account;
+use crate::call::{Call, Refusal};
+use crate::quota::{EndpointCount, NoQuota};
+use crate::secret::Secret;
+use crate::value::Value;
+
+/// The calls that show and clear a platform's counts.
+#[derive(Debug)]
+pub struct CountCalls {
+    /// The path that shows the count of one endpoint.
+    pub show_path: &'static str,
+    /// Makes the request for the count of an endpoint with an access token.
+    pub show: fn(path: &'static str, endpoint: &str, token: &str) -> Request,
+    /// The path that clears all counts.
+    pub clear_path: &'static str,
+    /// Makes the request that clears with an id and an AppSecret.
+    pub clear: fn(path: &'static str, id: &str, secret: &str) -> Request,
+    /// The fields of a count: the day's limit, calls used, calls left.
+    pub fields: [&'static str; 3],
+}
+
+fn calls(
+    client: &Client,
+    account: &Account,
+) -> Result<(&'static Platform, &'static CountCalls), NoQuota> {
+    let platform = client
+        .platform(account.terms.kind)
+        .ok_or(NoQuota::NotThere)?;
+    let calls = platform.counts.ok_or(NoQuota::NotThere)?;
+    Ok((platform, calls))
+}
+
+/// The platform's count of each endpoint that the account calls.
+pub async fn show_counts(
+    client: &Client,
+    account: &Account,
+    token: &Value,
+) -> Result<Vec<EndpointCount>, NoQuota> {
+    let (platform, calls) = calls(client, account)?;
+    let mut paths = vec![(platform.endpoint)(account.terms, Call::Token)];
+    let others = account
+        .tickets
+        .iter()
+        .map(|name| Call::Ticket(*name))
+        .chain([Call::Verify]);
+    for call in others {
+        let path = (platform.endpoint)(account.terms, call);
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    let mut counts = Vec::new();
+    for path in paths {
+        let request = (calls.show)(calls.show_path, path, token.expose());
+        let count = ask(
+            client,
+            platform,
+            &request,
+            Asked::WithToken,
+            token.expose(),
+            |object| {
+                let number = |at: usize| {
+                    let found = object.get(calls.fields[at]).and_then(json::integer);
+                    found.ok_or_else(|| {
+                        Refusal::transient(
+                            format!("the answer has no {}", calls.fields[at]),
+                            "the platform changed its interface: look for a newer wxtokend",
+                        )
+                    })
+                };
+                Ok(EndpointCount {
+                    path,
+                    limit: number(0)?,
+                    used: number(1)?,
+                    left: number(2)?,
+                })
+            },
+        );
+        counts.push(count.await?);
+    }
+    Ok(counts)
+}
+
+/// Has all counts of an account cleared.
+pub async fn clear_counts(
+    client: &Client,
+    account: &Account,
+    secret: &Secret,
+) -> Result<(), NoQuota> {
+    let (platform, calls) = calls(client, account)?;
+    let request = (calls.clear)(calls.clear_path, &account.id, secret.expose());
+    ask(
+        client,
+        platform,
+        &request,
+        Asked::Token,
+        secret.expose(),
+        |_| Ok(()),
+    )
+    .await
+}
+
+async fn ask<T>(
+    client: &Client,
+    platform: &'static Platform,
+    request: &Request,
+    asked: Asked,
+    credential: &str,
+    understand: impl FnOnce(&json::Object<'_>) -> Result<T, Refusal>,
+) -> Result<T, NoQuota> {
+    let called = client.call(platform.kind, request).await;
+    let answer = called.outcome.and_then(|received| {
+        read(
+            platform,
+            asked,
+            credential,
+            received.status,
+            &received.body,
+            understand,
+        )
+    });
+    answer.map_err(|refusal| NoQuota::Refused(Box::new(refusal)))
+}
+
+/// The fields of a platform whose counts look like those of its other answers.
+pub const USUAL_FIELDS: [&str; 3] = ["quota.daily_limit", "quota.used", "quota.remain"];

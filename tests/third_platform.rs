@@ -1,0 +1,246 @@
+//! A platform is one value in one file: this one is made up, and the daemon keeps its tokens fresh all the same.
+//!
+//! Its paths, a header, the names of its answers' fields and its window are unlike those of the platforms that are built in.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use wxtokend::call::Call;
+use wxtokend::config::{self, Environment, LogLevel};
+use wxtokend::daemon::Daemon;
+use wxtokend::logging::Log;
+use wxtokend::platform::errcode::{ErrcodeRow, row};
+use wxtokend::platform::{Ask, Fields, Ids, Platform, Platforms, Request};
+use wxtokend::terms::{Repeat, Terms, TicketLimits};
+use wxtokend::trouble::Class;
+
+const WINDOW: u64 = 1800;
+
+const PASSES: &Terms = &Terms {
+    kind: "example",
+    method: "pass",
+    repeat: Repeat::Same {
+        window: Duration::from_secs(WINDOW),
+        polled: true,
+    },
+    can_force: false,
+    tickets: &[],
+    tickets_follow_token: false,
+    ticket_limits: TicketLimits { app: 60, id: None },
+    shares_id: false,
+    default_budget: 2000,
+};
+
+const EXAMPLE: &Platform = &Platform {
+    kind: "example",
+    products: "an example",
+    ids: Ids {
+        key: "client",
+        app_key: None,
+        check: |id| {
+            id.starts_with("c-")
+                .then_some(None)
+                .ok_or("must begin with c-")
+        },
+        twice: "merge the two",
+    },
+    hosts_key: "example_hosts",
+    hosts: &["https://api.example"],
+    methods: &[PASSES],
+    endpoint: |_, call| match call {
+        Call::Token | Call::ForceToken => "/v3/passes",
+        Call::Ticket(_) | Call::Verify => "/v3/whoami",
+    },
+    request,
+    verify_paths: &["/v3/whoami"],
+    no_verdict: &[],
+    counts: None,
+    fields: Fields {
+        errcode: "problem.number",
+        errmsg: "problem.text",
+        token: "pass.text",
+        ticket: "pass.text",
+        expires_in: "pass.good_for_seconds",
+        alive: "name",
+    },
+    errcodes: ERRCODES,
+};
+
+const ERRCODES: &[ErrcodeRow] = &[
+    row(&[17], Class::Transient, "the example is being mended"),
+    row(&[], Class::Operator, "ask the example about {errcode}"),
+];
+
+fn request(ask: &Ask<'_>) -> Request {
+    Request::get(ask.path)
+        .with("client", ask.id)
+        .with_header("X-Example-Key", ask.credential)
+}
+
+const KEY: &str = "a-key-that-only-the-daemon-has";
+
+/// The example's server: the same pass until half an hour before its end, then another one that lives an hour.
+#[derive(Default)]
+struct Server {
+    requests: Mutex<Vec<String>>,
+}
+
+impl Server {
+    fn start() -> (Arc<Self>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = Arc::new(Self::default());
+        let serving = server.clone();
+        let began = Instant::now();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map(Result::unwrap) {
+                // A client that goes away is none of its troubles.
+                let _ = serving.answer(stream, began.elapsed().as_secs());
+            }
+        });
+        (server, url)
+    }
+
+    fn answer(&self, stream: TcpStream, age: u64) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        let failed_once = {
+            let mut requests = self.requests.lock().unwrap();
+            requests.push(head.clone());
+            requests.len() > 1
+        };
+        let body = if failed_once {
+            // The first pass ends half an hour and three seconds after the start.
+            let left = (WINDOW + 3).saturating_sub(age);
+            let (pass, left) = if left > WINDOW {
+                ("first-pass", left)
+            } else {
+                ("second-pass", 3600)
+            };
+            format!(r#"{{"pass":{{"text":"{pass}","good_for_seconds":{left}}}}}"#)
+        } else {
+            r#"{"problem":{"number":17,"text":"being mended"}}"#.to_owned()
+        };
+        let mut stream = reader.into_inner();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )?;
+        stream.flush()
+    }
+}
+
+fn configuration(dir: &Path, url: &str) -> String {
+    let dir = dir.display();
+    format!(
+        "[daemon]\nstate_dir = \"{dir}/state\"\n[api]\nsocket = \"{dir}/api.sock\"\nadmins = [\"root\"]\n\
+         [platform]\nexample_hosts = [\"{url}\"]\n\
+         [accounts.shop]\nclient = \"c-1\"\nsecret = \"{KEY}\"\npoll_every = \"0s\"\n\
+         [[accounts.shop.file]]\npath = \"{dir}/shop.txt\"\nformat = \"raw\"\n"
+    )
+}
+
+fn api(socket: &Path, path: &str) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+async fn reads(path: &Path, wanted: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while fs::read_to_string(path).ok().as_deref() != Some(wanted) {
+        assert!(Instant::now() < deadline, "no {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_platform_of_ones_own_runs_from_configuration_to_renewal() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    let (server, url) = Server::start();
+    let path = dir.join("config.toml");
+    fs::write(&path, configuration(dir, &url)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let environment = Environment {
+        runtime_dir: Some(dir.to_owned()),
+        platforms: Platforms(&[EXAMPLE]),
+        ..Environment::default()
+    };
+    let config = config::load(&path, &environment).unwrap();
+    let daemon = Daemon::start(config, environment, Log::start(LogLevel::Error))
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    let daemon = tokio::spawn(daemon.run());
+
+    let file = dir.join("shop.txt");
+    reads(&file, "first-pass").await;
+    let socket = dir.join("api.sock");
+    let status = tokio::task::spawn_blocking(move || api(&socket, "/v1/accounts/shop"));
+    let status = status.await.unwrap();
+    for part in [
+        r#""kind":"example""#,
+        r#""method":"pass""#,
+        r#""appid":"c-1""#,
+        r#""state":"fresh""#,
+        r#""daily_budget":2000"#,
+    ] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    // Nothing is asked until the window opens, three seconds after the start.
+    reads(&file, "second-pass").await;
+    {
+        let requests = server.requests.lock().unwrap();
+        assert!((3..=6).contains(&requests.len()), "{requests:?}");
+        for request in &*requests {
+            let request = request.to_ascii_lowercase();
+            assert!(request.starts_with("get /v3/passes?client=c-1 http/1.1\r\n"));
+            assert!(request.contains(&format!("\r\nx-example-key: {KEY}\r\n")));
+        }
+    }
+    daemon.abort();
+}
+
+#[test]
+fn its_words_are_checked_like_those_of_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let path = dir.join("config.toml");
+    let environment = Environment {
+        runtime_dir: Some(dir.to_owned()),
+        platforms: Platforms(&[EXAMPLE]),
+        ..Environment::default()
+    };
+    let text = configuration(dir, "http://127.0.0.1:1")
+        .replace("c-1", "d-1")
+        .replace("example_hosts", "hosts");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let faults = config::load(&path, &environment).unwrap_err();
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains("unknown key `hosts`"), "{faults:?}");
+    assert!(
+        faults[1].ends_with("`client` must begin with c-"),
+        "{faults:?}"
+    );
+}
