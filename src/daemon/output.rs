@@ -75,6 +75,13 @@ impl LiveOutput {
             return;
         }
         let output = self.place.output();
+        if let Some(name) = output.access.unresolved() {
+            let path = output.path.display();
+            let error = format!(
+                "`{path}` names `{name}`, which could not be looked up; reload when the name service answers"
+            );
+            return self.on_failed(error, around);
+        }
         let rendered = match format::render(around.account, output, shown, around.now) {
             Ok(rendered) => rendered,
             Err(error) => return self.on_failed(error.to_string(), around),

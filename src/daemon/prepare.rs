@@ -73,7 +73,8 @@ pub(super) async fn bind(
             let is_served = serving
                 .as_ref()
                 .is_some_and(|old| old.outputs.contains(output) && old.readers == account.readers);
-            if output.kind.listens() && !is_served {
+            let is_known = output.access.unresolved().is_none();
+            if output.kind.listens() && !is_served && is_known {
                 let place = Place::new(account.clone(), index, &shared.directories);
                 places.push((Hazard::Outputs(place.device()), (index, Arc::new(place))));
             }
