@@ -1,13 +1,28 @@
-//! The rules of the house: what ARCHITECTURE.md says of the floors is what the source does.
+//! The rules of the house: what ARCHITECTURE.md says of the floors is what the source does, and files are short.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Most lines of a file, its tests not counted.
+const MAX_LINES: usize = 400;
+/// Most lines of the file in the middle when all are sorted by length.
+const MAX_MEDIAN: usize = 150;
+
+/// Files that import each other and are to become one idea each.
+const KNOWN_CIRCLES: &[[&str; 2]] = &[
+    ["daemon::run", "daemon::watching"],
+    ["mirror::connection", "mirror::service"],
+    ["publish::pin", "publish::trusted"],
+];
+/// Files that are too long and are to be split.
+const KNOWN_LONG: &[&str] = &["follow", "publish::place"];
+
 /// A source file of the package, without its tests.
 struct Source {
+    path: PathBuf,
     /// `["api", "route"]` for `src/api/route.rs`.
     module: Vec<String>,
     lines: Vec<String>,
@@ -53,6 +68,7 @@ impl Source {
         Self {
             lines: text[..end].lines().map(str::to_owned).collect(),
             module,
+            path,
         }
     }
 
@@ -223,4 +239,79 @@ fn imports_only_go_down() {
         }
     }
     expect_none("imports that go up", &wrong);
+}
+
+#[test]
+fn modules_import_each_other_in_no_circle() {
+    let (floors, sources) = (floors(), sources());
+    // Once between the modules of the table, and once between the files of each module, where a module and the parts
+    // that it was split into count as one idea.
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in &sources {
+        for import in source.imports() {
+            let Some(target) = resolve(&sources, &import) else {
+                continue;
+            };
+            let unit = |path: &[String]| floor_of(&floors, path).map(|(_, unit)| unit.join("::"));
+            if let (Some(from), Some(to)) = (unit(&source.module), unit(&target.module))
+                && from != to
+            {
+                graph.entry(from).or_default().insert(to);
+            }
+            let related = source.module.starts_with(&target.module)
+                || target.module.starts_with(&source.module);
+            let is_known = KNOWN_CIRCLES.iter().any(|pair| {
+                pair.iter()
+                    .all(|name| [source.name(), target.name()].contains(&(*name).to_owned()))
+            });
+            if !related && !is_known {
+                let from = format!("file {}", source.name());
+                graph
+                    .entry(from)
+                    .or_default()
+                    .insert(format!("file {}", target.name()));
+            }
+        }
+    }
+    let reaches = |start: &str| {
+        let mut seen = BTreeSet::new();
+        let mut next: Vec<&String> = graph.get(start).into_iter().flatten().collect();
+        while let Some(name) = next.pop() {
+            if seen.insert(name.clone()) {
+                next.extend(graph.get(name).into_iter().flatten());
+            }
+        }
+        seen
+    };
+    let mut wrong = BTreeSet::new();
+    for name in graph.keys() {
+        let reached = reaches(name);
+        if reached.contains(name) {
+            let circle: Vec<&String> = reached
+                .iter()
+                .filter(|other| reaches(other).contains(name))
+                .collect();
+            wrong.insert(format!("{circle:?}"));
+        }
+    }
+    expect_none("circles", &wrong);
+}
+
+#[test]
+fn files_are_short() {
+    let sources = sources();
+    let mut lengths: Vec<usize> = sources.iter().map(|source| source.lines.len()).collect();
+    lengths.sort_unstable();
+    let median = lengths[lengths.len() / 2];
+    assert!(
+        median <= MAX_MEDIAN,
+        "the file in the middle has {median} lines"
+    );
+    let wrong = sources
+        .iter()
+        .filter(|source| source.lines.len() > MAX_LINES)
+        .filter(|source| !KNOWN_LONG.contains(&source.name().as_str()))
+        .map(|source| format!("{}: {} lines", source.path.display(), source.lines.len()))
+        .collect();
+    expect_none("long files", &wrong);
 }
