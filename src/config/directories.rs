@@ -7,6 +7,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long the first directory that does not answer is waited for, and each one after it.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// A directory that can hold outputs.
 pub(super) struct Directory {
@@ -19,6 +26,7 @@ pub(super) struct Directory {
 /// Looks at each directory once.
 pub(super) struct Directories {
     runtime: PathBuf,
+    patience: Duration,
     known: HashMap<PathBuf, Result<Rc<Directory>, String>>,
 }
 
@@ -27,6 +35,7 @@ impl Directories {
     pub(super) fn new(runtime: &Path) -> Self {
         Self {
             runtime: runtime.to_path_buf(),
+            patience: LOOK_LIMIT,
             known: HashMap::new(),
         }
     }
@@ -37,9 +46,30 @@ impl Directories {
         if let Some(known) = self.known.get(path) {
             return known.clone();
         }
-        let found = look_at(path, &self.runtime).map(Rc::new);
+        let found = self.look_in_time(path).map(Rc::new);
         self.known.insert(path.to_path_buf(), found.clone());
         found
+    }
+}
+
+impl Directories {
+    /// Looks at a directory where that may hang: one that does not answer is the trouble of its outputs, not a fault.
+    fn look_in_time(&mut self, path: &Path) -> Result<Directory, String> {
+        let (owned, runtime) = (path.to_path_buf(), self.runtime.clone());
+        let (sender, answer) = mpsc::channel();
+        let look = move || drop(sender.send(look_at(&owned, &runtime)));
+        let started = thread::Builder::new().name("look".to_owned()).spawn(look);
+        if started.is_err() {
+            return look_at(path, &self.runtime);
+        }
+        answer.recv_timeout(self.patience).unwrap_or_else(|_| {
+            // Others on the same file system will not answer either.
+            self.patience = IMPATIENT;
+            Ok(Directory {
+                path: path.to_path_buf(),
+                has_acl: true,
+            })
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
@@ -177,8 +178,19 @@ impl Source {
 /// Does something in a thread of its own. What it makes does not stand among what stays: the memory of a large tree, when
 /// that is dropped, goes back as a whole.
 fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| scope.spawn(work).join())
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let work = Mutex::new(Some(work));
+    let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let done = thread::scope(|scope| {
+        let run = || take().map(|work| work());
+        let thread = thread::Builder::new().spawn_scoped(scope, run).ok()?;
+        let done = thread.join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    // Without a thread it is done all the same.
+    match done.map_or_else(|| take().map(|work| work()), Some) {
+        Some(done) => done,
+        None => unreachable!("done by either"),
+    }
 }
 
 fn line_starts(text: &str) -> Vec<usize> {

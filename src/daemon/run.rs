@@ -136,6 +136,14 @@ impl Daemon {
     fn sweep(&mut self, ready: bool) {
         self.clocks_moved();
         self.watching.sweep(&self.supervisor.places());
+        let store = self.shared.store.clone();
+        self.shared.state().begin(move || match store.restore() {
+            Ok(false) => {}
+            Ok(true) => Entry::new().event(event::Event::StateDamaged).warn(
+                "the file of what outlives a restart was removed or replaced by somebody else and is written again",
+            ),
+            Err(error) => Entry::new().warn(error),
+        });
         self.log.tell_left_out();
         if ready {
             self.tell_status();

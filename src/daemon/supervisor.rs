@@ -177,8 +177,13 @@ impl Supervisor {
         });
         let kept = kept.ok();
         if let Some(aside) = kept.as_ref().and_then(Kept::damaged) {
+            let what = if kept.as_ref().is_some_and(Kept::is_of_later_version) {
+                "what a later version of wxtokend stored cannot be read"
+            } else {
+                "what was stored cannot be read as a whole"
+            };
             Entry::new().event(Event::StateDamaged).warn(format_args!(
-                "what was stored cannot be read as a whole and is set aside as `{}`; what is missing is fetched anew, nothing to do here",
+                "{what} and is set aside as `{}`; what is missing is fetched anew, nothing to do here",
                 aside.display()
             ));
         }

@@ -2,7 +2,7 @@
 
 use super::access;
 use super::error::{PublishError, Step};
-use super::place::{Directory, Identity, Known, Place, Temporary, look};
+use super::place::{Directory, Identity, Knowledge, Known, Place, Temporary, look};
 use crate::clock;
 use crate::time::Moment;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, openat, unlinkat};
@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -63,12 +64,30 @@ fn try_publish(
     if is_over || place.is_given_up() {
         return Ok(PublishedFile::TooLate);
     }
+    remove_elsewhere(place, &known);
     known.content = Known::Ours(temporary.replace().map_err(&fail)?);
     known.until = until;
     known.held = place.home().held();
     drop(known);
     temporary.directory().sync().map_err(&fail)?;
     Ok(PublishedFile::Written)
+}
+
+/// Takes away what the daemon put into a directory that is not the output's any more: it was moved, or is below a mount.
+fn remove_elsewhere(place: &Place, known: &Knowledge) {
+    let (Known::Ours(ours), Some(held)) = (known.content, &known.held) else {
+        return;
+    };
+    let is_elsewhere = place
+        .home()
+        .held()
+        .is_none_or(|now| !Arc::ptr_eq(&now, held));
+    let name = Path::new(place.file_name());
+    let is_there = || look(held, name).is_ok_and(|found| Identity::of(&found).is_same_node(&ours));
+    if is_elsewhere && is_there() {
+        // What cannot be removed there expires there.
+        let _ = unlinkat(held, name, AtFlags::empty());
+    }
 }
 
 /// Takes a file away, whoever wrote it; false if there was none. Blocks.

@@ -6,7 +6,7 @@ use crate::time::Now;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -28,8 +28,10 @@ pub(super) struct Journal {
 #[derive(Debug)]
 pub(super) struct Index<'a> {
     pub(super) lines: BTreeMap<&'a str, Line<'a>>,
-    /// How many lines cannot be read.
+    /// Lines that cannot be read.
     pub(super) damaged: usize,
+    /// Lines among them that a later version of the daemon wrote.
+    pub(super) later: usize,
 }
 
 /// The last line of an account that can be read.
@@ -58,8 +60,29 @@ impl Journal {
         }
     }
 
+    /// Writes the file anew if somebody removed or replaced it: what was added to it is still in the open one.
+    pub(super) fn restore(&mut self, now: &Now) -> Result<bool, StoreError> {
+        let Some((file, _)) = &self.file else {
+            return Ok(false);
+        };
+        let is_there = file.metadata().is_ok_and(|open| {
+            let there = fs::metadata(&self.path);
+            there.is_ok_and(|there| (there.dev(), there.ino()) == (open.dev(), open.ino()))
+        });
+        if !is_there {
+            self.compact(now)?;
+        }
+        Ok(!is_there)
+    }
+
     /// Adds lines. They outlive the process, and after [`sync`] a power failure.
     pub(super) fn append(&mut self, lines: &[u8], now: &Now) -> Result<(), StoreError> {
+        if let Some((file, _)) = &self.file
+            && file.metadata().is_ok_and(|open| open.nlink() == 0)
+        {
+            // Whatever fails here is told by what is added.
+            let _ = self.compact(now);
+        }
         let added = self.add(lines);
         let length = added.map_err(|error| StoreError::Io("write", self.path.clone(), error))?;
         if length > self.rewrite_at {
@@ -92,6 +115,7 @@ impl Journal {
     fn open(&self) -> io::Result<(File, u64)> {
         let file = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .mode(0o600)
             .open(&self.path)?;
@@ -121,13 +145,20 @@ impl Journal {
         Ok(aside)
     }
 
-    /// Removes a file that was set aside so long ago that no value in it can be alive.
-    pub(super) fn forget_damaged(&self) {
+    /// Removes what a killed daemon had not finished, and a file that was set aside so long ago that no value in it can be
+    /// alive.
+    pub(super) fn remove_leftovers(&self) {
+        // Half a file of secrets is of no use.
+        let _ = fs::remove_file(self.fresh());
         let aside = self.aside();
         let age = fs::metadata(&aside).and_then(|meta| meta.modified());
         if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE)) {
             let _ = fs::remove_file(aside);
         }
+    }
+
+    fn fresh(&self) -> PathBuf {
+        self.path.with_extension("jsonl.new")
     }
 
     fn aside(&self) -> PathBuf {
@@ -139,7 +170,11 @@ impl Journal {
     fn compact(&mut self, now: &Now) -> Result<(), StoreError> {
         let stale = now.unix_millis - i64::try_from(STALE.as_millis()).unwrap_or(i64::MAX);
         let mut last = HashMap::<Box<str>, u64>::new();
-        let old = File::open(&self.path);
+        let old = match &self.file {
+            // The one that was added to, whatever has its path by now.
+            Some((file, _)) => file.try_clone(),
+            None => File::open(&self.path),
+        };
         let old = old.map_err(|error| StoreError::Io("read", self.path.clone(), error))?;
         let find = |at, text: &[u8]| {
             if let Some((account, written)) = line::header(text)
@@ -169,7 +204,7 @@ impl Journal {
         &mut self,
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), StoreError> {
-        let fresh = self.path.with_extension("jsonl.new");
+        let fresh = self.fresh();
         // Whatever fails below: what is added next is added to the file that is there then.
         self.file = None;
         let put = || -> io::Result<u64> {
@@ -238,6 +273,7 @@ pub(super) fn index<'a>(text: &'a [u8], now: &Now) -> Index<'a> {
     let mut index = Index {
         lines: BTreeMap::new(),
         damaged: usize::from(is_unfinished),
+        later: 0,
     };
     for text in text.split(|byte| *byte == b'\n').rev() {
         match line::header(text) {
@@ -247,7 +283,10 @@ pub(super) fn index<'a>(text: &'a [u8], now: &Now) -> Index<'a> {
                 index.lines.insert(account, Line { text, doubtful });
             }
             _ if text.is_empty() => {}
-            _ => index.damaged += 1,
+            _ => {
+                index.damaged += 1;
+                index.later += usize::from(line::is_of_later_version(text));
+            }
         }
     }
     index

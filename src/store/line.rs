@@ -54,6 +54,15 @@ pub(super) fn header(line: &[u8]) -> Option<(&str, i64)> {
     Some((header.account, header.clock.unix))
 }
 
+/// Whether a later version of the daemon wrote a line, in a format of its own.
+pub(super) fn is_of_later_version(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    serde_json::from_slice(line).is_ok_and(|line: Versioned| line.version > VERSION)
+}
+
 /// What is kept of an account. Moments are milliseconds since boot, readable after a reboot by the two clocks noted beside them.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {

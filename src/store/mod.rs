@@ -57,6 +57,7 @@ pub struct Kept {
     /// Where in the text an account is, and whether there was something newer that cannot be read.
     lines: BTreeMap<Box<str>, (Range<usize>, bool)>,
     damaged: Option<PathBuf>,
+    is_of_later_version: bool,
 }
 
 /// Why the store cannot be used.
@@ -118,7 +119,7 @@ impl Store {
         // Without it every restart counts as one after a boot: Unix time decides then.
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let journal = Journal::new(dir);
-        journal.forget_damaged();
+        journal.remove_leftovers();
         Ok(Self {
             shared: Arc::new(Shared {
                 dir: dir.to_owned(),
@@ -140,6 +141,7 @@ impl Store {
                 boot_id: String::new(),
                 lines: BTreeMap::new(),
                 damaged: None,
+                is_of_later_version: false,
             });
         };
         let found = index(&text, now);
@@ -147,6 +149,7 @@ impl Store {
             0 => None,
             _ => Some(journal.set_aside(&found)?),
         };
+        let is_of_later_version = found.later > 0;
         let range = |line: &[u8]| {
             let start = line.as_ptr().addr() - text.as_ptr().addr();
             start..start + line.len()
@@ -159,6 +162,7 @@ impl Store {
             lines,
             text,
             boot_id: self.shared.boot_id.clone(),
+            is_of_later_version,
             damaged,
         })
     }
@@ -181,6 +185,11 @@ impl Store {
             runtime.spawn(self.clone().sync_soon(lane.clone()));
         }
         Ok(())
+    }
+
+    /// Writes the file anew if somebody removed or replaced it; true if so. Blocks.
+    pub(crate) fn restore(&self) -> Result<bool, StoreError> {
+        lock(&self.shared.journal).restore(&clock::now())
     }
 
     /// Has what is durable written to the disk from now on.
@@ -224,6 +233,11 @@ impl Kept {
             record.lost = record.lost.or(Some(now.at));
         }
         Some(record)
+    }
+
+    /// Whether a later version of the daemon wrote what cannot be read.
+    pub fn is_of_later_version(&self) -> bool {
+        self.is_of_later_version
     }
 
     /// Under which name a file was set aside that cannot be read as a whole.

@@ -13,6 +13,7 @@ mod demo;
 mod errcodes;
 mod fixture;
 mod follow;
+mod hangs;
 mod heal;
 mod hints;
 mod inspect;

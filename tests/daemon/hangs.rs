@@ -1,0 +1,419 @@
+//! Whatever hangs outside of the daemon, a disk, a mount or a reader of its messages, hangs alone.
+
+use crate::common::{Bench, Daemon, Freshness, PATIENCE, Source, json, output_of, raw};
+use crate::fixture::{SECRET, SHOP, account, appid, bench, get, in_file, platform, shop};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::Signal;
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wxtokend::sim::{Platform, World};
+
+/// SIGTERM to exit, and some time for a busy host.
+const EXIT_LIMIT: Duration = Duration::from_millis(6500);
+
+/// A FUSE file system that never answers. Once nobody can answer any more, all that hangs in it fails.
+struct SilentMount(PathBuf, Option<OwnedFd>);
+
+impl SilentMount {
+    fn over(directory: &Path) -> Self {
+        let fuse = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0",
+            fuse.as_raw_fd()
+        );
+        let options = CString::new(options).unwrap();
+        mount("silent", directory, "fuse", MountFlags::empty(), &*options).unwrap();
+        Self(directory.to_owned(), Some(fuse))
+    }
+
+    /// Goes away, so that the directory below it is there again.
+    fn end(&mut self) {
+        if self.1.take().is_some() {
+            let _ = unmount(&self.0, UnmountFlags::DETACH);
+        }
+    }
+}
+
+impl Drop for SilentMount {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// An ext4 of its own over a directory, which can be frozen: writes to it hang until it is thawed.
+struct FreezableDisk(PathBuf);
+
+impl FreezableDisk {
+    fn over(directory: PathBuf, image: &Path) -> Self {
+        let file = fs::File::create(image).unwrap();
+        file.set_len(16 << 20).unwrap();
+        output_of(Command::new("mkfs.ext4").arg("-q").arg(image));
+        output_of(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .arg(image)
+                .arg(&directory),
+        );
+        Self(directory)
+    }
+
+    fn freeze(&self) {
+        output_of(Command::new("fsfreeze").arg("-f").arg(&self.0));
+    }
+
+    fn thaw(&self) {
+        // It may not be frozen.
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).output();
+    }
+}
+
+impl Drop for FreezableDisk {
+    fn drop(&mut self) {
+        self.thaw();
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// `shop` and `blog`, whose tokens live eight seconds.
+fn two() -> Arc<Platform> {
+    platform(|world: &mut World| {
+        for id in [SHOP.to_owned(), appid(1)] {
+            world.account(&id, SECRET).lifetime(Duration::from_secs(8));
+        }
+    })
+}
+
+/// `shop` with its file elsewhere, and `blog`.
+fn shop_elsewhere(path: &str) -> String {
+    shop("").replace("run/shop.json", path) + &account("blog", &appid(1), "")
+}
+
+fn blog(bench: &Bench, platform: &Arc<Platform>) -> Freshness {
+    Freshness::watch(
+        platform,
+        &[
+            Source::File(bench.path("run/blog.json"), json),
+            Source::Socket(bench.path("run/blog.sock"), raw),
+        ],
+    )
+}
+
+/// Waits for other tokens of `blog`.
+fn wait_for_rotations(bench: &Bench, daemon: &Daemon<'_>, count: usize) {
+    for _ in 0..count {
+        let held = in_file(bench, "blog");
+        daemon.wait_until("another token", || {
+            in_file(bench, "blog").is_some_and(|token| Some(token) != held)
+        });
+    }
+}
+
+fn output_state(bench: &Bench, name: &str) -> (String, String) {
+    let account = get(bench, &format!("/v1/accounts/{name}")).json();
+    let output = &account["outputs"][0];
+    let text = |key: &str| output[key].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("error"))
+}
+
+/// Ends the daemon, whatever hangs.
+fn assert_stops_in_time(daemon: Daemon<'_>) {
+    let began = Instant::now();
+    let status = daemon.terminate();
+    let took = began.elapsed();
+    assert!(took < EXIT_LIMIT, "{took:?}");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn daemon_starts_reloads_and_stops_while_one_output_hangs() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), two());
+    fs::create_dir(bench.path("srv")).unwrap();
+    let mut mount = SilentMount::over(&bench.path("srv"));
+    let text = shop_elsewhere("srv/shop.json");
+    bench.configure(&platform, &text);
+    let began = Instant::now();
+    let daemon = bench.spawn_with(|command| {
+        command.env("WATCHDOG_USEC", "1000000");
+    });
+    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    let readers = blog(&bench, &platform);
+    wait_for_rotations(&bench, &daemon, 2);
+    daemon.wait_until("that it is told", || {
+        let (state, error) = output_state(&bench, "shop");
+        state == "failed" && error.contains("does not answer")
+    });
+    // The socket of the same account is served from memory.
+    assert!(!crate::fixture::in_socket(&bench, "shop").is_empty());
+    let began = Instant::now();
+    bench.configure(&platform, &(text + "\n# more\n"));
+    daemon.reload();
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    readers.wait_for_rounds(10);
+    readers.stop().assert_always_fresh(2);
+    fs::remove_file(bench.path("run/blog.json")).unwrap();
+    daemon.wait_until("another account's file", || {
+        in_file(&bench, "blog").is_some()
+    });
+    let beats = || {
+        bench.manager.with(|messages| {
+            messages
+                .iter()
+                .filter(|message| message.has("WATCHDOG=1"))
+                .count()
+        })
+    };
+    let before = beats();
+    daemon.wait_until("signs of life", || beats() > before + 2);
+    // When it answers again, so does the output.
+    mount.end();
+    daemon.wait_until("its file", || bench.path("srv/shop.json").exists());
+    let _second = SilentMount::over(&bench.path("srv"));
+    wait_for_rotations(&bench, &daemon, 2);
+    assert_stops_in_time(daemon);
+}
+
+#[test]
+fn frozen_disk_holds_up_nothing_but_itself() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), two());
+    fs::create_dir(bench.path("srv")).unwrap();
+    let disk = FreezableDisk::over(bench.path("srv"), &bench.path("image"));
+    bench.configure(&platform, &shop_elsewhere("srv/shop.json"));
+    let daemon = bench.spawn_with(|command| {
+        command.env("WATCHDOG_USEC", "1000000");
+    });
+    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    let readers = blog(&bench, &platform);
+    disk.freeze();
+    let frozen_at = Instant::now();
+    daemon.wait_until("that it is told", || {
+        output_state(&bench, "shop").1.contains("does not answer")
+    });
+    // Longer than a task may be late, and than two looks at all outputs.
+    while frozen_at.elapsed() < Duration::from_secs(65) {
+        wait_for_rotations(&bench, &daemon, 1);
+    }
+    let last_beat = bench.manager.with(|messages| {
+        let beats = messages.iter().filter(|message| message.has("WATCHDOG=1"));
+        beats.map(|message| message.at).max().unwrap()
+    });
+    assert!(
+        last_beat.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        last_beat.elapsed()
+    );
+    fs::remove_file(bench.path("run/blog.json")).unwrap();
+    daemon.wait_until("another account's file", || {
+        in_file(&bench, "blog").is_some()
+    });
+    drop(readers);
+    disk.thaw();
+    daemon.wait_until("its file", || output_state(&bench, "shop").0 == "published");
+    assert_stops_in_time(daemon);
+}
+
+#[test]
+fn nobody_needs_to_read_the_log() {
+    let (bench, platform) = (bench(), two());
+    bench.configure(&platform, &shop_elsewhere("run/shop.json"));
+    let fifo = bench.path("fifo");
+    output_of(Command::new("mkfifo").arg(&fifo));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let _reader = open(&fifo, flags, Mode::empty()).unwrap();
+    // Full, but for a page.
+    let writer = open(&fifo, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+    let daemon = bench.spawn_with(|command| {
+        let environment: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        let mut wrapped = Command::new("sh");
+        wrapped
+            .args(["-c", "exec \"$@\" 2>\"$0\""])
+            .arg(&fifo)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear()
+            .envs(environment);
+        *command = wrapped;
+    });
+    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    let readers = blog(&bench, &platform);
+    wait_for_rotations(&bench, &daemon, 2);
+    readers.wait_for_rounds(5);
+    readers.stop().assert_always_fresh(2);
+    assert_stops_in_time(daemon);
+}
+
+#[test]
+fn service_manager_that_does_not_listen_holds_up_nothing() {
+    let (bench, platform) = (bench(), two());
+    bench.configure(&platform, &shop_elsewhere("run/shop.json"));
+    let path = bench.path("deaf.sock");
+    let _deaf = UnixDatagram::bind(&path).unwrap();
+    let daemon = bench.spawn_with(|command| {
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "20000");
+    });
+    daemon.wait_until("a token", || in_file(&bench, "blog").is_some());
+    let readers = blog(&bench, &platform);
+    wait_for_rotations(&bench, &daemon, 2);
+    readers.stop().assert_always_fresh(2);
+    assert_stops_in_time(daemon);
+}
+
+#[test]
+fn service_manager_may_listen_at_an_abstract_name() {
+    let (bench, platform) = (bench(), two());
+    bench.configure(&platform, &shop(""));
+    let name = format!("wxtokend-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&address).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let daemon = bench.spawn_with(|command| {
+        command.env("NOTIFY_SOCKET", format!("@{name}"));
+    });
+    let mut text = String::new();
+    while !text.contains("READY=1") {
+        let mut bytes = [0; 4096];
+        let length = manager.recv(&mut bytes).unwrap();
+        text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+    }
+    daemon.signal(Signal::TERM);
+}
+
+#[test]
+fn directory_swapped_for_a_link_is_told_and_not_written_to() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), two());
+    // Both belong to apps, who may rename what is in them.
+    for (name, uid) in [("shop", 4321), ("blog", 4322)] {
+        fs::create_dir_all(bench.path(name).join("tokens")).unwrap();
+        for directory in [bench.path(name), bench.path(name).join("tokens")] {
+            std::os::unix::fs::chown(directory, Some(uid), Some(uid)).unwrap();
+        }
+    }
+    let text = shop("").replace("run/shop.json", "shop/tokens/token.json")
+        + &account("blog", &appid(1), "").replace("run/blog.json", "blog/tokens/token.json");
+    bench.configure(&platform, &text);
+    let daemon = bench.start();
+    let victim = bench.path("blog/tokens/token.json");
+    let of_shop = || crate::fixture::in_socket(&bench, "shop");
+    let tokens = bench.path("shop/tokens");
+    fs::rename(&tokens, bench.path("shop/aside")).unwrap();
+    std::os::unix::fs::symlink(bench.path("blog/tokens"), &tokens).unwrap();
+    let (mut rotations, mut last) = (0, of_shop());
+    daemon.wait_until("two rotations", || {
+        let held = fs::read_to_string(&victim).unwrap_or_default();
+        let token = of_shop();
+        assert!(
+            token.is_empty() || !held.contains(&token),
+            "another app's token"
+        );
+        if !token.is_empty() && token != last {
+            (rotations, last) = (rotations + 1, token);
+        }
+        rotations >= 2
+    });
+    daemon.wait_until("that it is told", || {
+        let (state, error) = output_state(&bench, "shop");
+        state == "failed" && error.contains("is no longer the directory that it was")
+    });
+    // What had been there goes at its end, though its directory was moved away.
+    assert!(!bench.path("shop/aside/token.json").exists());
+    fs::remove_file(&tokens).unwrap();
+    fs::rename(bench.path("shop/aside"), &tokens).unwrap();
+    daemon.wait_until("its file", || tokens.join("token.json").exists());
+    daemon.terminate();
+}
+
+#[test]
+fn flood_of_repairs_is_told_at_growing_intervals() {
+    let (bench, platform) = (bench(), platform(|_| ()));
+    bench.configure(&platform, &shop(""));
+    let daemon = bench.start();
+    let file = bench.path("run/shop.json");
+    let began = Instant::now();
+    let mut removed = 0;
+    while began.elapsed() < Duration::from_secs(5) {
+        removed += usize::from(fs::remove_file(&file).is_ok());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    daemon.wait_until("its file", || file.exists());
+    let told = daemon.log().matches("is put right; nothing but").count();
+    assert!(removed > 50, "{removed}");
+    assert!((1..=10).contains(&told), "{told} of {removed}");
+    assert!(daemon.log().contains("more times since it was last told"));
+    daemon.terminate();
+}
+
+#[test]
+fn expired_file_is_gone_when_its_directory_or_mount_comes_back() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), two());
+    fs::create_dir_all(bench.path("srv/tokens")).unwrap();
+    bench.configure(&platform, &shop_elsewhere("srv/tokens/shop.json"));
+    let daemon = bench.start();
+    let (tokens, aside) = (bench.path("srv/tokens"), bench.path("srv/aside"));
+    // A directory that is moved away until the token has ended.
+    let old = fs::read_to_string(tokens.join("shop.json")).unwrap();
+    fs::rename(&tokens, &aside).unwrap();
+    wait_for_rotations(&bench, &daemon, 3);
+    fs::rename(&aside, &tokens).unwrap();
+    let found = fs::read_to_string(tokens.join("shop.json"));
+    assert!(found.is_err() || found.is_ok_and(|text| text != old));
+    daemon.wait_until("its file", || tokens.join("shop.json").exists());
+    // The same, below a mount.
+    let old = fs::read_to_string(tokens.join("shop.json")).unwrap();
+    output_of(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(&tokens),
+    );
+    wait_for_rotations(&bench, &daemon, 3);
+    output_of(Command::new("umount").arg(&tokens));
+    let found = fs::read_to_string(tokens.join("shop.json"));
+    assert!(found.is_err() || found.is_ok_and(|text| text != old));
+    daemon.wait_until("its file", || tokens.join("shop.json").exists());
+    daemon.terminate();
+}
+
+#[test]
+fn state_that_is_deleted_while_it_runs_is_written_again() {
+    let (bench, platform) = (bench(), platform(|_| ()));
+    bench.configure(&platform, &shop("poll_every = \"1s\""));
+    let state = bench.path("state/state.jsonl");
+    fs::write(bench.path("state/state.jsonl.new"), "half").unwrap();
+    let daemon = bench.start();
+    assert!(!bench.path("state/state.jsonl.new").exists());
+    let token = in_file(&bench, "shop").unwrap();
+    fs::remove_file(&state).unwrap();
+    daemon.wait_until("its state", || {
+        fs::read_to_string(&state).is_ok_and(|text| text.contains(&token))
+    });
+    daemon.kill();
+    platform.stop();
+    let daemon = bench.start();
+    assert_eq!(in_file(&bench, "shop"), Some(token));
+    daemon.terminate();
+}
