@@ -108,7 +108,8 @@ fn no_sdk_ever_uses_a_dead_value() {
     });
     for (uses, values, dead) in seen {
         assert_eq!(dead, 0, "of {uses} uses");
-        assert!(values > ROTATIONS, "{values} values in {uses} uses");
+        // The last one may not have reached every cache.
+        assert!(values >= ROTATIONS, "{values} values in {uses} uses");
     }
     daemon.terminate();
 }

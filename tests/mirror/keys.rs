@@ -197,7 +197,7 @@ fn faults_of_the_configuration_are_told() {
     for (text, said) in [
         (
             base.replace("listen = \"127.0.0.1", "listen = \"0.0.0.0"),
-            "`listen` must be a loopback address",
+            "must be a loopback address",
         ),
         (
             base.clone() + &more("key_file = \"{dir}/shop-x\"\n"),
@@ -209,7 +209,7 @@ fn faults_of_the_configuration_are_told() {
         ),
         (
             base.clone() + &more("name = \"cms\"\nkey_file = \"{dir}/shop-x\"\n"),
-            "`name` is used twice",
+            "is used twice in this account",
         ),
         (
             base.clone() + &more("name = \"x\"\nkey_file = \"{dir}/shop-cms\"\n"),
@@ -225,11 +225,11 @@ fn faults_of_the_configuration_are_told() {
         ),
         (
             base.clone() + &more("name = \"x\"\nkey_file = \"{dir}/x\"\nmargin = \"5m\"\n"),
-            "`margin` must be a number of seconds, or a table",
+            "must be a number of seconds, or a table",
         ),
         (
             base.clone() + &more("name = \"x\"\nkey_file = \"{dir}/x\"\nmargin = { token = 5 }\n"),
-            "`margin` must name access_token",
+            "must name access_token",
         ),
         (
             base.clone() + &more("name = \"x\"\nkey_file = \"{dir}/x\"\nmargin = 7201\n"),
@@ -255,7 +255,7 @@ fn faults_of_the_configuration_are_told() {
     assert!(
         daemon
             .log()
-            .contains("mirror.listen: cannot listen on 127.0.0.1:")
+            .contains("`listen` cannot listen on 127.0.0.1:")
     );
     drop(taken);
 }
