@@ -10,7 +10,7 @@ use crate::account::AccountName;
 use crate::call::Call;
 use crate::clock;
 use crate::config::{self, Environment};
-use crate::follow::Line;
+use crate::follow::StreamLine;
 use crate::platform::{self, Ask, answer};
 use crate::store::Store;
 use crate::template::{Facts, Template};
@@ -104,7 +104,7 @@ pub fn state_journal(bytes: &[u8]) {
 
 pub fn stream(bytes: &[u8]) {
     for line in bytes.split(|&byte| byte == b'\n') {
-        let _ = Line::parse(line);
+        let _ = StreamLine::parse(line);
     }
 }
 

@@ -32,12 +32,14 @@ impl<'a> Table<'a> {
     }
 
     /// The same table, with a fault for each key that is not known.
+    #[must_use]
     pub fn known(self, known: &Keys, platforms: Platforms) -> Self {
         let right = known.with(platforms);
         self.only(&right, |name| keys::advice(&right, name, platforms))
     }
 
     /// The same table, with a fault for each key that is none of `right`, and what `advice` says of it.
+    #[must_use]
     pub fn only(self, right: &[&str], advice: impl Fn(&str) -> String) -> Self {
         for (key, _) in self.entries.into_iter().flatten() {
             let name = key.get_ref().as_ref();
@@ -93,6 +95,7 @@ impl<'a> Table<'a> {
     }
 
     /// The table below a key.
+    #[must_use]
     pub fn table(&self, key: &str) -> Self {
         let entry = self.entry(key);
         Self {

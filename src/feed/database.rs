@@ -40,10 +40,10 @@ type Cell = Option<zeroize::Zeroizing<Vec<u8>>>;
 
 /// What a driver does.
 enum Session {
-    Mysql(mysql::Session),
-    Postgres(postgres::Session),
-    Sqlite(sqlite::Session),
-    SqlServer(sqlserver::Session),
+    Mysql(mysql::MysqlSession),
+    Postgres(postgres::PostgresSession),
+    Sqlite(sqlite::SqliteSession),
+    SqlServer(sqlserver::SqlServerSession),
 }
 
 macro_rules! each {
@@ -94,13 +94,13 @@ impl Session {
 
 /// A database that values are written to.
 #[derive(Clone)]
-pub struct Writer {
+pub struct DatabaseWriter {
     config: Arc<Database>,
     /// A thread of `SQLite` that hangs on a dead disk keeps its permit.
     threads: Arc<Semaphore>,
 }
 
-impl Writer {
+impl DatabaseWriter {
     /// A writer that has not connected to anything.
     pub fn new(config: Database) -> Self {
         Self {
@@ -134,15 +134,15 @@ impl Writer {
         };
         let config = &*self.config;
         Ok(match config.dialect {
-            Dialect::Mysql => Session::Mysql(mysql::Session::connect(config, password).await?),
+            Dialect::Mysql => Session::Mysql(mysql::MysqlSession::connect(config, password).await?),
             Dialect::Postgres => {
-                Session::Postgres(postgres::Session::connect(config, password).await?)
+                Session::Postgres(postgres::PostgresSession::connect(config, password).await?)
             }
             Dialect::Sqlite => {
-                Session::Sqlite(sqlite::Session::connect(config, &self.threads).await?)
+                Session::Sqlite(sqlite::SqliteSession::connect(config, &self.threads).await?)
             }
             Dialect::SqlServer => {
-                Session::SqlServer(sqlserver::Session::connect(config, password).await?)
+                Session::SqlServer(sqlserver::SqlServerSession::connect(config, password).await?)
             }
         })
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use wxtokend::account::AccountName;
 use wxtokend::event::Event as LogEvent;
 use wxtokend::fault::Fault;
-use wxtokend::follow::{Event, Holding, Line, Subject, Wanted, follow};
+use wxtokend::follow::{Holding, StreamEvent, StreamLine, Subject, Wanted, follow};
 use wxtokend::logging::{Entry, Log};
 use wxtokend::systemd::{Notifier, alive_every};
 
@@ -47,7 +47,7 @@ pub struct Feed {
     reports: Reports,
     metrics_server: Option<JoinHandle<()>>,
     targets: Vec<Running>,
-    events: Receiver<Event>,
+    events: Receiver<StreamEvent>,
     /// All that the stream has told of.
     standing: BTreeMap<Subject, (Box<str>, Option<Holding>)>,
     /// What the stream has told of since it was asked anew; nothing once it has told all.
@@ -202,9 +202,9 @@ impl Feed {
         self.notifier.flush(Duration::from_millis(500));
     }
 
-    fn on_event(&mut self, event: Event) {
+    fn on_event(&mut self, event: StreamEvent) {
         match event {
-            Event::Away(error) => {
+            StreamEvent::Away(error) => {
                 if self.metrics.is_connected.swap(false, Ordering::Relaxed) || !self.is_ready {
                     Entry::new().warn(format_args!(
                         "the daemon is away: {error} (`{}`); what is valid stays",
@@ -212,13 +212,13 @@ impl Feed {
                     ));
                 }
             }
-            Event::Line(line, _) => self.on_line(line),
+            StreamEvent::Line(line, _) => self.on_line(line),
         }
     }
 
-    fn on_line(&mut self, line: Line) {
+    fn on_line(&mut self, line: StreamLine) {
         match line {
-            Line::Value {
+            StreamLine::Value {
                 subject,
                 appid,
                 holding,
@@ -229,8 +229,8 @@ impl Feed {
                 self.tell(&wish(&subject, &appid, holding.as_ref()), subject.value);
                 self.standing.insert(subject, (appid, holding));
             }
-            Line::Gone(account) => self.on_gone(&account),
-            Line::Synced => {
+            StreamLine::Gone(account) => self.on_gone(&account),
+            StreamLine::Synced => {
                 if let Some(heard) = self.heard.take() {
                     let is_missing = |subject: &&Subject| !heard.contains(subject);
                     let missing: BTreeSet<AccountName> = self
@@ -252,7 +252,7 @@ impl Feed {
                     );
                 }
             }
-            Line::Heartbeat | Line::Unknown => {}
+            StreamLine::Heartbeat | StreamLine::Unknown => {}
         }
     }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 /// One key and what is to stand in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct KeyEntry {
     /// The key.
     pub key: String,
     /// What is to stand in it; empty when there is no value.
@@ -23,7 +23,7 @@ pub struct Entry {
 
 /// A template of a key or of what stands in it.
 #[derive(Clone)]
-pub struct Template {
+pub struct KeyTemplate {
     text: Arc<str>,
     value: ValueName,
     engine: Arc<Environment<'static>>,
@@ -33,7 +33,7 @@ pub struct Template {
 const NAME: &str = "template";
 const FUEL: u64 = 20_000;
 
-impl Template {
+impl KeyTemplate {
     /// Compiles a template and tries it. Says what is wrong as the rest of a sentence that its key begins.
     pub fn parse(text: &str, value: ValueName) -> Result<Self, Cow<'static, str>> {
         let mut engine = Environment::new();
@@ -110,25 +110,25 @@ impl Template {
     }
 }
 
-impl PartialEq for Template {
+impl PartialEq for KeyTemplate {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text && self.value == other.value
     }
 }
 
-impl std::fmt::Debug for Template {
+impl std::fmt::Debug for KeyTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Template").field(&self.text).finish()
+        f.debug_tuple("KeyTemplate").field(&self.text).finish()
     }
 }
 
 impl KeyRule {
     /// The keys of a wish with what is to stand in them.
-    pub fn entries(&self, wish: &Wish, value: ValueName) -> Result<Vec<Entry>, String> {
+    pub fn entries(&self, wish: &Wish, value: ValueName) -> Result<Vec<KeyEntry>, String> {
         match self {
             Self::Own(key, body) => {
                 let text = body.template.render(wish)?;
-                Ok(vec![Entry {
+                Ok(vec![KeyEntry {
                     key: key.render(wish)?.to_string(),
                     body: match body.cache {
                         Some(_) => php_string(&text),
@@ -181,7 +181,7 @@ struct Sdk<'a> {
 }
 
 impl Sdk<'_> {
-    fn entries(&self, wish: &Wish) -> Vec<Entry> {
+    fn entries(&self, wish: &Wish) -> Vec<KeyEntry> {
         let (token, left, end) = match &wish.holding {
             Some(holding) => (
                 holding.token.expose(),
@@ -191,7 +191,7 @@ impl Sdk<'_> {
             None => ("", 0, 0),
         };
         let plain = || Zeroizing::new(token.to_owned());
-        let entry = |key: String, body| Entry { key, body };
+        let entry = |key: String, body| KeyEntry { key, body };
         match self.preset {
             Preset::WxJava => vec![entry(self.wxjava(), plain())],
             Preset::Silenceper => (self.silenceper().into_iter())
@@ -450,7 +450,7 @@ mod tests {
                 obtained_time: 1_700_000_000,
             }),
         };
-        let pair = |entry: Entry| (entry.key, entry.body.to_string());
+        let pair = |entry: KeyEntry| (entry.key, entry.body.to_string());
         sdk.entries(&wish).into_iter().map(pair).collect()
     }
 
@@ -569,7 +569,7 @@ mod tests {
 
     #[test]
     fn a_template_says_what_is_wrong_with_it() {
-        let parse = |text: &str| Template::parse(text, ValueName::AccessToken).err();
+        let parse = |text: &str| KeyTemplate::parse(text, ValueName::AccessToken).err();
         assert_eq!(parse("app:{{ appid }}:{{ access_token }}"), None);
         for text in ["{{ token }}", "{{ appid", "{{ jsapi_ticket }}"] {
             assert!(
@@ -580,12 +580,12 @@ mod tests {
             );
         }
         assert!(
-            !Template::parse("{{ appid }}", ValueName::AccessToken)
+            !KeyTemplate::parse("{{ appid }}", ValueName::AccessToken)
                 .unwrap()
                 .names_more_than_account()
         );
         assert!(
-            Template::parse("{{ expires_in }}", ValueName::AccessToken)
+            KeyTemplate::parse("{{ expires_in }}", ValueName::AccessToken)
                 .unwrap()
                 .names_more_than_account()
         );

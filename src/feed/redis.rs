@@ -3,7 +3,7 @@
 use crate::config::{Address, Redis, Sentinels, Url};
 use crate::database::Failure;
 use crate::found::Found;
-use crate::presets::Entry;
+use crate::presets::KeyEntry;
 use crate::wish::Wish;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink};
@@ -31,22 +31,22 @@ const LIFE_TOLERANCE: Duration = Duration::from_secs(3);
 
 /// A Redis that values are written to. Its clones share a connection.
 #[derive(Clone)]
-pub struct Writer {
+pub struct RedisWriter {
     config: Arc<Redis>,
     value: ValueName,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<RedisState>>,
     /// A key may have been changed.
     disturbed: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct Shared {
-    connection: Option<Connection>,
+struct RedisState {
+    connection: Option<RedisConnection>,
     /// What was written last.
-    written: HashMap<AccountName, Vec<Entry>>,
+    written: HashMap<AccountName, Vec<KeyEntry>>,
 }
 
-struct Connection {
+struct RedisConnection {
     commands: MultiplexedConnection,
     /// Subscribes to changes of keys. Nothing where that is not allowed.
     changes: Option<PubSubSink>,
@@ -54,7 +54,7 @@ struct Connection {
     listener: Option<AbortHandle>,
 }
 
-impl Drop for Connection {
+impl Drop for RedisConnection {
     fn drop(&mut self) {
         if let Some(listener) = &self.listener {
             listener.abort();
@@ -62,7 +62,7 @@ impl Drop for Connection {
     }
 }
 
-impl Writer {
+impl RedisWriter {
     /// A writer that has not connected to anything.
     pub fn new(config: Redis, value: ValueName) -> Self {
         Self {
@@ -169,7 +169,7 @@ impl Writer {
         Ok(found)
     }
 
-    fn entries(&self, wish: &Wish) -> Result<Vec<Entry>, Failure> {
+    fn entries(&self, wish: &Wish) -> Result<Vec<KeyEntry>, Failure> {
         self.config
             .rule
             .entries(wish, self.value)
@@ -179,7 +179,7 @@ impl Writer {
     /// Runs commands over the connection that stands, or a new one. After a failure none stands.
     async fn run<T: redis::FromRedisValue>(
         &self,
-        shared: &mut Shared,
+        shared: &mut RedisState,
         pipeline: &Pipeline,
     ) -> Result<T, Failure> {
         if shared.connection.is_none() {
@@ -206,7 +206,7 @@ impl Writer {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Failure> {
+    async fn connect(&self) -> Result<RedisConnection, Failure> {
         let password = match &self.config.password {
             Some(source) => Some(source.read().map_err(Failure::Away)?),
             None => None,
@@ -232,7 +232,7 @@ impl Writer {
             }
             Err(_) => (None, None),
         };
-        Ok(Connection {
+        Ok(RedisConnection {
             commands,
             changes,
             subscribed: HashSet::new(),
@@ -241,7 +241,11 @@ impl Writer {
     }
 
     /// Asks to be told of changes of keys. Where that is not allowed the next check sees them.
-    async fn subscribe(&self, shared: &mut Shared, entries: &[Entry]) -> Result<(), Failure> {
+    async fn subscribe(
+        &self,
+        shared: &mut RedisState,
+        entries: &[KeyEntry],
+    ) -> Result<(), Failure> {
         if shared.connection.is_none() {
             shared.connection = Some(self.connect().await?);
         }

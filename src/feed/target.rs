@@ -31,9 +31,9 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub enum Writer {
     /// Rows of a database.
-    Database(database::Writer),
+    Database(database::DatabaseWriter),
     /// Keys of Redis.
-    Redis(redis::Writer),
+    Redis(redis::RedisWriter),
 }
 
 impl Writer {
@@ -41,10 +41,10 @@ impl Writer {
     pub fn new(target: &Target) -> Self {
         match &target.kind {
             TargetKind::Database(database) => {
-                Self::Database(database::Writer::new(database.clone()))
+                Self::Database(database::DatabaseWriter::new(database.clone()))
             }
             TargetKind::Redis(config) => {
-                Self::Redis(redis::Writer::new(config.clone(), target.value))
+                Self::Redis(redis::RedisWriter::new(config.clone(), target.value))
             }
         }
     }

@@ -6,7 +6,7 @@ mod runs;
 use super::client::{Client, Trouble, complain, path, print, socket};
 use super::{Common, Exit};
 use crate::account::AccountName;
-use crate::follow::{Event, FollowError, Holding, Line, Subject, Wanted, follow};
+use crate::follow::{FollowError, Holding, StreamEvent, StreamLine, Subject, Wanted, follow};
 use crate::systemd::Notifier;
 use crate::value::{Fingerprint, ValueName};
 use futures_core::Stream;
@@ -153,10 +153,10 @@ impl<'a> Watch<'a> {
         Ok(Exit::Success)
     }
 
-    fn on_event(&mut self, event: Event) -> Result<(), Trouble> {
+    fn on_event(&mut self, event: StreamEvent) -> Result<(), Trouble> {
         let (line, text) = match event {
-            Event::Line(line, text) => (line, text),
-            Event::Away(error) if self.connected => {
+            StreamEvent::Line(line, text) => (line, text),
+            StreamEvent::Away(error) if self.connected => {
                 self.connected = false;
                 complain(&format!(
                     "wxtokend: the daemon is away: {error}; waiting for it"
@@ -164,8 +164,8 @@ impl<'a> Watch<'a> {
                 self.notifier.status("the daemon is away");
                 return Ok(());
             }
-            Event::Away(_) if self.synced => return Ok(()),
-            Event::Away(error) => return Err(self.trouble(error)),
+            StreamEvent::Away(_) if self.synced => return Ok(()),
+            StreamEvent::Away(error) => return Err(self.trouble(error)),
         };
         if self.args.json {
             let mut text = String::from_utf8_lossy(&text).into_owned();
@@ -173,17 +173,17 @@ impl<'a> Watch<'a> {
             print(&text)?;
         }
         match line {
-            Line::Value {
+            StreamLine::Value {
                 subject,
                 appid,
                 holding,
             } => {
                 self.show(&subject, holding.as_ref())?;
                 if let Some(runs) = &mut self.runs {
-                    runs.on_value(subject, appid, holding);
+                    runs.on_value(&subject, appid, holding);
                 }
             }
-            Line::Gone(account) => {
+            StreamLine::Gone(account) => {
                 self.printed.retain(|subject, _| subject.account != account);
                 if !self.args.json {
                     print(&format!("{account} gone\n"))?;
@@ -192,7 +192,7 @@ impl<'a> Watch<'a> {
                     runs.on_gone(&account);
                 }
             }
-            Line::Synced => {
+            StreamLine::Synced => {
                 if self.synced && !self.connected {
                     complain("wxtokend: the daemon is back");
                 }
@@ -202,7 +202,7 @@ impl<'a> Watch<'a> {
                     self.notifier.status(&self.status());
                 }
             }
-            Line::Heartbeat | Line::Unknown => {}
+            StreamLine::Heartbeat | StreamLine::Unknown => {}
         }
         Ok(())
     }

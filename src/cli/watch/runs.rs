@@ -24,7 +24,7 @@ pub(super) struct Runs {
     command: Arc<[OsString]>,
     limit: Duration,
     on_none: bool,
-    entries: HashMap<Subject, Entry>,
+    entries: HashMap<Subject, RunEntry>,
     /// What waits for its turn.
     queue: VecDeque<Subject>,
     /// When to look at an entry again: to retry, or because its value ends.
@@ -32,10 +32,14 @@ pub(super) struct Runs {
     running: JoinSet<(Subject, Result<(), String>)>,
     stopping: watch::Sender<bool>,
     /// Entries whose first run has not ended.
-    first_runs: usize,
+    untried: usize,
 }
 
-struct Entry {
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
+struct RunEntry {
     appid: Box<str>,
     /// The value that stands.
     holding: Option<Holding>,
@@ -69,17 +73,22 @@ impl Runs {
             timers: BinaryHeap::new(),
             running: JoinSet::new(),
             stopping: watch::channel(false).0,
-            first_runs: 0,
+            untried: 0,
         }
     }
 
     /// Whether the command has run once for all that was told of.
     pub(super) fn first_runs_ended(&self) -> bool {
-        self.first_runs == 0
+        self.untried == 0
     }
 
     /// A value changed, or is told of for the first time.
-    pub(super) fn on_value(&mut self, subject: Subject, appid: Box<str>, holding: Option<Holding>) {
+    pub(super) fn on_value(
+        &mut self,
+        subject: &Subject,
+        appid: Box<str>,
+        holding: Option<Holding>,
+    ) {
         // One that ended on its way to us is none.
         let holding = holding.filter(|holding| left(holding).is_some());
         let wants_run = holding.is_some() || self.on_none;
@@ -88,8 +97,8 @@ impl Runs {
             self.timers.push(end);
         }
         let entry = self.entries.entry(subject.clone()).or_insert_with(|| {
-            self.first_runs += usize::from(wants_run);
-            Entry {
+            self.untried += usize::from(wants_run);
+            RunEntry {
                 appid: appid.clone(),
                 holding: None,
                 due: wants_run,
@@ -110,12 +119,12 @@ impl Runs {
             entry.due = wants_run;
             entry.failures = 0;
             entry.retry_at = None;
-            if !wants_run {
+            if !wants_run && !entry.running {
                 // Nothing will run for it before there is a value again.
-                self.first_runs -= usize::from(std::mem::take(&mut entry.first) && !entry.running);
+                self.untried -= usize::from(std::mem::take(&mut entry.first));
             }
         }
-        self.enqueue(&subject);
+        self.enqueue(subject);
     }
 
     /// An account went.
@@ -129,14 +138,14 @@ impl Runs {
             .collect();
         for subject in subjects {
             let appid = self.entries[&subject].appid.clone();
-            self.on_value(subject, appid, None);
+            self.on_value(&subject, appid, None);
         }
         self.forget(account);
     }
 
     /// Drops the entries of an account for which nothing runs and nothing will.
     fn forget(&mut self, account: &AccountName) {
-        let idle = |entry: &Entry| !entry.running && !entry.due && entry.holding.is_none();
+        let idle = |entry: &RunEntry| !entry.running && !entry.due && entry.holding.is_none();
         (self.entries).retain(|subject, entry| subject.account != *account || !idle(entry));
     }
 
@@ -189,7 +198,7 @@ impl Runs {
         };
         tokio::select! {
             Some(ended) = self.running.join_next() => match ended {
-                Ok((subject, ended)) => self.on_ended(subject, ended),
+                Ok((subject, ended)) => self.on_ended(&subject, ended),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             () = timer => self.on_timer(),
@@ -207,36 +216,36 @@ impl Runs {
             // The daemon would have said so, were it there.
             Some(holding) if left(holding).is_none() => {
                 let appid = entry.appid.clone();
-                self.on_value(subject, appid, None);
+                self.on_value(&subject, appid, None);
             }
             _ => self.enqueue(&subject),
         }
     }
 
-    fn on_ended(&mut self, subject: Subject, ended: Result<(), String>) {
-        let Some(entry) = self.entries.get_mut(&subject) else {
+    fn on_ended(&mut self, subject: &Subject, ended: Result<(), String>) {
+        let Some(entry) = self.entries.get_mut(subject) else {
             return;
         };
         entry.running = false;
-        self.first_runs -= usize::from(std::mem::take(&mut entry.first));
+        self.untried -= usize::from(std::mem::take(&mut entry.first));
         match ended {
             Ok(()) => {
                 if entry.failures > 0 {
                     complain(&format!(
                         "wxtokend: {}: COMMAND succeeded again",
-                        named(&subject)
+                        named(subject)
                     ));
                 }
                 entry.failures = 0;
             }
             // A newer value is due: that run is the next attempt.
-            Err(failure) if entry.due => complain_of(&subject, &failure, None),
+            Err(failure) if entry.due => complain_of(subject, &failure, None),
             Err(failure) if entry.holding.is_some() || self.on_none => {
                 entry.failures += 1;
                 let doubled = RETRY.0 * 2u32.saturating_pow(entry.failures.min(16) - 1);
                 let wait = doubled.min(RETRY.1);
                 if entry.failures.is_power_of_two() || failure != entry.last_failure {
-                    complain_of(&subject, &failure, Some(wait));
+                    complain_of(subject, &failure, Some(wait));
                 }
                 entry.last_failure = failure;
                 entry.due = true;
@@ -244,9 +253,9 @@ impl Runs {
                 entry.retry_at = Some(at);
                 self.timers.push(Reverse((at, subject.clone())));
             }
-            Err(failure) => complain_of(&subject, &failure, None),
+            Err(failure) => complain_of(subject, &failure, None),
         }
-        self.enqueue(&subject);
+        self.enqueue(subject);
         self.start();
     }
 

@@ -11,7 +11,7 @@ use crate::wish::Wish;
 use std::time::Duration;
 use tokio::time::timeout;
 use wxtokend::fault::Fault;
-use wxtokend::follow::{Event, Line, follow};
+use wxtokend::follow::{StreamEvent, StreamLine, follow};
 use wxtokend::value::ValueName;
 
 /// How long the daemon may take to tell what stands.
@@ -97,8 +97,8 @@ async fn standing(config: &Config) -> Result<Vec<(ValueName, Wish)>, String> {
     let told = timeout(DAEMON_TIMEOUT, async {
         while let Some(event) = events.recv().await {
             match event {
-                Event::Line(
-                    Line::Value {
+                StreamEvent::Line(
+                    StreamLine::Value {
                         subject,
                         appid,
                         holding,
@@ -112,9 +112,9 @@ async fn standing(config: &Config) -> Result<Vec<(ValueName, Wish)>, String> {
                     };
                     standing.push((subject.value, wish));
                 }
-                Event::Line(Line::Synced, _) => return Ok(()),
-                Event::Line(..) => {}
-                Event::Away(error) => {
+                StreamEvent::Line(StreamLine::Synced, _) => return Ok(()),
+                StreamEvent::Line(..) => {}
+                StreamEvent::Away(error) => {
                     return Err(format!(
                         "names `{socket}`, where no daemon answers: {error}"
                     ));

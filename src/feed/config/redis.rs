@@ -3,7 +3,7 @@
 use super::ca_file;
 use super::secret::{PasswordSource, file, password};
 use super::url::{Address, Url};
-use crate::presets::Template;
+use crate::presets::KeyTemplate;
 use std::path::{Path, PathBuf};
 use wxtokend::config::table::Table;
 use wxtokend::config::value::{self, Checked};
@@ -74,14 +74,14 @@ pub enum KeyRule {
         app_secret: Option<PasswordSource>,
     },
     /// As written in the configuration.
-    Own(Template, Body),
+    Own(KeyTemplate, Body),
 }
 
 /// What stands in a key of the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Body {
     /// The text.
-    pub template: Template,
+    pub template: KeyTemplate,
     /// The cache whose form it takes, if any.
     pub cache: Option<Cache>,
 }
@@ -233,7 +233,7 @@ fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
                 .as_str()
                 .filter(|text| !text.is_empty())
                 .ok_or("must be a text in quotes")?;
-            Ok(Template::parse(text, value)?)
+            Ok(KeyTemplate::parse(text, value)?)
         })
     };
     let (key, body) = (template("key"), template("body"));

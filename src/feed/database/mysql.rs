@@ -8,9 +8,9 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySql, Row, SqlSafeStr, ValueRef};
 use zeroize::Zeroizing;
 
-pub(super) struct Session(MySqlConnection);
+pub(super) struct MysqlSession(MySqlConnection);
 
-impl Session {
+impl MysqlSession {
     pub(super) async fn connect(
         config: &Database,
         password: Option<Zeroizing<String>>,

@@ -12,9 +12,9 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
-pub(super) struct Session(Client);
+pub(super) struct PostgresSession(Client);
 
-impl Session {
+impl PostgresSession {
     pub(super) async fn connect(
         config: &Database,
         password: Option<Zeroizing<String>>,

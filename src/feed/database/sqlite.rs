@@ -19,12 +19,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Work = Box<dyn FnOnce(&Connection) + Send>;
 
-pub(super) struct Session {
+pub(super) struct SqliteSession {
     work: mpsc::Sender<Work>,
     interrupt: InterruptHandle,
 }
 
-impl Session {
+impl SqliteSession {
     pub(super) async fn connect(
         config: &Database,
         threads: &Arc<Semaphore>,
@@ -91,7 +91,7 @@ impl Session {
         let found = move |connection: &Connection| {
             connection.execute(
                 &sql,
-                rusqlite::params_from_iter(bound.into_iter().map(Parameter)),
+                rusqlite::params_from_iter(bound.into_iter().map(SqliteParameter)),
             )
         };
         self.run(found).await.map(|found| found as u64)
@@ -105,7 +105,7 @@ impl Session {
         let sql = sql.to_owned();
         self.run(move |connection| {
             let mut statement = connection.prepare(&sql)?;
-            let parameters = rusqlite::params_from_iter(bound.into_iter().map(Parameter));
+            let parameters = rusqlite::params_from_iter(bound.into_iter().map(SqliteParameter));
             let cells = statement.query_map(parameters, |row| Ok(cell(row.get_ref(0)?)))?;
             cells.collect()
         })
@@ -118,7 +118,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for SqliteSession {
     fn drop(&mut self) {
         // What still runs is past its deadline: it is rolled back.
         self.interrupt.interrupt();
@@ -151,9 +151,9 @@ fn open(path: &Path) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-struct Parameter(Bound);
+struct SqliteParameter(Bound);
 
-impl ToSql for Parameter {
+impl ToSql for SqliteParameter {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(match &self.0 {
             Bound::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),

@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-pub(super) struct Session(Client<Box<dyn Stream>>);
+pub(super) struct SqlServerSession(Client<Box<dyn Stream>>);
 
-impl Session {
+impl SqlServerSession {
     pub(super) async fn connect(
         config: &Database,
         password: Option<Zeroizing<String>>,
