@@ -240,7 +240,7 @@ fn its_words_are_checked_like_those_of_the_others() {
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].contains("unknown key `hosts`"), "{faults:?}");
     assert!(
-        faults[1].ends_with("`client` must begin with c-"),
+        faults[1].ends_with("`client` \"d-1\" must begin with c-"),
         "{faults:?}"
     );
 }
