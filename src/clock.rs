@@ -12,7 +12,7 @@ pub fn now() -> Now {
     }
 }
 
-/// How long the host has been suspended since it booted.
+/// The time that the host has been suspended since it booted.
 pub fn suspended() -> Duration {
     let millis = millis(ClockId::Boottime) - millis(ClockId::Monotonic);
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))

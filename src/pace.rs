@@ -17,7 +17,6 @@ const SOON: Duration = Duration::from_secs(5);
 const LOCAL: Duration = Duration::from_secs(30);
 const OPERATOR: Duration = Duration::from_secs(300);
 const DAILY_QUOTA: Duration = Duration::from_secs(1800);
-const FREQUENCY: Duration = Duration::from_secs(60);
 const FREQUENCY_LONGEST: Duration = Duration::from_secs(3600);
 
 /// The moment to try again after `failures` (at least 1) in a row, the last of `class`. `left` is the life that is left of the
@@ -44,7 +43,7 @@ pub fn retry_at(
             let midnight = now.next_platform_midnight() + Duration::from_secs_f64(rng.f64() * 30.0);
             (now.at + DAILY_QUOTA).min(midnight)
         }
-        Class::Frequency => now.at + doubled(FREQUENCY, FREQUENCY_LONGEST),
+        Class::Frequency => now.at + doubled(LONGEST, FREQUENCY_LONGEST),
         Class::TimedBlock(block) => now.at + block,
         Class::Operator if failures == 1 && left.is_some() => {
             now.at + SOON.mul_f64(0.5 + 0.5 * rng.f64())
@@ -88,7 +87,7 @@ impl Need {
     }
 }
 
-/// How often an account whose budget is used up may still ask about a token that has expired or is doubted.
+/// Interval between two calls of an account whose budget is used up, for a token that has expired or is doubted.
 const LAST_RESORT: Duration = Duration::from_secs(600);
 const DAY: f64 = 86_400.0;
 

@@ -13,15 +13,15 @@ pub struct Terms {
     pub method: &'static str,
     /// The answer to a repeated call for a token.
     pub repeat: Repeat,
-    /// Whether a call can force a new token while the old one still stands.
+    /// True if a call can force a new token while the old one still stands.
     pub can_force: bool,
     /// The configuration's words for the tickets, and the values they name.
     pub tickets: &'static [(&'static str, ValueName)],
-    /// Whether a new access token makes the tickets due.
+    /// True if a new access token makes the tickets due.
     pub tickets_follow_token: bool,
     /// The platform's limits on calls for tickets.
     pub ticket_limits: TicketLimits,
-    /// Whether several apps share one id, so that the id alone does not name an app.
+    /// True if several apps share one id, so that the id alone does not name an app.
     pub shares_id: bool,
     /// Calls a day that an account makes unless `daily_budget` says otherwise.
     pub default_budget: u32,
@@ -39,7 +39,7 @@ pub enum Repeat {
     },
     /// A new token each time. The old one ends so much later, which an answer that is lost does not tell.
     New {
-        /// How long the old token lives on.
+        /// The time that the old token lives on.
         overlap: Duration,
     },
 }
@@ -54,7 +54,7 @@ pub struct TicketLimits {
 }
 
 impl Terms {
-    /// How long the old token lives on after a call has brought a new one: nothing if it lives to its own end.
+    /// The time that the old token lives on after a call has brought a new one: nothing if it lives to its own end.
     pub const fn overlap(&self) -> Option<Duration> {
         match self.repeat {
             Repeat::New { overlap } => Some(overlap),

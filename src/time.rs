@@ -18,7 +18,7 @@ impl Moment {
         self.0
     }
 
-    /// How long until `later`; zero when that is past.
+    /// The time until `later`; zero when that is past.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
     }
@@ -115,7 +115,7 @@ impl End {
         }
     }
 
-    /// How much of the life on the daemon's clock is in doubt, because Unix time says that it ends earlier.
+    /// The part of the life on the daemon's clock that is in doubt, because Unix time says that it ends earlier.
     pub fn doubted(&self, now: Moment) -> Duration {
         self.boot
             .map_or(Duration::ZERO, |boot| self.moment.max(now).until(boot))

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueName {
-    /// What every call to the platform's API carries.
+    /// Carried by every call to the platform's API.
     AccessToken,
     /// Signs pages that use the JS-SDK.
     JsapiTicket,
@@ -77,7 +77,7 @@ impl Value {
         &self.0
     }
 
-    /// What a log may call it.
+    /// The name that a log may use.
     pub fn fingerprint(&self) -> Fingerprint {
         let digest = Sha256::digest(self.0.as_bytes());
         Fingerprint([digest[0], digest[1], digest[2], digest[3]])
@@ -130,7 +130,7 @@ impl Grant {
         }
     }
 
-    /// Whether the value is valid at `now`.
+    /// True if the value is valid at `now`.
     pub fn is_valid(&self, now: Moment) -> bool {
         now < self.expires
     }

@@ -1,4 +1,4 @@
-//! Whether a clock was set or the host slept.
+//! Notices that a clock was set or the host slept.
 
 use crate::clock;
 use crate::time::Now;
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// A clock that moved by less has not been set, milliseconds.
 const STEP_MILLIS: i64 = 2000;
 
-/// What the clocks said, to tell later whether one was set or stood still.
+/// A reading of the clocks, to tell later whether one was set or stood still.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
     now: Now,
@@ -22,7 +22,7 @@ impl Clocks {
         }
     }
 
-    /// Whether the host slept, and whether the wall clock was set, since an earlier look.
+    /// True if the host slept, and if the wall clock was set, since an earlier look.
     pub(super) fn since(&self, before: Self) -> (bool, bool) {
         let slept = self.suspended.saturating_sub(before.suspended) >= Duration::from_secs(1);
         let offset = |now: &Now| now.unix_millis - now.at.as_millis();

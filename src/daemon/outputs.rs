@@ -17,9 +17,6 @@ use crate::value::{Grant, ValueName};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::{Instant, timeout};
 
-/// A wall clock that moved by less has not been set.
-const STEP_MILLIS: i64 = 2000;
-
 /// All outputs of one account.
 pub(super) struct Outputs {
     shared: Arc<Shared>,
@@ -27,9 +24,8 @@ pub(super) struct Outputs {
     inbox: Arc<Inbox>,
     list: Vec<LiveOutput>,
     places: Places,
-    /// The valid values that the outputs show, and what the wall clock said of the daemon's clock then.
+    /// The valid values that the outputs show. A clock that is set changes their ends.
     shown: Box<[(ValueName, Grant)]>,
-    offset: i64,
 }
 
 /// The places of an account's outputs, for the watch over them.
@@ -37,11 +33,6 @@ pub(super) type Places = Arc<Mutex<Box<[Arc<Place>]>>>;
 
 /// Sockets that are bound and wait to take their places, by index of the output.
 pub(super) type Sockets = Vec<(usize, Bound)>;
-
-/// What the wall clock says beyond the daemon's clock, milliseconds.
-fn offset(now: &Now) -> i64 {
-    now.unix_millis - now.at.as_millis()
-}
 
 impl Outputs {
     /// `vacant` are the outputs of which somebody knows that there is nothing in their places. `inbox` is woken when what
@@ -61,7 +52,6 @@ impl Outputs {
             inbox,
             places: Places::default(),
             shown: Box::default(),
-            offset: offset(&clock::now()),
         };
         outputs.lay_out(sockets);
         for index in vacant {
@@ -172,10 +162,8 @@ impl Outputs {
             .filter(|(_, grant)| grant.is_valid(now.at + EARLY))
             .cloned()
             .collect();
-        let offset = offset(now);
-        if valid != self.shown || (offset - self.offset).abs() >= STEP_MILLIS {
+        if valid != self.shown {
             self.shown = valid;
-            self.offset = offset;
             for out in &mut self.list {
                 out.stale = true;
                 out.retry_at = now.at;

@@ -1,4 +1,4 @@
-//! What the log says of an account: changes, and lasting trouble at growing intervals.
+//! The log's lines about an account: changes, and lasting trouble at growing intervals.
 
 use crate::account::{Account, AccountName};
 use crate::event::Event;
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 /// Remembers what was said of an account.
 pub(super) struct Reporter {
     state: State,
-    /// Whether the trouble was worth a line, so that its end is too.
+    /// True if the trouble was worth a line, so that its end is too.
     in_trouble: bool,
     not_stored: bool,
     spent_day: Option<i64>,
@@ -182,7 +182,7 @@ fn failure(schedule: &Schedule, name: ValueName, error: &LastError, now: &Now) {
         ));
 }
 
-/// What apps have in the meantime.
+/// The value that apps have in the meantime.
 fn meanwhile(schedule: &Schedule, name: ValueName, now: &Now) -> String {
     let grants = schedule.grants();
     let standing = |(of, grant): &&(ValueName, Grant)| *of == name && grant.is_valid(now.at);

@@ -1,4 +1,4 @@
-//! What an answer of the platform changes.
+//! The changes that an answer of the platform makes.
 
 use super::belief::{Belief, Why};
 use super::slot::Held;

@@ -1,9 +1,9 @@
-//! What is believed of the access token, and who waits to hear it.
+//! The belief about the access token, and the waiters for it.
 
 use crate::time::Moment;
 use std::time::Duration;
 
-/// What is believed of the access token. Stored with it: the platform's word outlives a restart.
+/// The belief about the access token. Stored with it: the platform's word outlives a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Belief {
     /// Nothing speaks against it.
@@ -11,7 +11,7 @@ pub enum Belief {
     Trusted,
     /// It may be dead: the platform is asked at `at`.
     Suspected {
-        /// What speaks against it.
+        /// The reason.
         why: Why,
         /// When to ask.
         at: Moment,
@@ -38,7 +38,7 @@ pub enum Why {
 }
 
 impl Belief {
-    /// Whether the token is handed out.
+    /// True if the token is handed out.
     pub const fn is_shown(self) -> bool {
         match self {
             Self::Trusted | Self::CalledDead => true,
@@ -47,7 +47,7 @@ impl Belief {
         }
     }
 
-    /// Whether the token is suspected for this reason.
+    /// True if the token is suspected for this reason.
     pub fn is(self, reason: Why) -> bool {
         matches!(self, Self::Suspected { why, .. } if why == reason)
     }
@@ -75,7 +75,7 @@ impl Belief {
     }
 }
 
-/// Who waits for a verdict on the token.
+/// The waiters for a verdict on the token, by their rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asked {
     Nobody,

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(super) const WINDOW: Duration = Duration::from_secs(300);
 /// In the window in which a new value may come, an eighth of what is left passes between two calls: at most so much.
 const WINDOW_LONGEST: Duration = Duration::from_secs(20);
-/// How often a ticket is looked at.
+/// Interval between two looks at a ticket.
 const TICKET_EVERY: Duration = Duration::from_secs(1800);
 /// Looks at a ticket in its last minutes.
 const TICKET_LAST_LOOKS: u32 = 6;

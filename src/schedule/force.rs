@@ -8,7 +8,7 @@ use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use std::time::Duration;
 
-/// How often a token that is granted although it is dead is looked at.
+/// Interval between two looks at a token that is granted although it is dead.
 const CONTRADICTION_EVERY: Duration = Duration::from_secs(300);
 /// The platform allows 20 forced refreshes a day, 30 s apart; some are left for people.
 const FORCED_A_DAY: u32 = 10;

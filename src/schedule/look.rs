@@ -11,7 +11,7 @@ use crate::trouble::Class;
 use crate::value::Value;
 use std::time::Duration;
 
-/// How often a token may be looked at on suspicion.
+/// Minimum interval between two looks at a token on suspicion.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A younger token may be refused by a part of the platform that has not heard of it: asked about again at this age.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -127,7 +127,7 @@ impl Schedule {
         is_open.then(|| (at.max(self.affordable(need, now)), call))
     }
 
-    /// Whether it makes sense to ask if the token lives: its end is not past, or a clock has made that doubtful.
+    /// True if it makes sense to ask if the token lives: its end is not past, or a clock has made that doubtful.
     pub(super) fn may_live(&self, now: &Now) -> bool {
         let held = self.token.held.as_ref();
         let ends = held.and_then(|held| held.end.boot().or(Some(held.expires())));

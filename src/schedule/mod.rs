@@ -50,7 +50,7 @@ pub enum Outcome {
     Granted {
         /// Which.
         name: ValueName,
-        /// Whether it is another one than before.
+        /// True if it is another one than before.
         changed: bool,
         /// The trouble that this ended.
         ended: Option<Arc<LastError>>,
@@ -61,14 +61,14 @@ pub enum Outcome {
         name: ValueName,
         /// Why.
         error: Arc<LastError>,
-        /// How often in a row, for the same reason.
+        /// Failures in a row for the same reason.
         times: u32,
     },
     /// The platform says that the token lives.
     Alive,
     /// The platform says that the token is dead.
     FoundDead {
-        /// Whether somebody else must have fetched one: it died well before its time under classic.
+        /// True if somebody else must have fetched one: it died well before its time under classic.
         foreign: bool,
     },
     /// The answer does not tell whether the token lives.
@@ -80,9 +80,9 @@ pub enum Outcome {
 /// A call under way.
 #[derive(Debug)]
 struct Flight {
-    /// Whether it is for the app that the account was before a reload: its answer is of no use.
+    /// For the app that the account was before a reload: its answer is of no use.
     is_foreign: bool,
-    /// What to go back to if it never reached the platform, or minted nothing.
+    /// The state to go back to if it never reached the platform, or minted nothing.
     budget_before: Budget,
     lost_before: Option<Lost>,
 }
@@ -93,13 +93,13 @@ pub struct Schedule {
     account: Arc<Account>,
     token: Slot,
     tickets: Box<[Slot]>,
-    /// What is believed of the token.
+    /// The belief about the token.
     belief: Belief,
     /// The end that apps are told, where the daemon's own next call ends the token.
     told: Option<End>,
     /// Calls whose answer is missing: each may have ended the token.
     lost: Option<Lost>,
-    /// Who waits for a verdict.
+    /// The waiters for a verdict.
     asked: Asked,
     /// The last look at the token.
     look: Option<LastLook>,
@@ -325,7 +325,7 @@ impl Schedule {
         }
     }
 
-    /// Whether an access token can be handed out: valid in time, and not withdrawn as dead.
+    /// True if an access token can be handed out: valid in time, and not withdrawn as dead.
     pub fn stands(&self, now: Moment) -> bool {
         self.belief.is_shown() && self.token.is_valid(now)
     }
@@ -352,7 +352,7 @@ impl Schedule {
         token.chain(tickets).collect()
     }
 
-    /// How the account is, its outputs aside.
+    /// The state of the account, its outputs aside.
     pub fn state(&self, now: Moment) -> State {
         if !self.stands(now) {
             let untried = self.token.is_untried() && self.token.trouble.is_none();
@@ -392,7 +392,7 @@ impl Schedule {
         (self.budget.calls, self.budget.day)
     }
 
-    /// Whether the day's calls are used up.
+    /// True if the day's calls are used up.
     pub fn is_spent(&self, now: &Now) -> bool {
         self.budget.calls_today(now) >= self.account.daily_budget
     }

@@ -1,9 +1,10 @@
-//! What of an account's state outlives a restart.
+//! The part of an account's state that outlives a restart.
 
+use super::Schedule;
 use super::belief::{Belief, Lost, Why};
 use super::due::LONGEST_LIFE;
 use super::slot::{Held, Trouble};
-use super::{MIN_INTERVAL, Schedule};
+use super::told::{DOUBTED, LOST_CHECK};
 use crate::account::{Account, SecretSource};
 use crate::budget::Budget;
 use crate::time::{End, Moment, Now};
@@ -40,7 +41,7 @@ pub struct StoredBlock {
     pub error: LastError,
 }
 
-/// What outlives a restart.
+/// Everything that outlives a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// appid or corpid of the account; another one makes the values foreign.
@@ -51,7 +52,7 @@ pub struct Record {
     pub secret: Option<Box<str>>,
     /// The values.
     pub grants: Vec<StoredGrant>,
-    /// What is believed of the access token.
+    /// The belief about the access token.
     pub belief: Belief,
     /// When the first call was sent whose answer is missing and may have ended the token.
     pub lost: Option<Moment>,
@@ -112,7 +113,7 @@ pub(super) fn identity(account: &Account) -> (Box<str>, Option<u32>, Option<Box<
 }
 
 impl Schedule {
-    /// What to keep.
+    /// The record to keep.
     pub fn record(&self) -> Record {
         let (id, agentid, secret) = identity(&self.account);
         let slots = std::iter::once(&self.token).chain(&self.tickets);
@@ -225,7 +226,7 @@ impl Schedule {
         } else {
             self.ticket_due(now, &held).max(soon)
         };
-        if is_token && (clock_was_ahead || end.doubted(now.at) > MIN_INTERVAL * 15) {
+        if is_token && (clock_was_ahead || end.doubted(now.at) > DOUBTED) {
             self.belief.suspect(Why::Clock, now.at);
         }
         let slots = std::iter::once(&mut self.token).chain(&mut self.tickets);
@@ -242,7 +243,7 @@ fn restored_belief(belief: Belief, now: &Now) -> Belief {
         Belief::CalledDead => Belief::Withdrawn,
         Belief::Suspected { why, at, .. } => Belief::Suspected {
             why,
-            at: at.min(now.at + SOON.max(super::told::LOST_CHECK * 5)),
+            at: at.min(now.at + LOST_CHECK * 5),
             tries: 0,
         },
         belief => belief,

@@ -32,7 +32,7 @@ pub(super) struct Held {
     /// The life that it had then.
     pub(super) life: Duration,
     pub(super) end: End,
-    /// Whether it is from before a restart, and nothing was heard of it since.
+    /// From before a restart, with nothing heard of it since.
     pub(super) is_restored: bool,
 }
 
@@ -63,7 +63,7 @@ impl Slot {
         self.held.as_ref().is_some_and(|held| now >= held.expires())
     }
 
-    /// Whether no answer for it has come since the start.
+    /// True until an answer for it has come since the start.
     pub(super) fn is_untried(&self) -> bool {
         self.held.as_ref().is_none_or(|held| held.is_restored)
     }
@@ -103,7 +103,7 @@ impl Slot {
         }
     }
 
-    /// Whether the platform itself said to wait.
+    /// True while the platform itself said to wait.
     pub(super) fn is_blocked(&self, now: &Now) -> bool {
         let trouble = self.trouble.as_ref();
         self.due > now.at && trouble.is_some_and(|trouble| trouble.error.class.is_block())
@@ -144,7 +144,7 @@ impl Held {
         self.end.moment()
     }
 
-    /// What apps are told of it: its own end, or an earlier one.
+    /// The value as apps are told of it: with its own end, or an earlier one.
     pub(super) fn grant(&self, told: Option<End>) -> Grant {
         let earlier = told.filter(|told| told.moment() < self.expires());
         let end = earlier.unwrap_or(self.end);

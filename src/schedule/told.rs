@@ -6,12 +6,12 @@ use super::{Schedule, due};
 use crate::time::{End, Moment, Now};
 use std::time::Duration;
 
-/// How long before a lost answer can do harm the token is looked at, and how long the look may take.
+/// The time between the look at a token and the moment when a lost answer can do harm.
 pub(super) const LOST_CHECK: Duration = Duration::from_secs(60);
 /// An end that is so near is moved on, however little.
 pub(super) const NEAR: Duration = Duration::from_secs(30);
 /// An end that Unix time and the daemon's clock tell so differently is in doubt.
-const DOUBTED: Duration = Duration::from_secs(15);
+pub(super) const DOUBTED: Duration = Duration::from_secs(15);
 
 impl Schedule {
     /// Tells apps the end that follows from what is planned. It moves at once when it comes earlier; later only by a good

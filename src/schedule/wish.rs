@@ -1,19 +1,16 @@
 //! Wishes for a value with more life left.
 
-use super::Schedule;
 use super::belief::Why;
+use super::due::LONGEST_LIFE;
+use super::{MIN_INTERVAL, Schedule};
 use crate::pace::Need;
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use crate::value::ValueName;
 use std::time::Duration;
 
-/// How often a wish for a longer-lived value may cause a call: no local app can use up an account's quota with it.
+/// Interval between two calls that wishes may cause: no local app can use up an account's quota with them.
 const WISH_EVERY: Duration = Duration::from_secs(300);
-/// The life that a value is expected to have before one was seen.
-const USUAL_LIFE: Duration = Duration::from_secs(7200);
-/// When to come again with a wish that cannot be met.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Schedule {
     /// Somebody wants `value` to last until `until`. A verdict is final; without one, the next call for the value decides.
@@ -32,14 +29,14 @@ impl Schedule {
             });
         };
         let life = grant.and(slot.held.as_ref()).map(|held| held.life);
-        let is_possible = until <= now.at + life.unwrap_or(USUAL_LIFE);
+        let is_possible = until <= now.at + life.unwrap_or(LONGEST_LIFE);
         let is_valid = grant.is_some_and(|(_, grant)| grant.is_valid(now.at));
         let earliest = if !self.stands(now.at) && (!is_token || self.belief.is(Why::Contradiction))
         {
             // Tickets are asked for with a token, and that one only when it is believed.
-            self.next_attempt(now).max(now.at + LOOK_AGAIN)
+            self.next_attempt(now).max(now.at + MIN_INTERVAL)
         } else if !is_possible || slot.is_blocked(now) {
-            slot.due.max(now.at + LOOK_AGAIN)
+            slot.due.max(now.at + MIN_INTERVAL)
         } else if slot.due <= now.at {
             now.at
         } else {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long the file of an AppSecret may take to be read.
+/// Limit for reading the file of an AppSecret.
 const SECRET_LIMIT: Duration = Duration::from_secs(5);
 
 impl Worker {

@@ -29,9 +29,9 @@ use tokio::time::timeout;
 
 /// While a call is under way the task looks around at least so often.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
-/// How long a stopping task waits for its call.
+/// Time that a stopping task waits for its call.
 const STOP_GRACE: Duration = Duration::from_secs(4);
-/// How long a call, or a stopping task, waits for the state's disk.
+/// Time that a call, or a stopping task, waits for the state's disk.
 const SAVE_GRACE: Duration = Duration::from_secs(1);
 /// A deadline that is never the next one.
 const FAR: Duration = Duration::from_secs(86_400);
@@ -61,7 +61,7 @@ enum Arrival {
     Ended(Box<Exchange>),
     /// The platform's own count came, or did not.
     Counted(Counted),
-    /// What outlives a restart is written, or cannot be.
+    /// The record is written, or cannot be.
     Saved(Saved),
 }
 

@@ -1,4 +1,4 @@
-//! What outlives a restart is stored beside the task: no reader waits for the state's disk.
+//! Stores the record beside the task: no reader waits for the state's disk.
 
 use super::Worker;
 use crate::offload::Stopping;

@@ -73,7 +73,7 @@ fn granted(text: &str, life: u64) -> Answered {
     Ok(Answer::Granted(value(text), secs(life)))
 }
 
-/// What the platform's refusal means.
+/// The meaning of the platform's refusal.
 fn refused(call: Call, errcode: i64) -> Answered {
     let body = format!(r#"{{"errcode":{errcode},"errmsg":"no rid: 6aac005a-01bfdbee-79769285"}}"#);
     let ask = Ask {
@@ -137,7 +137,7 @@ impl Bench {
         self.schedule.next(&self.now)
     }
 
-    /// How long it sleeps now.
+    /// The time that it sleeps now.
     #[track_caller]
     fn wait(&self) -> Duration {
         match self.next() {
@@ -241,7 +241,7 @@ impl Bench {
     }
 }
 
-/// How a verdict is called.
+/// The name of a verdict.
 #[expect(clippy::needless_pass_by_value, reason = "as verdicts are passed on")]
 fn said(verdict: Option<Verdict>) -> &'static str {
     match verdict {
