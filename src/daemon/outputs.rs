@@ -4,7 +4,6 @@ use super::output::{LiveOutput, PUBLISH_LIMIT, Surroundings};
 use super::shared::Shared;
 use super::sink::{End, sink};
 use crate::account::Account;
-use crate::clock;
 use crate::counters::Counters;
 use crate::handle::Inbox;
 use crate::logging::Entry;

@@ -168,7 +168,6 @@ impl Journal {
     /// Leaves out what newer lines replace and what is too old to matter. Piece by piece: what is allocated as a whole is
     /// not given back by all allocators.
     fn compact(&mut self, now: &Now) -> Result<(), StoreError> {
-        let stale = now.unix_millis - i64::try_from(STALE.as_millis()).unwrap_or(i64::MAX);
         let mut last = HashMap::<Box<str>, u64>::new();
         let old = match &self.file {
             // The one that was added to, whatever has its path by now.
@@ -178,7 +177,7 @@ impl Journal {
         let old = old.map_err(|error| StoreError::Io("read", self.path.clone(), error))?;
         let find = |at, text: &[u8]| {
             if let Some((account, written)) = line::header(text)
-                && written > stale
+                && !is_stale(&written, now)
             {
                 match last.get_mut(account) {
                     Some(last) => *last = at,
@@ -230,6 +229,13 @@ impl Journal {
         self.rewrite_at = 2 * length + SLACK;
         Ok(())
     }
+}
+
+/// True for a line that is too old by both clocks: a jump of Unix time makes nothing old.
+fn is_stale(written: &Now, now: &Now) -> bool {
+    let stale = i64::try_from(STALE.as_millis()).unwrap_or(i64::MAX);
+    let since_boot = now.at.as_millis() - written.at.as_millis();
+    now.unix_millis - written.unix_millis >= stale && !(0..stale).contains(&since_boot)
 }
 
 /// Shows each line of a file with its end, and where it begins. An unfinished last one is not shown.

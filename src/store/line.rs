@@ -39,8 +39,8 @@ pub(super) fn decode(line: &[u8], boot_id: &str, now: &Now) -> Option<Record> {
         .into_record(boot_id, now)
 }
 
-/// Whose line it is, and when it was written, in Unix milliseconds. Nothing if it is damaged.
-pub(super) fn header(line: &[u8]) -> Option<(&str, i64)> {
+/// The account of a line, and both clocks when it was written. Nothing if it is damaged.
+pub(super) fn header(line: &[u8]) -> Option<(&str, Now)> {
     #[derive(Deserialize)]
     struct Header<'a> {
         account: &'a str,
@@ -48,10 +48,15 @@ pub(super) fn header(line: &[u8]) -> Option<(&str, i64)> {
     }
     #[derive(Deserialize)]
     struct Written {
+        since_boot: i64,
         unix: i64,
     }
     let header: Header<'_> = serde_json::from_slice(line).ok()?;
-    Some((header.account, header.clock.unix))
+    let written = Now {
+        at: Moment::from_millis(header.clock.since_boot),
+        unix_millis: header.clock.unix,
+    };
+    Some((header.account, written))
 }
 
 /// Whether a later version of the daemon wrote a line, in a format of its own.

@@ -452,13 +452,18 @@ mod tests {
     #[test]
     fn it_does_not_grow_for_ever_and_forgets_what_is_old() {
         let bench = Bench::new();
-        let old = Now {
-            unix_millis: NOW.unix_millis - 3 * 86_400_000,
-            ..NOW
-        };
-        bench.save("gone", &record(), &old).unwrap();
-        // The clock says how old something is.
         let now = clock::now();
+        let old = Now {
+            // Of a boot that lasted longer than this one.
+            at: now.at + STALE,
+            unix_millis: now.unix_millis - 3 * 86_400_000,
+        };
+        let jumped = Now {
+            unix_millis: old.unix_millis,
+            ..now
+        };
+        bench.save("other", &record(), &jumped).unwrap();
+        bench.save("gone", &record(), &old).unwrap();
         bench.save("blog", &record(), &now).unwrap();
         for calls in 0..2000 {
             bench.save("shop", &later(calls), &now).unwrap();
@@ -466,6 +471,7 @@ mod tests {
         let text = bench.text();
         assert!(text.len() < 300 * 1024, "{}", text.len());
         assert!(!text.contains("gone"));
+        assert!(text.contains("other"), "the clock jumped, no time passed");
         let kept = bench.store.load(&now).unwrap();
         let calls = |of: &str| kept.record(&name(of), &now).unwrap().budget.calls;
         assert_eq!((calls("blog"), calls("shop")), (7, 1999));
