@@ -9,12 +9,14 @@ mod api;
 mod daemon;
 mod freshness;
 mod manager;
+mod program;
 pub(crate) mod root;
 
 pub use api::{Answer, call};
 pub use daemon::{Daemon, PATIENCE};
 pub use freshness::{Findings, Freshness, Held, Source, json, raw, read_socket};
 pub use manager::{Manager, Message};
+pub use program::program;
 
 use rustix::process::{Gid, Uid};
 use std::fmt::Write as _;
@@ -117,7 +119,7 @@ impl Bench {
 
     /// The binary with some arguments and an environment of its own that names this bench.
     pub fn wxtokend(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wxtokend"));
+        let mut command = Command::new(program());
         command
             .args(arguments)
             .env_clear()

@@ -26,7 +26,7 @@ impl Demo {
         let temporary = tempfile::tempdir().unwrap();
         fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let out = fs::File::create(temporary.path().join("said")).unwrap();
-        let program = env!("CARGO_BIN_EXE_wxtokend");
+        let program = crate::common::program().display();
         let child = Command::new("sh")
             .args([
                 "-c",

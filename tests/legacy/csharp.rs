@@ -134,3 +134,37 @@ fn compiler(program: &Path, directories: &[&str]) -> Command {
     }
     compiler
 }
+
+/// The first block of code of a language in the guide's page.
+fn block(language: &str) -> &'static str {
+    let guide = include_str!("../../packaging/guide/csharp.md");
+    let (_, rest) = guide.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_guide_compiles_as_it_says() {
+    if !crate::can_run("the_guide_compiles_as_it_says") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples/csharp");
+    for entry in fs::read_dir(examples).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
+    }
+    let json = at("shop.json");
+    fs::write(
+        &json,
+        r#"{"access_token":"57_token","expire_time":4102444799}"#,
+    )
+    .unwrap();
+    let app = block("csharp").replace("/run/wxtokend/shop.json", json.to_str().unwrap());
+    fs::write(at("App.cs"), app).unwrap();
+    let mut commands = Command::new("sh");
+    commands
+        .args(["-euc", block("sh")])
+        .current_dir(directory.path());
+    assert_eq!(output_of(&mut commands), "57_token\n");
+}

@@ -15,6 +15,18 @@ const PACKAGES: &str =
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Joins a control group and becomes systemd-nspawn. In a chroot the root directory is no mount point, without which
+/// systemd-nspawn cannot work: there it gets the same tree bound to a directory.
+const NSPAWN: &str = r#"
+    echo $$ >"$1"; host=$2; shift 2
+    if mountpoint -q /; then exec systemd-nspawn "$@"; fi
+    exec unshare --mount --propagation unchanged sh -euc '
+        host=$1; shift
+        mount --rbind / "$host"
+        mount --make-rprivate "$host"
+        exec chroot "$host" systemd-nspawn "$@"' sh "$host" "$@"
+"#;
+
 /// A release of Debian.
 #[derive(Clone, Copy)]
 pub(crate) enum Release {
@@ -98,7 +110,7 @@ impl Machine {
     /// Boots a fresh machine that can reach nothing but itself. One of each release at a time.
     pub(crate) fn boot(release: Release) -> Self {
         let scratch = TempDir::with_prefix("wxtokend-test.").expect("a scratch directory");
-        for directory in ["upper", "work", "root"] {
+        for directory in ["upper", "work", "root", "host"] {
             fs::create_dir(scratch.path().join(directory)).expect("a layer");
         }
         must(
@@ -130,12 +142,9 @@ impl Machine {
         let console = File::create(self.scratch.path().join("console")).expect("a console");
         let nspawn = Command::new("sh")
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
-            .args([
-                "-euc",
-                "echo $$ >\"$1\"; shift; exec systemd-nspawn \"$@\"",
-                "sh",
-            ])
+            .args(["-euc", NSPAWN, "sh"])
             .arg(self.cgroup.0.join("cgroup.procs"))
+            .arg(self.scratch.path().join("host"))
             .args([
                 "--boot",
                 "--register=no",
