@@ -70,7 +70,7 @@ pub(crate) fn purge(machine: &mut Machine, _packages: &Packages) {
     );
     assert_eq!(
         machine
-            .try_sh("getent passwd wxtokend; getent group wxtokend")
+            .try_sh("getent passwd wxtokend; getent group wxtokend wxtokend-feed")
             .text,
         ""
     );
