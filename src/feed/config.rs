@@ -118,7 +118,7 @@ impl Config {
             let common = common(&table, "60s");
             targets.extend(target(
                 format!("database {}", index + 1),
-                common,
+                &common,
                 |common| {
                     let (place, database) = database::read(&table, credentials, common.value)?;
                     Some((place, TargetKind::Database(database)))
@@ -129,7 +129,7 @@ impl Config {
             let table = keys::known(table, &keys::REDIS);
             places.push(table.place("url"));
             let common = common(&table, "2s");
-            targets.extend(target(format!("redis {}", index + 1), common, |common| {
+            targets.extend(target(format!("redis {}", index + 1), &common, |common| {
                 let (place, redis) = redis::read(&table, credentials, common.value)?;
                 Some((place, TargetKind::Redis(redis)))
             }));
@@ -165,7 +165,7 @@ impl Config {
 fn common(table: &Table<'_>, check_every: &str) -> Common {
     let default = match check_every {
         "2s" => Duration::from_secs(2),
-        _ => Duration::from_secs(60),
+        _ => Duration::from_mins(1),
     };
     Common {
         value: (table.read("value", |name| value::choice(name, &VALUES)))
@@ -179,10 +179,10 @@ fn common(table: &Table<'_>, check_every: &str) -> Common {
 
 fn target(
     name: String,
-    common: Common,
+    common: &Common,
     kind: impl FnOnce(&Common) -> Option<(String, TargetKind)>,
 ) -> Option<Target> {
-    let (place, kind) = kind(&common)?;
+    let (place, kind) = kind(common)?;
     Some(Target {
         name,
         place,

@@ -163,9 +163,9 @@ impl Feed {
                     status_at = status_at.or(Some(Instant::now() + STATUS_EVERY));
                 }
                 () = reports.changed() => status_at = status_at.or(Some(Instant::now() + STATUS_EVERY)),
-                _ = next(&mut terminate) => break,
-                _ = next(&mut interrupt) => break,
-                _ = next(&mut hang_up) => self.reload().await,
+                () = next(&mut terminate) => break,
+                () = next(&mut interrupt) => break,
+                () = next(&mut hang_up) => self.reload().await,
                 () = sleep_until(ready_at), if !self.is_ready => self.tell_ready(),
                 () = at(status_at) => {
                     status_at = None;

@@ -414,7 +414,9 @@ fn php_array(fields: &[(&str, Result<&str, i64>)]) -> Zeroizing<String> {
         text.push_str(&php_string(name));
         match value {
             Ok(string) => text.push_str(&php_string(string)),
-            Err(number) => text.push_str(&format!("i:{number};")),
+            Err(number) => {
+                let _ = write!(text, "i:{number};");
+            }
         }
     }
     text.push('}');

@@ -1,6 +1,7 @@
 //! How each target is, for STATUS=, metrics and readiness.
 
 use crate::config::Target;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -121,7 +122,7 @@ pub fn status_line(reports: &[Report], is_connected: bool) -> String {
     let mut line = format!("{}/{values} values in place", values - behind.min(values));
     for report in reports {
         if let Some(failure) = &report.failure {
-            line.push_str(&format!("; {}: {failure}", report.name));
+            let _ = write!(line, "; {}: {failure}", report.name);
         }
     }
     if !is_connected {

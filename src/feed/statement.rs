@@ -245,19 +245,16 @@ impl Skeleton {
         let mut blank = String::with_capacity(sql.len());
         let mut at = 0;
         while at < sql.len() {
-            match quoted(sql, at, dialect) {
-                Some(end) => {
-                    blank.extend(std::iter::repeat_n(' ', end - at));
-                    at = end;
+            if let Some(end) = quoted(sql, at, dialect) {
+                blank.extend(std::iter::repeat_n(' ', end - at));
+                at = end;
+            } else {
+                let length = sql[at..].chars().next().map_or(1, char::len_utf8);
+                match length {
+                    1 => blank.push_str(&sql[at..=at]),
+                    _ => blank.extend(std::iter::repeat_n('_', length)),
                 }
-                None => {
-                    let length = sql[at..].chars().next().map_or(1, char::len_utf8);
-                    match length {
-                        1 => blank.push_str(&sql[at..=at]),
-                        _ => blank.extend(std::iter::repeat_n('_', length)),
-                    }
-                    at += length;
-                }
+                at += length;
             }
         }
         Self(blank.to_ascii_uppercase())

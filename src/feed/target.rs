@@ -23,7 +23,7 @@ use wxtokend::logging::Entry;
 /// Writes of one target at one time.
 const MAX_WRITES: usize = 4;
 /// The first and the longest wait after a failure.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// How long writes have to end when the feed stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -102,11 +102,17 @@ impl Writer {
     }
 }
 
+/// What a target holds for one account.
+enum Held {
+    Unknown,
+    /// What was written last.
+    Known(Option<Holding>),
+}
+
 /// What stands for one account.
 struct Item {
     wish: Wish,
-    /// What was written last; nothing when that is not known.
-    held: Option<Option<Holding>>,
+    held: Held,
     is_running: bool,
     failures: u32,
     retry_at: Option<Instant>,
@@ -250,26 +256,23 @@ impl Task {
                 .insert((Instant::now() + life(holding), wish.account.clone()));
         }
         let account = wish.account.clone();
-        match self.items.get_mut(&account) {
-            Some(item) => {
-                if item.wish != wish {
-                    item.failures = 0;
-                    item.retry_at = None;
-                }
-                item.wish = wish;
+        if let Some(item) = self.items.get_mut(&account) {
+            if item.wish != wish {
+                item.failures = 0;
+                item.retry_at = None;
             }
-            None => {
-                let item = Item {
-                    wish,
-                    held: None,
-                    is_running: false,
-                    failures: 0,
-                    retry_at: None,
-                    was_tried: false,
-                    last_failure: None,
-                };
-                self.items.insert(account.clone(), item);
-            }
+            item.wish = wish;
+        } else {
+            let item = Item {
+                wish,
+                held: Held::Unknown,
+                is_running: false,
+                failures: 0,
+                retry_at: None,
+                was_tried: false,
+                last_failure: None,
+            };
+            self.items.insert(account.clone(), item);
         }
         self.due.insert(account);
         let check = !self.target.check_every.is_zero() && self.writer.can_check();
@@ -280,9 +283,9 @@ impl Task {
 
     fn needs_write(&self, item: &Item) -> bool {
         match (&item.wish.holding, &item.held) {
-            (Some(new), Some(Some(old))) => self.writer.differ(old, new),
+            (Some(new), Held::Known(Some(old))) => self.writer.differ(old, new),
             (Some(_), _) => true,
-            (None, Some(None)) => false,
+            (None, Held::Known(None)) => false,
             (None, _) => self.writer.acts_on_none(),
         }
     }
@@ -337,7 +340,7 @@ impl Task {
         item.was_tried = true;
         match written {
             Ok(()) => {
-                item.held = Some(wish.holding.clone());
+                item.held = Held::Known(wish.holding.clone());
                 item.failures = 0;
                 item.retry_at = None;
                 match (&wish.holding, item.last_failure.take()) {
@@ -355,11 +358,11 @@ impl Task {
                 }
             }
             Err(Failure::Away(message)) => {
-                item.held = None;
+                item.held = Held::Unknown;
                 self.on_away(message);
             }
             Err(Failure::Refused(message)) => {
-                item.held = None;
+                item.held = Held::Unknown;
                 item.failures += 1;
                 let wait = back_off(item.failures);
                 item.retry_at = Some(Instant::now() + wait);
@@ -381,8 +384,10 @@ impl Task {
             return;
         }
         self.next_check = Some(now + self.target.check_every);
-        let stands =
-            |item: &&Item| !item.is_running && item.held.as_ref() == Some(&item.wish.holding);
+        let stands = |item: &&Item| {
+            let is_held = matches!(&item.held, Held::Known(held) if *held == item.wish.holding);
+            !item.is_running && is_held
+        };
         let wishes: Vec<Wish> = self
             .items
             .values()
@@ -425,7 +430,7 @@ impl Task {
             if item.is_running || item.wish != *wish {
                 continue;
             }
-            item.held = None;
+            item.held = Held::Unknown;
             self.due.insert(wish.account.clone());
             self.reports.count_repair(self.index);
             Entry::of(&wish.account)

@@ -16,7 +16,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, St
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         match certificate {
             Ok(certificate) if store.add(certificate.clone()).is_ok() => {
-                certificates.push(certificate)
+                certificates.push(certificate);
             }
             _ => return Err("where a certificate is damaged: export it again as PEM".to_owned()),
         }

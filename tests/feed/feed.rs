@@ -1,5 +1,6 @@
 //! `wxtokend-feed` from outside, with real servers that the tests start on ports and sockets of their own.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::print_stderr, reason = "tests report what they measure")]
 #![allow(
     dead_code,
     unreachable_pub,

@@ -84,13 +84,7 @@ impl Mariadb {
     }
 }
 
-#[test]
-fn rows_are_kept_whatever_happens_to_them_and_to_the_server() {
-    if !have(&["mariadbd", "mariadb-install-db", "mariadb", "openssl"]) {
-        return;
-    }
-    let bench = Bench::new();
-    let mut mariadb = Mariadb::start(&bench);
+fn make_tables(mariadb: &Mariadb) {
     mariadb.sql(
         "CREATE DATABASE app; USE app; SET GLOBAL sql_mode = ''; \
          CREATE TABLE SWX_Config (AppID varchar(32), access_token varchar(512), overtime datetime, expires int); \
@@ -101,13 +95,13 @@ fn rows_are_kept_whatever_happens_to_them_and_to_the_server() {
          CREATE USER wxfeed@127.0.0.1 IDENTIFIED BY 'pass word' REQUIRE SSL; \
          GRANT SELECT, UPDATE ON app.other TO wxfeed@127.0.0.1;",
     );
+}
+
+fn configure(bench: &Bench, port: u16) {
     let me = run(&mut Command::new("whoami"));
-    let (socket, port) = (
-        format!(
-            "mysql://{}@localhost/app?socket={{dir}}/mariadb/s",
-            me.trim()
-        ),
-        mariadb.port,
+    let socket = format!(
+        "mysql://{}@localhost/app?socket={{dir}}/mariadb/s",
+        me.trim()
     );
     bench.write("password", "pass word\n");
     bench.configure(&format!(
@@ -130,6 +124,17 @@ statement = "UPDATE short SET token = :access_token WHERE id = :account"
 read_back = "SELECT token FROM short WHERE id = :account"
 "#
     ));
+}
+
+#[test]
+fn rows_are_kept_whatever_happens_to_them_and_to_the_server() {
+    if !have(&["mariadbd", "mariadb-install-db", "mariadb", "openssl"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let mut mariadb = Mariadb::start(&bench);
+    make_tables(&mariadb);
+    configure(&bench, mariadb.port);
     let token = |n: u32| format!("76_CANARY{n}{}", "x".repeat(140));
     bench.daemon.set("shop", "access_token", &token(1), 7200);
     let mut feed = bench.feed();

@@ -39,7 +39,7 @@ impl Postgres {
         let user = run(as_nobody(Command::new("id").arg("-un")));
         fs::write(
             data.join("pg_hba.conf"),
-            format!("local all nobody peer map=m\nlocal all all peer\nhostssl all all 127.0.0.1/32 scram-sha-256\n"),
+            "local all nobody peer map=m\nlocal all all peer\nhostssl all all 127.0.0.1/32 scram-sha-256\n",
         )
         .unwrap();
         fs::write(
@@ -109,13 +109,7 @@ impl Postgres {
     }
 }
 
-#[test]
-fn rows_are_kept_by_peer_identity_and_with_a_password_over_tls() {
-    if !have(&["initdb", "postgres", "psql", "openssl"]) {
-        return;
-    }
-    let bench = Bench::new();
-    let mut postgres = Postgres::start(&bench);
+fn make_tables(postgres: &Postgres) {
     for sql in [
         "CREATE TABLE wechat_access_tokens (app_type text PRIMARY KEY, token text, expires_at timestamptz, n int, local timestamp)",
         "CREATE TABLE short (id text, token varchar(10))",
@@ -127,7 +121,9 @@ fn rows_are_kept_by_peer_identity_and_with_a_password_over_tls() {
     ] {
         postgres.sql(sql);
     }
-    let port = postgres.port;
+}
+
+fn configure(bench: &Bench, port: u16) {
     let password = bench.write("password", "secret\n");
     fs::set_permissions(&password, fs::Permissions::from_mode(0o640)).unwrap();
     if is_root() {
@@ -156,6 +152,17 @@ url = "postgres://nobody@localhost/postgres?socket={{dir}}/postgres/.s.PGSQL.{po
 statement = "UPDATE short SET token = :access_token WHERE id = :account"
 "#
     ));
+}
+
+#[test]
+fn rows_are_kept_by_peer_identity_and_with_a_password_over_tls() {
+    if !have(&["initdb", "postgres", "psql", "openssl"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let mut postgres = Postgres::start(&bench);
+    make_tables(&postgres);
+    configure(&bench, postgres.port);
     bench
         .daemon
         .set("shop", "access_token", "CANARY-FIRST", 7200);
@@ -188,7 +195,7 @@ statement = "UPDATE short SET token = :access_token WHERE id = :account"
     bench.until_log("cannot be used");
     until("no lock of the dead server", || {
         let _ = fs::remove_file(postgres.directory.join("data/postmaster.pid"));
-        postgres.server = Postgres::spawn(&postgres.directory, port);
+        postgres.server = Postgres::spawn(&postgres.directory, postgres.port);
         std::thread::sleep(std::time::Duration::from_secs(2));
         postgres
             .client("SELECT 1")

@@ -1,7 +1,7 @@
 //! Redis with a password, over TLS, over a Unix socket, and behind Sentinel; and what a PHP cache reads.
 
 use crate::bench::{APPID, Bench};
-use crate::servers::{Server, certificates, free_port, have, run, until};
+use crate::servers::{Server, certificates, free_port, have, run, skip, until};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -90,13 +90,7 @@ impl Redis {
     }
 }
 
-#[test]
-fn keys_are_kept_with_their_life_whatever_happens_to_them() {
-    if !have(&["redis-server", "redis-cli", "openssl"]) {
-        return;
-    }
-    let bench = Bench::new();
-    let mut redis = Redis::start(bench.path("redis"), "pass word");
+fn configure(bench: &Bench, redis: &Redis) {
     bench.write("password", "wrong");
     bench.write("dummy", "kept-by-wxtokend\n");
     let (port, tls_port) = (redis.port, redis.tls_port);
@@ -130,6 +124,52 @@ preset = "wxjava"
 value = "jsapi_ticket"
 "#
     ));
+}
+
+/// A PHP cache reads what `EasyWeChat` looks for.
+fn a_php_cache_finds_the_token(port: u16) {
+    if have(&["php"]) && Path::new("/usr/share/php/Symfony/Component/Cache/autoload.php").exists() {
+        let script = format!(
+            r#"require "/usr/share/php/Symfony/Component/Cache/autoload.php";
+$redis = new Redis(); $redis->connect("127.0.0.1", {port}); $redis->auth("pass word");
+$cache = new Symfony\Component\Cache\Adapter\RedisAdapter($redis, "app");
+echo $cache->getItem("official_account.access_token.{APPID}.kept-by-wxtokend.0")->get();"#
+        );
+        assert_eq!(run(Command::new("php").arg("-r").arg(script)), "CANARY1");
+    }
+}
+
+/// The SDK wechatpy itself, with a dummy secret: it finds its keys and asks nobody.
+fn wechatpy_finds_the_token(port: u16) {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wechatpy");
+    if package.exists() {
+        let script = format!(
+            r#"import redis
+from wechatpy import WeChatClient
+from wechatpy.session.redisstorage import RedisStorage
+def fetch(self): raise SystemExit("it fetches by itself")
+WeChatClient.fetch_access_token = fetch
+server = redis.Redis(port={port}, password="pass word")
+print(WeChatClient("{APPID}", "kept-by-wxtokend", session=RedisStorage(server, prefix="wechatpy")).access_token)"#
+        );
+        let mut python = Command::new("python3");
+        assert_eq!(
+            run(python.env("PYTHONPATH", package).args(["-c", &script])),
+            "CANARY1\n"
+        );
+    } else {
+        skip("target/wechatpy");
+    }
+}
+
+#[test]
+fn keys_are_kept_with_their_life_whatever_happens_to_them() {
+    if !have(&["redis-server", "redis-cli", "openssl"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let mut redis = Redis::start(bench.path("redis"), "pass word");
+    configure(&bench, &redis);
     bench.daemon.set("shop", "access_token", "CANARY1", 7200);
     bench
         .daemon
@@ -184,41 +224,8 @@ value = "jsapi_ticket"
     redis.ask(&["SET", &key, "FOREIGN"]);
     bench.until("the key is right", || token() == "CANARY1");
 
-    // A PHP cache reads what EasyWeChat looks for.
-    if have(&["php"]) && Path::new("/usr/share/php/Symfony/Component/Cache/autoload.php").exists() {
-        let script = format!(
-            r#"require "/usr/share/php/Symfony/Component/Cache/autoload.php";
-$redis = new Redis(); $redis->connect("127.0.0.1", {port}); $redis->auth("pass word");
-$cache = new Symfony\Component\Cache\Adapter\RedisAdapter($redis, "app");
-echo $cache->getItem("official_account.access_token.{APPID}.kept-by-wxtokend.0")->get();"#
-        );
-        assert_eq!(run(Command::new("php").arg("-r").arg(script)), "CANARY1");
-    }
-
-    // The SDK wechatpy itself, with a dummy secret: it finds its keys and asks nobody.
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wechatpy");
-    if package.exists() {
-        let script = format!(
-            r#"import redis
-from wechatpy import WeChatClient
-from wechatpy.session.redisstorage import RedisStorage
-def fetch(self): raise SystemExit("it fetches by itself")
-WeChatClient.fetch_access_token = fetch
-server = redis.Redis(port={port}, password="pass word")
-print(WeChatClient("{APPID}", "kept-by-wxtokend", session=RedisStorage(server, prefix="wechatpy")).access_token)"#
-        );
-        let mut python = Command::new("python3");
-        assert_eq!(
-            run(python.env("PYTHONPATH", package).args(["-c", &script])),
-            "CANARY1\n"
-        );
-    } else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "wechatpy is not installed: see tests/run"
-        );
-        eprintln!("SKIPPED: target/wechatpy is not installed");
-    }
+    a_php_cache_finds_the_token(redis.port);
+    wechatpy_finds_the_token(redis.port);
 
     // It dies and comes back empty; the newest value is what it gets.
     redis.server.kill();

@@ -74,11 +74,11 @@ impl StandIn {
 
     /// A value that ends after so many seconds.
     pub fn set(&self, account: &str, value: &str, token: &str, life: i64) {
-        let mut line = json!({"account": account, "appid": "wx0123456789abcdef", "value": value});
-        line[value] = token.into();
-        line["expire_time"] = (now() + life).into();
-        line["obtained_time"] = now().into();
-        self.change(account, value, line);
+        let mut told = json!({"account": account, "appid": "wx0123456789abcdef", "value": value});
+        told[value] = token.into();
+        told["expire_time"] = (now() + life).into();
+        told["obtained_time"] = now().into();
+        self.change(account, value, told);
     }
 
     /// No valid value.

@@ -148,7 +148,7 @@ pub(super) fn read(
     match (table.has("sentinels"), table.has("url")) {
         (true, true) => table.fault("url", "stands beside `sentinels`: keep one of them"),
         (false, false) => {
-            table.fault_of_absence("`url` is missing: say where Redis is, or list `sentinels`")
+            table.fault_of_absence("`url` is missing: say where Redis is, or list `sentinels`");
         }
         _ => {}
     }
@@ -233,7 +233,7 @@ fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
                 .as_str()
                 .filter(|text| !text.is_empty())
                 .ok_or("must be a text in quotes")?;
-            Ok(KeyTemplate::parse(text, value)?)
+            KeyTemplate::parse(text, value)
         })
     };
     let (key, body) = (template("key"), template("body"));
@@ -282,7 +282,7 @@ fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
         (true, false) => table.fault("key", "needs `body`: what is to stand in it"),
         (false, true) => table.fault("body", "needs `key`: where it is to stand"),
         (false, false) => {
-            table.fault_of_absence("`preset` is missing: name one, or give `key` and `body`")
+            table.fault_of_absence("`preset` is missing: name one, or give `key` and `body`");
         }
     }
     let (key, body) = (key?, body?);

@@ -107,7 +107,7 @@ impl SqlServerSession {
 
     pub(super) async fn execute(&mut self, sql: &str, bound: Vec<Bound>) -> Result<u64, Failure> {
         let done = bind(sql, bound).execute(&mut self.0).await;
-        done.map(|done| done.total())
+        done.map(tiberius::ExecuteResult::total)
             .map_err(|error| failure(&error))
     }
 
