@@ -89,9 +89,8 @@ impl Principal {
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::User(name, _) => f.write_str(name),
+            Self::User(name, _) | Self::Unresolved(name, _) => f.write_str(name),
             Self::Group(name, _) => write!(f, "@{name}"),
-            Self::Unresolved(name, _) => f.write_str(name),
         }
     }
 }

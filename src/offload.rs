@@ -32,7 +32,7 @@ pub(crate) enum Hazard {
     StateSync,
     /// The configuration and the name service.
     Configuration,
-    /// Files that are read on a file system: AppSecrets.
+    /// Files that are read on a file system: the accounts' secrets.
     Secrets(Device),
     /// What is published on a file system.
     Outputs(Device),

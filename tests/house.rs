@@ -273,7 +273,7 @@ fn modules_import_each_other_in_no_circle() {
             }
         }
     }
-    let reaches = |start: &str| {
+    let reach_of = |start: &str| {
         let mut seen = BTreeSet::new();
         let mut next: Vec<&String> = graph.get(start).into_iter().flatten().collect();
         while let Some(name) = next.pop() {
@@ -285,11 +285,11 @@ fn modules_import_each_other_in_no_circle() {
     };
     let mut wrong = BTreeSet::new();
     for name in graph.keys() {
-        let reached = reaches(name);
+        let reached = reach_of(name);
         if reached.contains(name) {
             let circle: Vec<&String> = reached
                 .iter()
-                .filter(|other| reaches(other).contains(name))
+                .filter(|other| reach_of(other).contains(name))
                 .collect();
             wrong.insert(format!("{circle:?}"));
         }

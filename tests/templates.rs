@@ -103,21 +103,21 @@ fn are_byte_exact_and_need_what_they_say() {
     assert_eq!(shipped, expected.map(|(name, ..)| name));
 }
 
-/// Reads a file as `think\cache\driver\File` of ThinkPHP 6 does, and as the versions before and after it.
-const THINKPHP: &str = r#"
+/// Reads a file as `think\cache\driver\File` of `ThinkPHP` 6 does, and as the versions before and after it.
+const THINKPHP: &str = r"
 $content = file_get_contents($argv[1]);
 $expire = (int) substr($content, 8, 12);
 if ($expire != 0 && filemtime($argv[1]) + $expire < time()) { echo 'expired'; exit; }
 echo unserialize(substr($content, 32));
-"#;
+";
 
 /// Reads a file as `Illuminate\Cache\FileStore` of Laravel does.
-const LARAVEL: &str = r#"
+const LARAVEL: &str = r"
 $contents = file_get_contents($argv[1]);
 $expire = substr($contents, 0, 10);
 if (time() >= $expire) { echo 'expired'; exit; }
 echo unserialize(substr($contents, 10));
-"#;
+";
 
 #[test]
 fn php_reads_them_as_its_frameworks_do() {

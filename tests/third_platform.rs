@@ -101,13 +101,13 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().map(Result::unwrap) {
                 // A client that goes away is none of its troubles.
-                let _ = serving.answer(stream, began.elapsed().as_secs());
+                let _ = serving.answer(&stream, began.elapsed().as_secs());
             }
         });
         (server, url)
     }
 
-    fn answer(&self, stream: TcpStream, age: u64) -> std::io::Result<()> {
+    fn answer(&self, stream: &TcpStream, age: u64) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {

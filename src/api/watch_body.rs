@@ -32,9 +32,12 @@ const CHUNK_SIZE: usize = 16 * 1024;
 /// The smallest change of a published end that is worth a line, seconds. Smaller ones are the clock being slewed.
 const MIN_END_CHANGE: u64 = 2;
 
+/// The next chunk of the body, and who makes the one after it.
+type NextChunk = Pin<Box<dyn Future<Output = Option<(Bytes, Watcher)>> + Send>>;
+
 /// The body of the answer. It holds at most one chunk, and what was last sent of each value.
 pub(super) struct WatchBody {
-    next: Pin<Box<dyn Future<Output = Option<(Bytes, Watcher)>> + Send>>,
+    next: NextChunk,
     /// Completes when the follower has gone.
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
     busy: Option<Busy>,

@@ -217,7 +217,7 @@ async fn rotations(published: Arc<SnapshotCell>, audience: Arc<Notify>) {
     let mut seen: Option<Arc<Snapshot>> = None;
     loop {
         let is_new =
-            |latest: &Arc<Snapshot>| seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, latest));
+            |latest: &Arc<Snapshot>| seen.as_ref().is_none_or(|old| !Arc::ptr_eq(old, latest));
         let Some(current) = published.when(is_new).await else {
             return;
         };
@@ -227,10 +227,12 @@ async fn rotations(published: Arc<SnapshotCell>, audience: Arc<Notify>) {
         {
             let time = jiff::Zoned::now().strftime("%H:%M:%S");
             let (name, token) = (&current.account.name, grant.value.fingerprint());
-            let life = human(now.at.until(grant.expires));
+            let lifetime = human(now.at.until(grant.expires));
             let line = match last {
-                None => format!("{time}  {name}  token {token}, lives {life}"),
-                Some(old) => format!("{time}  {name}  token {token} replaces {old}, lives {life}"),
+                None => format!("{time}  {name}  token {token}, lives {lifetime}"),
+                Some(old) => {
+                    format!("{time}  {name}  token {token} replaces {old}, lives {lifetime}")
+                }
             };
             say(&(line + "\n"), &audience);
             last = Some(token);

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Show how the accounts are
 ///
 /// Prints a table of the accounts that you may see: their state, when the token expires, when the platform is asked
-/// next, and the last error with what to do about it. AccountsBody have one of these states:
+/// next, and the last error with what to do about it. An account has one of these states:
 ///
 /// starting: no attempt has ended yet. fresh: every value is valid and nothing is wrong. degraded: a valid token stands,
 /// but the last attempt or an output failed. expired: there is no valid token.

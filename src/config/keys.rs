@@ -8,7 +8,7 @@ pub struct Keys {
     /// As in a file: `[daemon]`; empty for the top level.
     pub table: &'static str,
     /// The keys that may stand in it, whatever the platforms are.
-    keys: &'static [&'static str],
+    names: &'static [&'static str],
     /// The keys that a platform adds.
     of_platform: fn(&Platform) -> Vec<&'static str>,
 }
@@ -17,7 +17,7 @@ impl Keys {
     /// All keys that may stand in it.
     pub fn with(&self, platforms: Platforms) -> Vec<&'static str> {
         let of_platforms = platforms.0.iter().copied().flat_map(self.of_platform);
-        of_platforms.chain(self.keys.iter().copied()).collect()
+        of_platforms.chain(self.names.iter().copied()).collect()
     }
 }
 
@@ -27,27 +27,27 @@ const fn no_more(_: &Platform) -> Vec<&'static str> {
 
 pub(super) const ROOT: Keys = Keys {
     table: "",
-    keys: &["daemon", "api", "mirror", "platform", "accounts"],
+    names: &["daemon", "api", "mirror", "platform", "accounts"],
     of_platform: no_more,
 };
 pub(super) const DAEMON: Keys = Keys {
     table: "[daemon]",
-    keys: &["state_dir", "include", "log_level"],
+    names: &["state_dir", "include", "log_level"],
     of_platform: no_more,
 };
 pub(super) const API: Keys = Keys {
     table: "[api]",
-    keys: &["socket", "admins", "metrics"],
+    names: &["socket", "admins", "metrics"],
     of_platform: no_more,
 };
 pub(super) const MIRROR: Keys = Keys {
     table: "[mirror]",
-    keys: &["listen", "socket"],
+    names: &["listen", "socket"],
     of_platform: no_more,
 };
 pub(super) const PLATFORM: Keys = Keys {
     table: "[platform]",
-    keys: &[
+    names: &[
         "allow_http",
         "connect_timeout",
         "timeout",
@@ -59,7 +59,7 @@ pub(super) const PLATFORM: Keys = Keys {
 };
 pub(super) const ACCOUNT: Keys = Keys {
     table: "[accounts.NAME]",
-    keys: &[
+    names: &[
         "secret_file",
         "secret_credential",
         "secret",
@@ -82,7 +82,7 @@ pub(super) const ACCOUNT: Keys = Keys {
 };
 pub(super) const FILE: Keys = Keys {
     table: "[[accounts.NAME.file]]",
-    keys: &[
+    names: &[
         "path",
         "value",
         "format",
@@ -97,14 +97,14 @@ pub(super) const FILE: Keys = Keys {
 };
 pub(super) const SOCKET: Keys = Keys {
     table: "[[accounts.NAME.socket]]",
-    keys: &[
+    names: &[
         "path", "value", "format", "template", "mode", "owner", "group", "readers",
     ],
     of_platform: no_more,
 };
 pub(super) const MIRROR_KEY: Keys = Keys {
     table: "[[accounts.NAME.mirror]]",
-    keys: &["name", "key_file", "margin"],
+    names: &["name", "key_file", "margin"],
     of_platform: no_more,
 };
 

@@ -90,9 +90,12 @@ fn ask(text: &str) -> Found {
     // As chown does: a number is an id unless it is a name. The last one stands for "unchanged" to the kernel.
     let is_number = name.bytes().all(|b| b.is_ascii_digit());
     let number = || (name.parse().ok()).filter(|id| is_number && *id != u32::MAX);
-    let principal = |id| match group {
-        true => Principal::Group(name.into(), id),
-        false => Principal::User(name.into(), id),
+    let principal = |id| {
+        if group {
+            Principal::Group(name.into(), id)
+        } else {
+            Principal::User(name.into(), id)
+        }
     };
     match id {
         Ok(id) => match id.or_else(number) {

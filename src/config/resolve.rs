@@ -82,11 +82,11 @@ impl Again<'_> {
         let mut readers = self.list(&access.readers).to_vec();
         readers.retain(|reader| match reader {
             Principal::Unresolved(name, Role::Owner) => {
-                access.owner = self.look_up(name).and_then(id);
+                access.owner = self.look_up(name).as_ref().and_then(id);
                 access.owner.is_none()
             }
             Principal::Unresolved(name, Role::Group) => {
-                access.group = self.look_up(name).and_then(id);
+                access.group = self.look_up(name).as_ref().and_then(id);
                 access.group.is_none()
             }
             _ => true,
@@ -97,9 +97,9 @@ impl Again<'_> {
     }
 }
 
-fn id(principal: Principal) -> Option<u32> {
+fn id(principal: &Principal) -> Option<u32> {
     match principal {
-        Principal::User(_, id) | Principal::Group(_, id) => Some(id),
+        Principal::User(_, id) | Principal::Group(_, id) => Some(*id),
         Principal::Unresolved(..) => None,
     }
 }

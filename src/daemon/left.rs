@@ -45,7 +45,7 @@ pub(super) async fn remove_leftovers(config: &Config, shared: &Shared) {
         (Hazard::Outputs(device), leftovers)
     });
     in_lanes(&shared.offload, leftovers, LIMIT, |leftovers| {
-        leftovers.remove()
+        leftovers.remove();
     })
     .await;
 }

@@ -44,7 +44,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
 use std::sync::Arc;
 use std::time::Duration;
-use supervisor::Supervisor;
+use supervisor::{Accounts, Supervisor};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -139,6 +139,10 @@ impl Daemon {
         Ok(daemon)
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the steps of a start, in their order"
+    )]
     async fn start_unless_stopped(
         loaded: Loaded,
         environment: Environment,
@@ -189,7 +193,7 @@ impl Daemon {
         left::remove_leftovers(&config, &shared).await;
         enough_files(&config).map_err(|message| fault(Subject::Platform, message))?;
         let mut supervisor = Supervisor::new(shared.clone());
-        let changes = Supervisor::changed(&Default::default(), &accounts);
+        let changes = Supervisor::changed(&Accounts::default(), &accounts);
         let bound = prepare::bind(changes, &shared, kept).await;
         let (prepared, mut kept) =
             bound.map_err(|faults| StartError::Faults(unbound(&places, faults)))?;

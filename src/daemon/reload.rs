@@ -50,7 +50,7 @@ pub(super) struct Reloading {
 /// A step of a reload has ended.
 pub(super) enum Event {
     /// All that may fail or hang is done.
-    Loaded(Result<Loaded, Vec<Fault>>),
+    Loaded(Box<Result<Loaded, Vec<Fault>>>),
     /// The first attempts of new accounts have ended.
     Settled(Changes, Replies),
 }
@@ -96,7 +96,7 @@ impl Daemon {
         };
         let events = self.event_sender.clone();
         tokio::spawn(async move {
-            let loaded = Event::Loaded(old.load().await);
+            let loaded = Event::Loaded(Box::new(old.load().await));
             let _ = events.send(DaemonEvent::Reload(Box::new(loaded)));
         });
     }
@@ -108,7 +108,7 @@ impl Daemon {
             Event::Loaded(loaded) => {
                 self.reloading.is_loading = false;
                 let replies = std::mem::take(&mut self.reloading.replies);
-                match loaded {
+                match *loaded {
                     Ok(loaded) => self.put_in_force(loaded, replies).await?,
                     Err(faults) => {
                         self.on_rejected(&faults);
@@ -247,12 +247,11 @@ impl Old {
                 ]),
             }
         }));
-        let loaded = match timeout(SLOW, &mut load).await {
-            Ok(loaded) => loaded,
-            Err(_) => {
-                Entry::new().warn("the configuration takes long to load: the name service or a disk does not answer; the old one goes on");
-                load.await
-            }
+        let loaded = if let Ok(loaded) = timeout(SLOW, &mut load).await {
+            loaded
+        } else {
+            Entry::new().warn("the configuration takes long to load: the name service or a disk does not answer; the old one goes on");
+            load.await
         };
         let loaded = loaded.unwrap_or_else(|_| Err(Vec::new()));
         let (loaded, client) = loaded.map_err(|mut faults| {

@@ -159,7 +159,7 @@ impl Watching {
             self.arming.insert(hazard, false);
             let events = self.events.clone();
             self.shared.offload.lane(hazard).begin(move || {
-                let armed = armings.into_iter().map(|arming| arming.run());
+                let armed = armings.into_iter().map(crate::publish::watch::Arming::run);
                 let armed = Event::Armed(hazard, armed.collect());
                 let _ = events.send(super::Event::Watching(armed));
             });

@@ -43,7 +43,7 @@ impl Log {
             Shared {
                 level: AtomicU8::new(0),
                 lines: Outbox::new("log", QUEUE, move |line, dropped| {
-                    sink.write(&line, dropped)
+                    sink.write(&line, dropped);
                 }),
                 repeats: Mutex::default(),
             }

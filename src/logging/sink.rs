@@ -33,7 +33,9 @@ impl Line {
             let _ = write!(text, "{account}: ");
         }
         let _ = write!(text, "{message}");
-        text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+        let end = (0..=text.len().min(MAX_MESSAGE)).rev();
+        let end = end.into_iter().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
         let fields = [
             (
                 "MESSAGE_ID",

@@ -57,6 +57,7 @@ pub const fn row_on(
 
 impl ErrcodeRow {
     /// The same with words for a status line.
+    #[must_use]
     pub const fn brief(self, brief: &'static str) -> Self {
         Self { brief, ..self }
     }

@@ -104,9 +104,10 @@ impl ProxyOf {
         }
         let name = uri.host()?.trim_matches(['[', ']']);
         let port = uri.port_u16().unwrap_or(80);
-        let addresses: Vec<SocketAddr> = match name.parse() {
-            Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => {
+        let addresses: Vec<SocketAddr> = if let Ok(ip) = name.parse() {
+            vec![SocketAddr::new(ip, port)]
+        } else {
+            {
                 let name: Name = name.parse().ok()?;
                 let found = resolver.resolve(name).await.ok()?;
                 found

@@ -84,7 +84,7 @@ impl MountWatch {
     /// Waits for the next change. May be dropped and called again.
     pub(crate) async fn changed(&mut self) {
         if self.0.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -157,7 +157,7 @@ impl PinnedDir {
             Err(Errno::LOOP) if lock(&self.pin).is_straight => return Err(DirError::Swapped),
             Err(Errno::LOOP | Errno::NOSYS) => {
                 let opened = open_trusted(&self.path);
-                (opened.map_err(|errno| link_or(errno))?, false)
+                (opened.map_err(link_or)?, false)
             }
             Err(errno) => {
                 if errno == Errno::NOENT {

@@ -110,11 +110,18 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(finished.stdout).unwrap()
 }
 
+/// Set in a process that runs one test.
+const OWN: &str = "IN_OWN_PROCESS";
+
+/// Returns whether this process runs one test only.
+pub(super) fn is_own_process() -> bool {
+    std::env::var_os(OWN).is_some()
+}
+
 /// Runs the test of that name again, in a process of its own: behind `command`, and away from the other tests, whose
 /// children have copies of every descriptor until they are started. False when this is that process.
 pub(super) fn in_own_process(test: &str, command: &[&str]) -> bool {
-    const OWN: &str = "IN_OWN_PROCESS";
-    if std::env::var_os(OWN).is_some() {
+    if is_own_process() {
         return false;
     }
     let finished = Command::new("env")

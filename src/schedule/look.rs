@@ -104,7 +104,11 @@ impl Schedule {
     /// When the token, or the question that stands before it, is tried next.
     pub(super) fn next_attempt(&self, now: &Now) -> Moment {
         let due = match self.belief {
-            Belief::Suspected { why, at, .. } if why == Why::Contradiction => at,
+            Belief::Suspected {
+                why: Why::Contradiction,
+                at,
+                ..
+            } => at,
             _ => self.token.due,
         };
         due.max(now.at)

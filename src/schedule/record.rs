@@ -68,6 +68,7 @@ pub struct Record {
 
 impl Record {
     /// Reads the moments of a record that was written before the host booted, `then`, as moments of this boot.
+    #[must_use]
     pub fn after_boot(mut self, then: &Now, now: &Now) -> Self {
         let moment = |moment: Moment| now.moment(then.unix_millis_of(moment));
         let end = |end: End| End::stored(None, end.unix_millis(), now);

@@ -82,10 +82,13 @@ impl Slot {
     pub(super) fn fail(&mut self, now: &Now, refusal: Refusal, rng: &mut fastrand::Rng) -> Outcome {
         let before = self.trouble.as_ref();
         let failures = before.map_or(0, |trouble| trouble.failures) + 1;
-        let is_same = |t: &&Box<Trouble>| {
-            t.error.errcode == refusal.errcode && t.error.class == refusal.class
-        };
-        let times = before.filter(is_same).map_or(0, |t| t.times) + 1;
+        let is_same =
+            |t: &&Trouble| t.error.errcode == refusal.errcode && t.error.class == refusal.class;
+        let times = before
+            .map(AsRef::as_ref)
+            .filter(is_same)
+            .map_or(0, |t| t.times)
+            + 1;
         self.due = pace::retry_at(refusal.class, failures, self.left(now.at), now, rng);
         let error = Arc::new(LastError::new(now.at, refusal));
         if let Some(held) = &mut self.held {

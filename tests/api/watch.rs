@@ -294,8 +294,11 @@ fn accounts_come_and_go_with_reloads() {
     let (shop, blog, daemon) = two();
     let mut all = Follower::start(&daemon, "");
     let mut named = Follower::start(&daemon, "?account=shop&value=access_token");
-    (all.synced(), named.synced());
-    daemon.accounts.send_replace(directory(&[blog.clone()]));
+    all.synced();
+    named.synced();
+    daemon
+        .accounts
+        .send_replace(directory(std::slice::from_ref(&blog)));
     let gone = json!({"account": "shop", "gone": true});
     assert_eq!((all.line(), named.line()), (gone.clone(), gone));
     let news = account("news", vec![]);

@@ -38,6 +38,9 @@ const WINDOW: Duration = Duration::from_secs(12);
 const APPID: &str = "wx00000000000000d1";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
+/// A way to read the token.
+type Read = Box<dyn Fn() -> Option<String> + Send>;
+
 /// A name server that never answers.
 const NAME_SERVER: &str = "127.77.0.1:53";
 
@@ -224,7 +227,7 @@ impl Site {
             self.path("run/shop.sock"),
             self.bench.socket(),
         );
-        let ways: [(&'static str, Box<dyn Fn() -> Option<String> + Send>); 3] = [
+        let ways: [(&'static str, Read); 3] = [
             ("file", Box::new(move || fs::read_to_string(&file).ok())),
             ("socket", Box::new(move || read_socket(&socket).ok())),
             (

@@ -6,7 +6,6 @@ use crate::fixture::{
 };
 use serde_json::json;
 use std::thread;
-use std::time::Duration;
 use wxtokend::sim::{Effect, Endpoint, Fault, Kill, Platform};
 
 fn verifications(platform: &Platform) -> u64 {

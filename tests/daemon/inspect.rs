@@ -177,9 +177,10 @@ fn secrets_that_are_of_no_use_are_warned_of_offline() {
         "missing", "empty", "spaced", "utf16", "short", "cut", "marked",
     ];
     for (n, name) in names.into_iter().enumerate() {
-        text += &format!(
+        let lines = format!(
             "[accounts.a{n}]\nappid = \"wx000000000000000{n}\"\nsecret_file = \"{{dir}}/{name}\"\n"
         );
+        text.push_str(&lines);
     }
     text += "[accounts.b]\nappid = \"wx000000000000000b\"\nsecret_credential = \"b\"\n";
     bench.configure(&platform, &text);

@@ -36,8 +36,8 @@ fn verifications(platform: &Platform, id: &str) -> u64 {
 
 #[test]
 fn fifty_readers_of_a_dead_token_cost_one_question_and_one_new_token() {
-    crate::root::needs_root!();
     const ASKERS: u32 = 50;
+    crate::root::needs_root!();
     let (bench, blog) = (bench(), appid(1));
     let platform = platform(|world| {
         world.account(&blog, SECRET);

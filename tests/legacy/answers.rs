@@ -143,6 +143,9 @@ fn first_line(mut command: Command) -> String {
     line.trim_end().to_owned()
 }
 
+/// A program that reads the socket at a path.
+type Program<'a> = &'a dyn Fn(&str) -> Command;
+
 #[test]
 fn examples_handle_every_answer_of_the_api() {
     if !can_run("examples_handle_every_answer_of_the_api") {
@@ -165,7 +168,7 @@ fn check(stage: &Stage, (title, script, read, report): &(&str, Script, &str, &st
         let client = format!("(new Wxtokend('shop', '{socket}'))");
         stage.php("api_socket.php", &format!("{client}->{call}"))
     };
-    let programs: [(&str, [&dyn Fn(&str) -> Command; 2]); 3] = [
+    let programs: [(&str, [Program<'_>; 2]); 3] = [
         (
             "PHP",
             [&|socket| php(socket, "accessToken()"), &|socket| {

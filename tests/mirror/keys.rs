@@ -12,12 +12,12 @@ const LIFE: Duration = Duration::from_secs(7200);
 fn a_key_that_the_command_makes_opens_the_mirror() {
     let stage = Stage::new(LIFE);
     let path = stage.bench.path("shop-new");
-    let make = || {
+    let run_command = || {
         stage
             .bench
             .wxtokend(&["mirror-key", path.to_str().unwrap()])
     };
-    let said = output_of(&mut make());
+    let said = output_of(&mut run_command());
     let made = fs::read_to_string(&path).unwrap();
     assert_eq!(made.len(), 32);
     assert!(
@@ -29,7 +29,7 @@ fn a_key_that_the_command_makes_opens_the_mirror() {
     assert_eq!(metadata.permissions().mode() & 0o7777, 0o640);
     assert_eq!(metadata.uid(), nix::unistd::geteuid().as_raw());
     // Once more: nothing is overwritten.
-    let again = make().output().unwrap();
+    let again = run_command().output().unwrap();
     assert_eq!(again.status.code(), Some(1));
     assert_eq!(fs::read_to_string(&path).unwrap(), made);
     let text = stage.text("", "0") + &entry("shop", "new", "0");

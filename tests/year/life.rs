@@ -344,7 +344,7 @@ impl Life {
             }
             Some(Verdict::Verified(at)) => assert!(now.at.until(at) == Duration::ZERO),
             Some(Verdict::TooSoon { retry_at } | Verdict::Unavailable { retry_at, .. }) => {
-                assert!(retry_at >= now.at)
+                assert!(retry_at >= now.at);
             }
             Some(_) => {}
         }

@@ -141,11 +141,11 @@ impl Platform {
             token.is_some_and(|token| token.is_alive(now))
         };
         match call {
-            Call::Token => Ok(granted(self.token_call(now, false), now)),
-            Call::ForceToken => Ok(granted(self.token_call(now, true), now)),
+            Call::Token => Ok(granted(&self.token_call(now, false), now)),
+            Call::ForceToken => Ok(granted(&self.token_call(now, true), now)),
             Call::Verify | Call::Ticket(_) if !is_alive(self) => Err(self.refused(40001)),
             Call::Verify => Ok(Answer::Alive),
-            Call::Ticket(name) => Ok(granted(self.ticket_call(now, name), now)),
+            Call::Ticket(name) => Ok(granted(&self.ticket_call(now, name), now)),
         }
     }
 
@@ -220,7 +220,7 @@ impl Platform {
     }
 }
 
-fn granted(minted: Minted, now: i64) -> Answer {
+fn granted(minted: &Minted, now: i64) -> Answer {
     let seconds = u64::try_from((minted.ends - now) / SECOND).unwrap_or_default();
     let value = Value::parse(&minted.text).expect("it is a value");
     Answer::Granted(value, Duration::from_secs(seconds))

@@ -94,7 +94,7 @@ impl Worker {
         }
         match self.waiting.outcome.take() {
             Some(Outcome::Granted { name, .. }) => self.tell_wishes(name, None, now),
-            Some(Outcome::Failed { name, error, .. }) => self.tell_wishes(name, Some(error), now),
+            Some(Outcome::Failed { name, error, .. }) => self.tell_wishes(name, Some(&error), now),
             _ => {}
         }
     }
@@ -102,7 +102,7 @@ impl Worker {
     fn tell_wishes(
         &mut self,
         name: ValueName,
-        error: Option<std::sync::Arc<crate::trouble::LastError>>,
+        error: Option<&std::sync::Arc<crate::trouble::LastError>>,
         now: &Now,
     ) {
         let snapshot = self.snapshot.latest();
@@ -118,7 +118,7 @@ impl Worker {
             } else {
                 Verdict::Unavailable {
                     retry_at: snapshot.next_refresh.unwrap_or(now.at),
-                    error: error.clone(),
+                    error: error.cloned(),
                 }
             };
             // An asker that went away needs no answer.
