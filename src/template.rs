@@ -81,7 +81,7 @@ impl Template {
             return Err(TemplateError {
                 line: Some(line),
                 message: format!(
-                    "a tag is longer than {MAX_TAG} bytes, or does not end; split the expression with {{% set %}}"
+                    "a tag is longer than {MAX_TAG} bytes; split the expression with {{% set %}}"
                 ),
             });
         }
@@ -251,7 +251,8 @@ fn long_tag(source: &str) -> Option<usize> {
             }
         };
         let length = tag_length(&bytes[at..], *end);
-        if length.is_none_or(|length| length > MAX_TAG) {
+        // A short tag that does not end is told by the template engine.
+        if length.unwrap_or(bytes.len() - at) > MAX_TAG {
             return Some(source[..at].matches('\n').count() + 1);
         }
         at += length?;

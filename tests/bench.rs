@@ -148,7 +148,7 @@ fn waiting_ends() {
 fn the_configuration_of_a_bench_is_right() {
     let bench = Bench::new();
     let (platform, _) = platform();
-    bench.secret("secret", "s");
+    bench.secret("secret", "0123456789abcdef0123456789abcdef");
     bench.configure(
         &platform,
         "[accounts.shop]\nappid = \"wx0123456789abcdef\"\nsecret_file = \"{dir}/secret\"\n\

@@ -1,7 +1,7 @@
 //! The API: HTTP/1.1 and JSON over a Unix socket, and the metrics over TCP.
 //!
 //! A request goes through four hands: `server` bounds its connection and knows its peer, `route` reads what it asks
-//! for, `service` decides whether the peer may have that and finds it, [`answer`] is how it is put. Everything is
+//! for, `service` decides whether the peer may have that and finds it, [`body`] is how it is put. Everything is
 //! answered from the snapshots that the accounts publish; nothing here holds up an account.
 
 mod asker;

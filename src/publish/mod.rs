@@ -1,6 +1,6 @@
 //! Hands values to apps: files that are replaced atomically, sockets that are read to their end.
 //!
-//! Everything here that touches the file system blocks, and is meant for a [`Lane`](crate::offload::Lane).
+//! Everything here that touches the file system blocks, and is meant for a `offload::Lane`.
 
 mod access;
 mod error;

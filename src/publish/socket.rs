@@ -31,7 +31,7 @@ enum BoundSocket {
 impl Bound {
     /// Makes the socket under a hidden name. Blocks.
     ///
-    /// `inherited` may be the listener of an earlier daemon, known by [`stored_name`](super::stored_name): it goes on as it
+    /// `inherited` may be the listener of an earlier daemon, known by `stored_name`: it goes on as it
     /// is, with all who wait to be accepted, unless its access has to change.
     pub fn prepare(place: Arc<Place>, inherited: Option<OwnedFd>) -> Result<Self, PublishError> {
         let directory = place.directory()?;
@@ -144,7 +144,7 @@ impl TokenSocket {
         &self.serving.place
     }
 
-    /// The name under which systemd is to keep its listener; see [`stored_name`](super::stored_name).
+    /// The name under which systemd is to keep its listener; see `stored_name`.
     pub fn stored_name(&self) -> String {
         store_name(&self.identity)
     }
