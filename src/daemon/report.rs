@@ -141,7 +141,9 @@ impl Reporter {
                 self.in_trouble = false;
                 entry.event(Event::AccountRecovered).info("fresh again");
             }
-            State::Degraded | State::Fresh | State::Starting => {}
+            // Also trouble from before a restart, which this daemon has written no line about.
+            State::Degraded => self.in_trouble |= snapshot.last_error.is_some(),
+            State::Fresh | State::Starting => {}
         }
     }
 

@@ -290,7 +290,9 @@ fn the_answer_for_another_app_is_nobodys() {
     daemon.wait_until("a call", || calls(&platform) == [1, 0, 0, 0]);
     bench.configure(&platform, &account("shop", &appid(1), ""));
     daemon.signal(Signal::HUP);
-    daemon.wait_until("a token", || !in_socket(&bench, "shop").is_empty());
+    daemon.wait_until("a token", || {
+        !in_socket(&bench, "shop").is_empty() && in_file(&bench, "shop").is_some()
+    });
     let token = in_file(&bench, "shop").unwrap();
     assert_eq!(probe(&platform, &token).account.unwrap(), appid(1));
     assert_eq!(in_socket(&bench, "shop"), token);
