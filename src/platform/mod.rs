@@ -3,6 +3,7 @@
 pub mod answer;
 mod bad_section;
 pub mod client;
+mod count_calls;
 pub mod counts;
 pub mod errcode;
 mod exchange;
@@ -18,7 +19,7 @@ pub mod wechat;
 pub mod wecom;
 
 pub use answer::Fields;
-pub use counts::CountCalls;
+pub use count_calls::CountCalls;
 pub use exchange::{Credential, Exchange, credential, exchange, try_account};
 pub use hosts::Switched;
 pub use request::{Ask, Request};

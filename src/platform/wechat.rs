@@ -3,7 +3,7 @@
 //! Source of paths, errcodes and limits: the platform's documentation of its access-token interfaces and its global return
 //! codes.
 
-use super::counts::{CountCalls, USUAL_FIELDS};
+use super::count_calls::{CountCalls, USUAL_FIELDS};
 use super::errcode::{Asked, ErrcodeRow, row, row_on};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
