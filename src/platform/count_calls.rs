@@ -3,7 +3,7 @@
 use super::Request;
 
 /// The fields of a platform whose counts look like those of its other answers.
-pub const USUAL_FIELDS: [&str; 3] = ["quota.daily_limit", "quota.used", "quota.remain"];
+pub(super) const USUAL_FIELDS: [&str; 3] = ["quota.daily_limit", "quota.used", "quota.remain"];
 
 /// The calls that show and clear a platform's counts.
 #[derive(Debug)]
