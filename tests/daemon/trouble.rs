@@ -136,8 +136,10 @@ fn trouble_of_one_account_is_not_that_of_another() {
     ];
     bench.configure(&platform, &text.concat());
     let daemon = bench.spawn();
-    daemon.wait_until("a token", || !in_socket_if_there(&bench).is_empty());
     let run = bench.path("run");
+    daemon.wait_until("a token in both", || {
+        !in_socket_if_there(&bench).is_empty() && run.join("shop.json").exists()
+    });
     let readers = Freshness::watch(
         &platform,
         &[
