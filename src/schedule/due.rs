@@ -29,6 +29,11 @@ pub(super) const fn window(terms: &Terms) -> Duration {
     }
 }
 
+/// When its life began, as its end tells: a pause of the host, or a set clock, brings that nearer and not the first answer.
+fn begin(held: &Held) -> Moment {
+    held.obtained.min(held.expires() - held.life)
+}
+
 impl Schedule {
     /// When a new token is asked for next.
     pub(super) fn due_of(&mut self, now: &Now, held: &Held) -> Moment {
@@ -56,7 +61,7 @@ impl Schedule {
                     self.next_poll(now)
                 } else {
                     let is_early = now.at
-                        < held.obtained + held.life.mul_f64(self.account.refresh_at * EARLIEST);
+                        < begin(held) + held.life.mul_f64(self.account.refresh_at * EARLIEST);
                     is_early.then(|| self.part_of_life(held))
                 };
                 look.map_or(opens, |at| at.min(opens))
@@ -75,7 +80,7 @@ impl Schedule {
     fn part_of_life(&mut self, held: &Held) -> Moment {
         let jitter = EARLIEST + (1.0 - EARLIEST) * self.rng.f64();
         let part = self.account.refresh_at * jitter;
-        held.obtained + held.life.mul_f64(part)
+        begin(held) + held.life.mul_f64(part)
     }
 
     /// When a ticket is looked at next: every half hour, about six times while it is about to end, and at its end.

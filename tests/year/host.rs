@@ -12,6 +12,7 @@ pub(crate) struct Host {
     booted: i64,
     boots: u32,
     saved: Option<(Record, Now, u32)>,
+    clock_error_saved: i64,
 }
 
 impl Host {
@@ -22,6 +23,7 @@ impl Host {
             booted: truth - 60_000,
             boots: 0,
             saved: None,
+            clock_error_saved: 0,
         }
     }
 
@@ -50,6 +52,16 @@ impl Host {
 
     pub(crate) fn save(&mut self, record: Record) {
         self.saved = Some((record, self.now(), self.boots));
+        self.clock_error_saved = self.clock_error;
+    }
+
+    /// Whether the host takes the time since it saved for longer than it was: it booted, and only the clock of the day tells.
+    pub(crate) fn overrates_downtime(&self) -> bool {
+        let booted = self
+            .saved
+            .as_ref()
+            .is_some_and(|(.., boot)| *boot != self.boots);
+        booted && self.clock_error > self.clock_error_saved
     }
 
     /// What was saved, with its moments as they are in this boot.

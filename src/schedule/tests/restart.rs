@@ -385,6 +385,20 @@ fn paused_virtual_machine_lengthens_no_life_that_was_published() {
 }
 
 #[test]
+fn a_reload_after_a_pause_asks_before_the_token_ends() {
+    let mut account = account(CLASSIC);
+    account.refresh_at = 0.9;
+    let mut bench = Bench::granted(account);
+    // Paused: Unix time goes on, the daemon's clock stands still.
+    bench.set_clock(2600);
+    bench.call(Call::Verify, Ok(Answer::Alive));
+    let same = bench.schedule.account().clone();
+    bench.schedule.reconfigure(same, &bench.now);
+    assert_eq!(bench.sleep(), Call::Token);
+    assert!(bench.left() >= 700, "{} s are left", bench.left());
+}
+
+#[test]
 fn token_that_lives_though_its_unix_end_is_past_stands_again() {
     let mut bench = with_ticket(STABLE);
     bench.pass(secs(60));
