@@ -150,15 +150,13 @@ fn a_guesser_waits_and_nobody_else_does() {
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
+    for line in [
+        "shop: the mirror refuses a wrong key, which 127.0.0.1:",
+        "blog: `cms` reads access_token from the mirror",
+    ] {
+        daemon.wait_until(line, || daemon.log().contains(line));
+    }
     let log = daemon.log();
-    assert!(
-        log.contains("shop: the mirror refuses a wrong key, which 127.0.0.1:"),
-        "{log}"
-    );
-    assert!(
-        log.contains("blog: `cms` reads access_token from the mirror"),
-        "{log}"
-    );
     assert!(!log.contains("CANARY") && !log.contains("wrong-1"), "{log}");
     drop((app, guesser));
     daemon.terminate();
