@@ -370,7 +370,7 @@ fn every_row_of_the_readme_is_an_app_here() {
 fn every_example_and_template_that_is_shipped_is_run() {
     // `tests/mirror/clients.rs` runs these.
     let elsewhere = ["MirrorToken.cs", "mirror.php"].map(str::to_owned);
-    let run = APPS.iter().map(|app| app.program.example().into());
+    let run = APPS.iter().map(|app| app.program.example());
     let run: BTreeSet<String> = run.chain(elsewhere).collect();
     let examples = shipped(&[
         "examples/php",
