@@ -53,7 +53,7 @@ pub(crate) fn purge(machine: &mut Machine, _packages: &Packages) {
     machine.sh("apt-get remove -y wxtokend");
     assert_eq!(
         machine.sh("ls /etc/wxtokend"),
-        "accounts.d\nconfig.toml\nsecrets"
+        "accounts.d\nconfig.toml\nfeeds.d\nsecrets"
     );
     assert_eq!(
         machine.try_sh("systemctl is-active wxtokend").text.trim(),
