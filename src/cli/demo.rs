@@ -186,7 +186,8 @@ Read a token, as an app would:
   C#      var token = JsonDocument.Parse(File.ReadAllText(\"{dir}/shop.json\"))
                       .RootElement.GetProperty(\"access_token\").GetString();
 
-Is it alive? curl --silent '{platform}/probe?access_token='$(curl --silent --unix-socket {dir}/shop.sock --http0.9 http://x)
+Is it alive? (printf 'url = {platform}/probe?access_token='; curl --silent --unix-socket {dir}/shop.sock --http0.9 http://x) |
+             curl --silent --config -
 
 Look around:
 
