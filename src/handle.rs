@@ -2,7 +2,7 @@
 
 use crate::account::{Account, AccountName};
 use crate::counters::Counters;
-use crate::publish::socket::Bound;
+use crate::publish::socket::BoundSocket;
 use crate::quota::{NoQuota, QuotaReport};
 use crate::snapshot::{Snapshot, Verdict};
 use crate::subscribe::Subscribers;
@@ -63,7 +63,7 @@ pub struct Reconfigure {
     /// The new configuration.
     pub account: Arc<Account>,
     /// Sockets that are bound and wait to take their places, by index of the output.
-    pub sockets: Vec<(usize, Bound)>,
+    pub sockets: Vec<(usize, BoundSocket)>,
     /// Told when the outputs are as configured.
     pub done: oneshot::Sender<()>,
 }

@@ -52,12 +52,12 @@ pub(crate) struct Lane(Arc<LaneShared>);
 
 struct LaneShared {
     max_threads: usize,
-    queue: Mutex<Queue>,
+    queue: Mutex<LaneQueue>,
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct LaneQueue {
     jobs: VecDeque<Job>,
     threads: usize,
     idle: usize,
@@ -197,7 +197,7 @@ impl Lane {
     }
 }
 
-impl Queue {
+impl LaneQueue {
     fn runs_for(&self, time: Duration) -> bool {
         self.running.iter().any(|(_, began)| began.elapsed() > time)
     }
@@ -228,7 +228,7 @@ impl LaneShared {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, LaneQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

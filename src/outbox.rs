@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 type Write<T> = Box<dyn FnMut(T, u64) + Send>;
 
 /// A bounded queue, and the thread that writes what is in it. What does not fit is dropped and counted.
-pub(crate) struct Outbox<T>(Arc<Shared<T>>);
+pub(crate) struct Outbox<T>(Arc<OutboxShared<T>>);
 
-struct Shared<T> {
+struct OutboxShared<T> {
     name: &'static str,
     capacity: usize,
-    queue: Mutex<Queue<T>>,
+    queue: Mutex<OutboxQueue<T>>,
     changed: Condvar,
 }
 
-struct Queue<T> {
+struct OutboxQueue<T> {
     messages: VecDeque<T>,
     is_writing: bool,
     dropped: u64,
@@ -34,10 +34,10 @@ impl<T: Send + 'static> Outbox<T> {
         capacity: usize,
         write: impl FnMut(T, u64) + Send + 'static,
     ) -> Self {
-        let outbox = Self(Arc::new(Shared {
+        let outbox = Self(Arc::new(OutboxShared {
             name,
             capacity,
-            queue: Mutex::new(Queue {
+            queue: Mutex::new(OutboxQueue {
                 messages: VecDeque::new(),
                 is_writing: false,
                 dropped: 0,
@@ -89,7 +89,7 @@ impl<T: Send + 'static> Outbox<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> OutboxShared<T> {
     fn run(&self) {
         let Some(mut write) = self.queue().write.take() else {
             return;
@@ -115,7 +115,7 @@ impl<T> Shared<T> {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+    fn queue(&self) -> MutexGuard<'_, OutboxQueue<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

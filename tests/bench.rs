@@ -11,16 +11,16 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::sync::Arc;
 use std::time::Duration;
-use wxtokend::sim::{Kill, Platform, Request, World};
+use wxtokend::sim::{Kill, SimPlatform, SimRequest, World};
 
 const APP: &str = "wx0123456789abcdef";
 
-fn platform() -> (Arc<Platform>, String) {
+fn platform() -> (Arc<SimPlatform>, String) {
     let mut world = World::new();
     world.account(APP, "s");
-    let platform = Platform::start(([127, 0, 0, 1], 0).into(), world).expect("a free port");
+    let platform = SimPlatform::start(([127, 0, 0, 1], 0).into(), world).expect("a free port");
     let target = format!("/cgi-bin/token?grant_type=client_credential&appid={APP}&secret=s");
-    let answer = platform.with(|world, now| world.handle(now, &Request::get(&target)).to_json());
+    let answer = platform.with(|world, now| world.handle(now, &SimRequest::get(&target)).to_json());
     let token = answer["access_token"].as_str().expect("a token").into();
     (Arc::new(platform), token)
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use wxtokend::sim::{Platform, World};
+use wxtokend::sim::{SimPlatform, World};
 
 const USER: u32 = 10_001;
 const APPID: &str = "wx0123456789abcdef";
@@ -25,14 +25,14 @@ fn recipe(name: &str) -> PathBuf {
 /// What the two containers share and are given, below a directory.
 struct Pod {
     directory: tempfile::TempDir,
-    platform: Arc<Platform>,
+    platform: Arc<SimPlatform>,
 }
 
 impl Pod {
     fn new() -> Self {
         let mut world = World::new();
         world.account(APPID, SECRET);
-        let platform = Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
+        let platform = SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
         let pod = Self {
             directory: tempfile::tempdir().unwrap(),
             platform: Arc::new(platform),

@@ -1,9 +1,9 @@
 //! `wxtokend check`
 
 use super::client::complain;
-use super::{Common, Exit, service};
+use super::{CommonArgs, Exit, service};
 use crate::account::{Account, Output};
-use crate::config::{self, Config, Environment, Loaded, Subject};
+use crate::config::{self, Config, Environment, Loaded, Setting};
 use crate::fault::Fault;
 use crate::platform;
 use crate::platform::Platforms;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// secret, and not the line of one. Changes nothing, and needs no running daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {
+pub struct CheckArgs {
     /// Also make one call per account to the platform
     ///
     /// Reports for each account whether the platform accepts it, and if not, its errcode, the address it saw and what
@@ -48,7 +48,7 @@ Exit status:
   78  The configuration is faulty; or there is a warning (--strict).";
 
 /// Checks the configuration, and the accounts when asked to.
-pub fn run(common: &Common, args: &Args) -> Exit {
+pub fn run(common: &CommonArgs, args: &CheckArgs) -> Exit {
     super::hide_memory();
     let environment = Environment::from_process();
     let paths = std::path::absolute(&common.config)
@@ -135,7 +135,7 @@ fn ungranted(loaded: &Loaded, paths: Option<&[PathBuf]>) -> Vec<Fault> {
                 "`path` is in `{directory}`, where the service may not write; grant it with `systemctl edit wxtokend`: [Service] ReadWritePaths={directory}"
             )
         };
-        (loaded.places).warning(&Subject::Output(output.path.clone()), message)
+        (loaded.places).warning(&Setting::Output(output.path.clone()), message)
     };
     ungranted.map(warning).collect()
 }

@@ -1,6 +1,6 @@
 //! What the client commands share: finding the daemon, asking it, and saying what went wrong.
 
-use super::{Common, Exit};
+use super::{CommonArgs, Exit};
 use crate::account::AccountName;
 use crate::api::body::AccountsBody;
 use crate::api::error::{ApiError, Reason, no_such_account};
@@ -25,20 +25,20 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(70);
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// A way to ask the daemon.
-pub(super) struct Client {
+pub(super) struct ApiClient {
     socket: PathBuf,
     runtime: Runtime,
 }
 
 /// An answer that is not an error; a faulty configuration is none.
-pub(super) struct Answer {
+pub(super) struct DaemonAnswer {
     socket: PathBuf,
     body: Bytes,
 }
 
 /// Why there is no answer, or not the one that was asked for.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum CommandError {
     /// Nobody is at the socket.
     Nobody(PathBuf, io::Error),
     /// Somebody is, but does not answer as the daemon does.
@@ -55,13 +55,13 @@ pub(super) enum Trouble {
     Own(String),
 }
 
-impl Client {
+impl ApiClient {
     /// A client of the daemon that the command line or the configuration names.
-    pub(super) fn new(common: &Common) -> Result<Self, Trouble> {
+    pub(super) fn new(common: &CommonArgs) -> Result<Self, CommandError> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Trouble::Own(format!("cannot start: {error}")))?;
+            .map_err(|error| CommandError::Own(format!("cannot start: {error}")))?;
         Ok(Self {
             socket: socket(common),
             runtime,
@@ -69,21 +69,21 @@ impl Client {
     }
 
     /// Asks for something that is read.
-    pub(super) fn get(&self, path: &str) -> Result<Answer, Trouble> {
+    pub(super) fn get(&self, path: &str) -> Result<DaemonAnswer, CommandError> {
         self.ask(Method::GET, path, Bytes::new())
     }
 
     /// Asks for something to be done.
-    pub(super) fn post(&self, path: &str, body: Bytes) -> Result<Answer, Trouble> {
+    pub(super) fn post(&self, path: &str, body: Bytes) -> Result<DaemonAnswer, CommandError> {
         self.ask(Method::POST, path, body)
     }
 
     /// The accounts that this user may see. Having none, and not being the administrator of a daemon without any, is
     /// not being allowed to.
-    pub(super) fn accounts(&self) -> Result<AccountsBody, Trouble> {
+    pub(super) fn accounts(&self) -> Result<AccountsBody, CommandError> {
         let accounts: AccountsBody = self.get("/v1/accounts")?.parse()?;
         if accounts.accounts.is_empty() && self.is_not_allowed("/metrics") {
-            return Err(Trouble::Stranger);
+            return Err(CommandError::Stranger);
         }
         Ok(accounts)
     }
@@ -91,13 +91,15 @@ impl Client {
     /// Asks for something of an account, and finds out why when there is none of that name for this user.
     pub(super) fn of_account(
         &self,
-        ask: impl FnOnce(&Self) -> Result<Answer, Trouble>,
-    ) -> Result<Answer, Trouble> {
+        ask: impl FnOnce(&Self) -> Result<DaemonAnswer, CommandError>,
+    ) -> Result<DaemonAnswer, CommandError> {
         match ask(self) {
-            Err(Trouble::Refused(mut refusal, _)) if refusal.error == Reason::NoSuchAccount => {
+            Err(CommandError::Refused(mut refusal, _))
+                if refusal.error == Reason::NoSuchAccount =>
+            {
                 let accounts = self.accounts();
-                if let Err(Trouble::Stranger) = accounts {
-                    return Err(Trouble::Stranger);
+                if let Err(CommandError::Stranger) = accounts {
+                    return Err(CommandError::Stranger);
                 }
                 let wrong = refusal.message.split('`').nth(1).unwrap_or_default();
                 if let Ok(accounts) = &accounts
@@ -105,7 +107,7 @@ impl Client {
                 {
                     refusal.message = format!("{}; did you mean `{right}`?", refusal.message);
                 }
-                Err(Trouble::Refused(refusal, None))
+                Err(CommandError::Refused(refusal, None))
             }
             answer => answer,
         }
@@ -113,16 +115,16 @@ impl Client {
 
     fn is_not_allowed(&self, path: &str) -> bool {
         let answer = self.get(path);
-        matches!(answer, Err(Trouble::Refused(refusal, _)) if refusal.error == Reason::NotAllowed)
+        matches!(answer, Err(CommandError::Refused(refusal, _)) if refusal.error == Reason::NotAllowed)
     }
 
     /// Asks, and once more if the daemon went away meanwhile: it may be restarting.
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Trouble> {
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<DaemonAnswer, CommandError> {
         let answer = self.ask_once(method.clone(), path, body.clone());
         let restarting = match &answer {
-            Err(Trouble::Broken(..)) => true,
-            Err(Trouble::Nobody(_, error)) => error.kind() == ErrorKind::ConnectionRefused,
-            Err(Trouble::Refused(refusal, _)) => refusal.error == Reason::Stopping,
+            Err(CommandError::Broken(..)) => true,
+            Err(CommandError::Nobody(_, error)) => error.kind() == ErrorKind::ConnectionRefused,
+            Err(CommandError::Refused(refusal, _)) => refusal.error == Reason::Stopping,
             _ => false,
         };
         if !restarting {
@@ -132,28 +134,33 @@ impl Client {
         self.ask_once(method, path, body)
     }
 
-    fn ask_once(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Trouble> {
+    fn ask_once(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<DaemonAnswer, CommandError> {
         let asking = async {
             let stream = UnixStream::connect(&self.socket)
                 .await
-                .map_err(|error| Trouble::Nobody(self.socket.clone(), error))?;
+                .map_err(|error| CommandError::Nobody(self.socket.clone(), error))?;
             match timeout(ANSWER_LIMIT, exchange(stream, method, path, body)).await {
                 Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(error)) => Err(Trouble::Broken(self.socket.clone(), error)),
+                Ok(Err(error)) => Err(CommandError::Broken(self.socket.clone(), error)),
                 Err(_) => {
                     let why = "nothing for a minute".to_owned();
-                    Err(Trouble::NoAnswer(self.socket.clone(), why))
+                    Err(CommandError::NoAnswer(self.socket.clone(), why))
                 }
             }
         };
         let (status, retry_after, body) = self.runtime.block_on(asking)?;
         let socket = self.socket.clone();
         if status.is_success() || status == StatusCode::UNPROCESSABLE_ENTITY {
-            return Ok(Answer { socket, body });
+            return Ok(DaemonAnswer { socket, body });
         }
         Err(match serde_json::from_slice(&body) {
-            Ok(refusal) => Trouble::Refused(refusal, retry_after),
-            Err(_) => Trouble::NoAnswer(socket, format!("something else says {status}")),
+            Ok(refusal) => CommandError::Refused(refusal, retry_after),
+            Err(_) => CommandError::NoAnswer(socket, format!("something else says {status}")),
         })
     }
 }
@@ -189,31 +196,31 @@ async fn exchange(
     }
 }
 
-impl Answer {
+impl DaemonAnswer {
     /// The body as it came.
-    pub(super) fn text(&self) -> Result<&str, Trouble> {
+    pub(super) fn text(&self) -> Result<&str, CommandError> {
         std::str::from_utf8(&self.body).map_err(|_| self.unknown())
     }
 
     /// The body, which is what the daemon answers to that request or nothing that we know.
-    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
         serde_json::from_slice(&self.body).map_err(|_| self.unknown())
     }
 
     /// It is not what was asked for.
-    pub(super) fn unknown(&self) -> Trouble {
+    pub(super) fn unknown(&self) -> CommandError {
         let why = "what comes is nothing that wxtokend says, or of another version";
-        Trouble::NoAnswer(self.socket.clone(), why.to_owned())
+        CommandError::NoAnswer(self.socket.clone(), why.to_owned())
     }
 }
 
 /// The socket of the command line, else that of the configuration if it can be read, else the usual one.
-pub(super) fn socket(common: &Common) -> PathBuf {
+pub(super) fn socket(common: &CommonArgs) -> PathBuf {
     let configured = || api_socket(&common.config, &Environment::from_process());
     common.socket.clone().unwrap_or_else(configured)
 }
 
-impl Trouble {
+impl CommandError {
     /// The exit status that goes with it.
     pub(super) fn exit(&self) -> Exit {
         match self {
@@ -275,7 +282,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody(socket, error) => {
@@ -316,10 +323,10 @@ pub(super) fn similar<'a>(wrong: &str, accounts: &'a AccountsBody) -> Option<&'a
 }
 
 /// The path of something of an account; there is none of a name that cannot be.
-pub(super) fn path(account: &str, rest: &str) -> Result<String, Trouble> {
+pub(super) fn path(account: &str, rest: &str) -> Result<String, CommandError> {
     match AccountName::parse(account) {
         Some(name) => Ok(format!("/v1/accounts/{name}/{rest}")),
-        None => Err(Trouble::Refused(no_such_account(account), None)),
+        None => Err(CommandError::Refused(no_such_account(account), None)),
     }
 }
 
@@ -330,11 +337,11 @@ pub(super) fn complain(line: &str) {
 }
 
 /// Writes to standard output.
-pub(super) fn print(text: &str) -> Result<(), Trouble> {
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Trouble::NobodyReads),
-        Err(error) => Err(Trouble::Own(format!(
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(CommandError::NobodyReads),
+        Err(error) => Err(CommandError::Own(format!(
             "cannot write to standard output: {error}"
         ))),
         Ok(()) => Ok(()),

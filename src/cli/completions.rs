@@ -9,7 +9,7 @@ use std::io::Write;
 /// Prints a script on standard output that completes the commands and options of wxtokend in a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {
+pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
@@ -25,7 +25,7 @@ Exit status:
    0  Printed.";
 
 /// Prints the script.
-pub fn run(args: &Args) -> Exit {
+pub fn run(args: &CompletionsArgs) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "wxtokend", &mut script);
     let script = with_accounts(args.shell, &String::from_utf8_lossy(&script));

@@ -1,14 +1,14 @@
 //! `wxtokend demo`
 
 use super::client::complain;
-use super::{Common, Exit};
+use super::{CommonArgs, Exit};
 use crate::clock;
 use crate::config::{self, Environment, LogLevel};
 use crate::daemon::Daemon;
 use crate::fault::reason;
 use crate::handle::SnapshotCell;
 use crate::logging::Log;
-use crate::sim::{Platform, World};
+use crate::sim::{SimPlatform, World};
 use crate::snapshot::Snapshot;
 use crate::time::human;
 use crate::value::ValueName;
@@ -43,7 +43,7 @@ const SHORTEST: Duration = Duration::from_secs(4);
 /// Everything it makes is in a fresh temporary directory and removed on Ctrl-C.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {
+pub struct DemoArgs {
     /// How long a token of the simulated platform lives
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::duration)]
     pub lifetime: Duration,
@@ -63,7 +63,7 @@ Exit status:
    1  Something went wrong.";
 
 /// Runs platform and daemon until Ctrl-C.
-pub fn run(_common: &Common, args: &Args) -> Exit {
+pub fn run(_common: &CommonArgs, args: &DemoArgs) -> Exit {
     super::hide_memory();
     match show(args) {
         Ok(()) => Exit::Success,
@@ -79,7 +79,7 @@ const ACCOUNTS: [(&str, &str, &str); 2] = [
     ("blog", "wx00000000000d0002", "classic"),
 ];
 
-fn show(args: &Args) -> Result<(), String> {
+fn show(args: &DemoArgs) -> Result<(), String> {
     if args.lifetime < SHORTEST {
         return Err("--lifetime: at least 4s, so that there is something to see".to_owned());
     }
@@ -105,7 +105,7 @@ fn show(args: &Args) -> Result<(), String> {
         account.window = Some((args.lifetime / 4).clamp(WINDOW, LONGEST_WINDOW));
     }
     let platform =
-        Platform::start(args.listen, world).map_err(said("start the simulated platform"))?;
+        SimPlatform::start(args.listen, world).map_err(said("start the simulated platform"))?;
     let path = dir.join("config.toml");
     std::fs::write(&path, configuration(dir, &platform.base_url()))
         .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o600)))
@@ -170,7 +170,7 @@ fn configuration(dir: &Path, platform: &str) -> String {
     text
 }
 
-fn introduction(dir: &Path, platform: &str, args: &Args) -> String {
+fn introduction(dir: &Path, platform: &str, args: &DemoArgs) -> String {
     let life = human(args.lifetime);
     let dir = dir.display();
     format!(

@@ -1,7 +1,7 @@
 //! `wxtokend get`
 
-use super::client::{Client, Trouble, complain, path, print};
-use super::{Common, Exit};
+use super::client::{ApiClient, CommandError, complain, path, print};
+use super::{CommonArgs, Exit};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// account's readers or an administrator of the daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {
+pub struct GetArgs {
     /// The account
     #[arg(value_name = "ACCOUNT")]
     account: String,
@@ -45,14 +45,14 @@ Examples:
   wxtokend get shop --value jsapi_ticket";
 
 /// Prints one value.
-pub fn run(common: &Common, args: &Args) -> Exit {
+pub fn run(common: &CommonArgs, args: &GetArgs) -> Exit {
     get(common, args).unwrap_or_else(|trouble| trouble.report())
 }
 
-fn get(common: &Common, args: &Args) -> Result<Exit, Trouble> {
+fn get(common: &CommonArgs, args: &GetArgs) -> Result<Exit, CommandError> {
     let wanted = args.min_valid.unwrap_or_default().as_secs();
     let query = format!("token?value={}&min_valid={wanted}", args.value);
-    let client = Client::new(common)?;
+    let client = ApiClient::new(common)?;
     let answer = client.of_account(|client| client.get(&path(&args.account, &query)?))?;
     let object: Value = answer.parse()?;
     let value = object[&args.value].as_str();

@@ -34,9 +34,9 @@ use std::sync::LazyLock;
 #[command(name = "wxtokend", version = version(), after_long_help = AFTER_HELP)]
 struct Cli {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const AFTER_HELP: &str = "\
@@ -62,7 +62,7 @@ const DEFAULT_CONFIG: &str = "/etc/wxtokend/config.toml";
 
 /// Options of every command.
 #[derive(Debug, Args)]
-pub struct Common {
+pub struct CommonArgs {
     /// The configuration file
     ///
     /// `run` and `check` load it. The other commands only look here for the path of the API socket, and do without
@@ -93,18 +93,18 @@ pub struct Common {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    Run(run::Args),
-    Check(check::Args),
-    Status(status::Args),
-    Get(get::Args),
-    Refresh(refresh::Args),
+enum CliCommand {
+    Run(run::RunArgs),
+    Check(check::CheckArgs),
+    Status(status::StatusArgs),
+    Get(get::GetArgs),
+    Refresh(refresh::RefreshArgs),
     Quota(quota::QuotaArgs),
-    Reload(reload::Args),
+    Reload(reload::ReloadArgs),
     Watch(watch::WatchArgs),
     MirrorKey(mirror_key::MirrorKeyArgs),
-    Demo(demo::Args),
-    Completions(completions::Args),
+    Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// How a command ended. The numbers are those of `sysexits.h` where it has one that fits.
@@ -139,17 +139,17 @@ impl From<Exit> for ExitCode {
 pub fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     match command {
-        Command::Run(args) => run::run(&common, &args),
-        Command::Check(args) => check::run(&common, &args),
-        Command::Status(args) => status::run(&common, &args),
-        Command::Get(args) => get::run(&common, &args),
-        Command::Refresh(args) => refresh::run(&common, &args),
-        Command::Quota(args) => quota::run(&common, &args),
-        Command::Reload(args) => reload::run(&common, &args),
-        Command::Watch(args) => watch::run(&common, &args),
-        Command::MirrorKey(args) => mirror_key::run(&args),
-        Command::Demo(args) => demo::run(&common, &args),
-        Command::Completions(args) => completions::run(&args),
+        CliCommand::Run(args) => run::run(&common, &args),
+        CliCommand::Check(args) => check::run(&common, &args),
+        CliCommand::Status(args) => status::run(&common, &args),
+        CliCommand::Get(args) => get::run(&common, &args),
+        CliCommand::Refresh(args) => refresh::run(&common, &args),
+        CliCommand::Quota(args) => quota::run(&common, &args),
+        CliCommand::Reload(args) => reload::run(&common, &args),
+        CliCommand::Watch(args) => watch::run(&common, &args),
+        CliCommand::MirrorKey(args) => mirror_key::run(&args),
+        CliCommand::Demo(args) => demo::run(&common, &args),
+        CliCommand::Completions(args) => completions::run(&args),
     }
     .into()
 }

@@ -1,7 +1,7 @@
 //! `wxtokend quota`
 
-use super::client::{Client, Trouble, path, print, printable};
-use super::{Common, Exit};
+use super::client::{ApiClient, CommandError, path, print, printable};
+use super::{CommonArgs, Exit};
 use crate::api::body::QuotaBody;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write as _};
@@ -45,12 +45,12 @@ Example:
   wxtokend quota shop";
 
 /// Shows the count, and clears it before.
-pub fn run(common: &Common, args: &QuotaArgs) -> Exit {
+pub fn run(common: &CommonArgs, args: &QuotaArgs) -> Exit {
     quota(common, args).unwrap_or_else(|trouble| trouble.report())
 }
 
-fn quota(common: &Common, args: &QuotaArgs) -> Result<Exit, Trouble> {
-    let client = Client::new(common)?;
+fn quota(common: &CommonArgs, args: &QuotaArgs) -> Result<Exit, CommandError> {
+    let client = ApiClient::new(common)?;
     if args.clear && !args.yes && !confirmed(&args.account)? {
         print("nothing is cleared\n")?;
         return Ok(Exit::Success);
@@ -73,13 +73,13 @@ fn quota(common: &Common, args: &QuotaArgs) -> Result<Exit, Trouble> {
 }
 
 /// Asks on the terminal. Without one nothing is cleared unasked.
-fn confirmed(account: &str) -> Result<bool, Trouble> {
+fn confirmed(account: &str) -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
-        return Err(Trouble::Own(
+        return Err(CommandError::Own(
             "--clear asks on a terminal: add --yes to clear without being asked".to_owned(),
         ));
     }
-    let failed = |error: io::Error| Trouble::Own(format!("cannot ask: {error}"));
+    let failed = |error: io::Error| CommandError::Own(format!("cannot ask: {error}"));
     let mut terminal = io::stderr();
     write!(
         terminal,

@@ -1,8 +1,8 @@
 //! `wxtokend refresh`
 
-use super::client::{Client, Trouble, path, print, printable};
+use super::client::{ApiClient, CommandError, path, print, printable};
 use super::table::human;
-use super::{Common, Exit};
+use super::{CommonArgs, Exit};
 use crate::api::body::RefreshRequest;
 use crate::value::Value;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// been replaced already, nothing is called.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {
+pub struct RefreshArgs {
     /// The account
     #[arg(value_name = "ACCOUNT")]
     account: String,
@@ -53,17 +53,18 @@ struct Refreshed {
 }
 
 /// Asks for a fresh token.
-pub fn run(common: &Common, args: &Args) -> Exit {
+pub fn run(common: &CommonArgs, args: &RefreshArgs) -> Exit {
     refresh(common, args).unwrap_or_else(|trouble| trouble.report())
 }
 
-fn refresh(common: &Common, args: &Args) -> Result<Exit, Trouble> {
+fn refresh(common: &CommonArgs, args: &RefreshArgs) -> Result<Exit, CommandError> {
     let request = RefreshRequest {
         bad_token: args.bad_from_stdin.then(bad_token).transpose()?,
         errcode: None,
     };
-    let body = serde_json::to_vec(&request).map_err(|error| Trouble::Own(error.to_string()))?;
-    let client = Client::new(common)?;
+    let body =
+        serde_json::to_vec(&request).map_err(|error| CommandError::Own(error.to_string()))?;
+    let client = ApiClient::new(common)?;
     let answer: Refreshed = client
         .of_account(|client| client.post(&path(&args.account, "refresh")?, body.into()))?
         .parse()?;
@@ -81,17 +82,17 @@ fn refresh(common: &Common, args: &Args) -> Result<Exit, Trouble> {
 }
 
 /// The token on standard input, without the newline that came with it.
-fn bad_token() -> Result<String, Trouble> {
+fn bad_token() -> Result<String, CommandError> {
     let mut text = String::new();
     match io::stdin().take(MAX_INPUT).read_to_string(&mut text) {
-        Ok(_) if text.trim().is_empty() => Err(Trouble::Own(
+        Ok(_) if text.trim().is_empty() => Err(CommandError::Own(
             "there is no token on standard input".to_owned(),
         )),
-        Ok(_) if Value::parse(text.trim()).is_none() => Err(Trouble::Own(
+        Ok(_) if Value::parse(text.trim()).is_none() => Err(CommandError::Own(
             "what is on standard input is no token: one is a single word of at most 2048 letters, digits and signs"
                 .to_owned(),
         )),
         Ok(_) => Ok(text.trim().to_owned()),
-        Err(error) => Err(Trouble::Own(format!("cannot read standard input: {error}"))),
+        Err(error) => Err(CommandError::Own(format!("cannot read standard input: {error}"))),
     }
 }

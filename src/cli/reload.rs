@@ -1,7 +1,7 @@
 //! `wxtokend reload`
 
-use super::client::{Client, Trouble, complain, print, printable};
-use super::{Common, Exit};
+use super::client::{ApiClient, CommandError, complain, print, printable};
+use super::{CommonArgs, Exit};
 use crate::api::body::ReloadBody;
 use crate::changes::Changes;
 use hyper::body::Bytes;
@@ -12,7 +12,7 @@ use hyper::body::Bytes;
 /// as `path:line:col: message`, and the daemon goes on with the old one. For administrators of the daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {}
+pub struct ReloadArgs {}
 
 const AFTER_HELP: &str = "\
 Exit status:
@@ -22,12 +22,12 @@ Exit status:
   78  The configuration is faulty; the old one still runs.";
 
 /// Reloads the daemon's configuration.
-pub fn run(common: &Common, _args: &Args) -> Exit {
+pub fn run(common: &CommonArgs, _args: &ReloadArgs) -> Exit {
     reload(common).unwrap_or_else(|trouble| trouble.report())
 }
 
-fn reload(common: &Common) -> Result<Exit, Trouble> {
-    let answer: ReloadBody = Client::new(common)?
+fn reload(common: &CommonArgs) -> Result<Exit, CommandError> {
+    let answer: ReloadBody = ApiClient::new(common)?
         .post("/v1/reload", Bytes::new())?
         .parse()?;
     for mut warning in answer.warnings {

@@ -1,6 +1,6 @@
 //! `wxtokend run`
 
-use super::{Common, Exit};
+use super::{CommonArgs, Exit};
 use crate::config::{self, Environment};
 use crate::daemon::{Daemon, StartError};
 use crate::fault::Fault;
@@ -23,7 +23,7 @@ const LOG_FLUSH: Duration = Duration::from_millis(200);
 /// SIGTERM or SIGINT. Meant to be started by systemd (Type=notify); logs to the journal there, else to standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {}
+pub struct RunArgs {}
 
 const AFTER_HELP: &str = "\
 Signals:
@@ -39,7 +39,7 @@ Exit status:
   78  The configuration is faulty.";
 
 /// Runs the daemon until it is told to stop.
-pub fn run(common: &Common, _args: &Args) -> Exit {
+pub fn run(common: &CommonArgs, _args: &RunArgs) -> Exit {
     super::hide_memory();
     let environment = Environment::from_process();
     let loaded = match config::load(&common.config, &environment) {

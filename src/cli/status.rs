@@ -1,7 +1,7 @@
 //! `wxtokend status`
 
-use super::client::{Client, Trouble, complain, print, similar};
-use super::{Common, Exit, table};
+use super::client::{ApiClient, CommandError, complain, print, similar};
+use super::{CommonArgs, Exit, table};
 use crate::api::body::{AccountBody, AccountsBody};
 use crate::clock;
 use crate::snapshot::State;
@@ -22,7 +22,7 @@ use std::time::Duration;
 /// but the last attempt or an output failed. expired: there is no valid token.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
-pub struct Args {
+pub struct StatusArgs {
     /// Show these accounts only
     #[arg(value_name = "ACCOUNT")]
     accounts: Vec<String>,
@@ -60,12 +60,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const COLUMNS: u16 = 80;
 
 /// Prints the state of the accounts.
-pub fn run(common: &Common, args: &Args) -> Exit {
+pub fn run(common: &CommonArgs, args: &StatusArgs) -> Exit {
     status(common, args).unwrap_or_else(|trouble| trouble.report())
 }
 
-fn status(common: &Common, args: &Args) -> Result<Exit, Trouble> {
-    let client = Client::new(common)?;
+fn status(common: &CommonArgs, args: &StatusArgs) -> Result<Exit, CommandError> {
+    let client = ApiClient::new(common)?;
     let all = client.accounts()?;
     if args.names {
         let names = all
@@ -124,7 +124,11 @@ fn select(mut accounts: AccountsBody, names: &[String]) -> (AccountsBody, Vec<St
 }
 
 /// Shows the accounts until a signal ends it, or nobody reads any further.
-fn watch(client: &Client, args: &Args, first: AccountsBody) -> Result<Infallible, Trouble> {
+fn watch(
+    client: &ApiClient,
+    args: &StatusArgs,
+    first: AccountsBody,
+) -> Result<Infallible, CommandError> {
     let redraw = !args.json && io::stdout().is_terminal();
     let mut shown = None;
     let mut current = Ok(first);
@@ -161,11 +165,11 @@ fn timeless(accounts: &AccountsBody) -> AccountsBody {
     accounts
 }
 
-fn text(accounts: &AccountsBody, args: &Args) -> Result<String, Trouble> {
+fn text(accounts: &AccountsBody, args: &StatusArgs) -> Result<String, CommandError> {
     if args.json {
         return match serde_json::to_string(accounts) {
             Ok(json) => Ok(json + "\n"),
-            Err(error) => Err(Trouble::Own(error.to_string())),
+            Err(error) => Err(CommandError::Own(error.to_string())),
         };
     }
     let now = clock::now();
@@ -178,7 +182,7 @@ fn text(accounts: &AccountsBody, args: &Args) -> Result<String, Trouble> {
 }
 
 /// Overwrites the screen from its top, so that nothing flickers.
-fn draw(text: &str) -> Result<(), Trouble> {
+fn draw(text: &str) -> Result<(), CommandError> {
     let lines = text.replace('\n', "\x1b[K\n");
     print(&format!("\x1b[H{lines}\x1b[J"))
 }

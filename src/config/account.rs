@@ -4,10 +4,10 @@ use super::environment::Environment;
 use super::keys;
 use super::mirror::{self, MirrorKey};
 use super::names::Names;
-use super::output::{Outputs, Owner};
-use super::places::{Places, Subject};
+use super::output::{OutputsReader, Owner};
+use super::places::{Places, Setting};
 use super::secret::{self, secret};
-use super::source::Place;
+use super::source::Position;
 use super::table::Table;
 use super::value;
 use crate::account::{Account, AccountName};
@@ -20,19 +20,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Reads accounts from one file after the other, and sees where they collide.
-pub(super) struct Accounts<'e> {
+pub(super) struct AccountsReader<'e> {
     env: &'e Environment,
     names: Names,
-    outputs: Outputs,
+    outputs: OutputsReader,
     done: BTreeMap<AccountName, Arc<Account>>,
     mirror_keys: Vec<MirrorKey>,
-    places: HashMap<AccountName, Place>,
+    places: HashMap<AccountName, Position>,
     /// Of the ids that may be used only once.
-    ids: HashMap<(Box<str>, Option<u32>), Place>,
+    ids: HashMap<(Box<str>, Option<u32>), Position>,
 }
 
-impl<'e> Accounts<'e> {
-    pub(super) fn new(env: &'e Environment, names: Names, outputs: Outputs) -> Self {
+impl<'e> AccountsReader<'e> {
+    pub(super) fn new(env: &'e Environment, names: Names, outputs: OutputsReader) -> Self {
         Self {
             env,
             names,
@@ -100,7 +100,7 @@ impl<'e> Accounts<'e> {
         if let Some(name) = &name
             && let Some(key) = secret::KEYS.into_iter().find(|key| table.has(key))
         {
-            let subject = Subject::Secret(name.clone());
+            let subject = Setting::Secret(name.clone());
             self.outputs.places.add(subject, table.place(key));
         }
         let readers = self.names.read(table, || Some([].into()));

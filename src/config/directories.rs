@@ -16,7 +16,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// A directory that can hold outputs.
-pub(super) struct Directory {
+pub(super) struct OutputDirectory {
     /// Its path without symbolic links.
     pub(super) path: PathBuf,
     /// Whether its file system has ACLs.
@@ -24,13 +24,13 @@ pub(super) struct Directory {
 }
 
 /// Looks at each directory once.
-pub(super) struct Directories {
+pub(super) struct DirectoryChecks {
     runtime: PathBuf,
     patience: Duration,
-    known: HashMap<PathBuf, Result<Rc<Directory>, String>>,
+    known: HashMap<PathBuf, Result<Rc<OutputDirectory>, String>>,
 }
 
-impl Directories {
+impl DirectoryChecks {
     /// Missing directories may be made below `runtime`.
     pub(super) fn new(runtime: &Path) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Directories {
     }
 
     /// The directory of an output, or why it cannot hold one.
-    pub(super) fn of(&mut self, output: &Path) -> Result<Rc<Directory>, String> {
+    pub(super) fn of(&mut self, output: &Path) -> Result<Rc<OutputDirectory>, String> {
         let path = output.parent().unwrap_or(output);
         if let Some(known) = self.known.get(path) {
             return known.clone();
@@ -52,9 +52,9 @@ impl Directories {
     }
 }
 
-impl Directories {
+impl DirectoryChecks {
     /// Looks at a directory where that may hang: one that does not answer is the trouble of its outputs, not a fault.
-    fn look_in_time(&mut self, path: &Path) -> Result<Directory, String> {
+    fn look_in_time(&mut self, path: &Path) -> Result<OutputDirectory, String> {
         let (owned, runtime) = (path.to_path_buf(), self.runtime.clone());
         let (sender, answer) = mpsc::channel();
         let look = move || drop(sender.send(look_at(&owned, &runtime)));
@@ -65,7 +65,7 @@ impl Directories {
         answer.recv_timeout(self.patience).unwrap_or_else(|_| {
             // Others on the same file system will not answer either.
             self.patience = IMPATIENT;
-            Ok(Directory {
+            Ok(OutputDirectory {
                 path: path.to_path_buf(),
                 has_acl: true,
             })
@@ -73,7 +73,7 @@ impl Directories {
     }
 }
 
-fn look_at(path: &Path, runtime: &Path) -> Result<Directory, String> {
+fn look_at(path: &Path, runtime: &Path) -> Result<OutputDirectory, String> {
     let will_be_made = path.starts_with(runtime);
     // One that will be made is as safe as the nearest one that is there.
     for existing in path.ancestors() {
@@ -112,7 +112,7 @@ fn look_at(path: &Path, runtime: &Path) -> Result<Directory, String> {
         }
         let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));
         let real = existing.canonicalize();
-        return Ok(Directory {
+        return Ok(OutputDirectory {
             path: real.map_or_else(|_| path.to_path_buf(), |real| real.join(rest)),
             has_acl: has_acl(existing),
         });

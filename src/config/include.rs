@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What one entry of `include` finds.
-struct Found {
+struct FoundFiles {
     files: Vec<PathBuf>,
     /// The directory that was searched, if the entry has wildcards.
     searched: Option<PathBuf>,
@@ -63,7 +63,7 @@ pub(super) fn included(root: &Table<'_>) -> Vec<PathBuf> {
     files
 }
 
-fn find(directory: &Path, pattern: &str) -> Checked<Found> {
+fn find(directory: &Path, pattern: &str) -> Checked<FoundFiles> {
     let is_wild = |part: &Path| part.to_string_lossy().contains(['*', '?', '[']);
     let pattern = directory.join(pattern);
     let (Some(folder), Some(name)) = (pattern.parent(), pattern.file_name()) else {
@@ -80,7 +80,7 @@ fn find(directory: &Path, pattern: &str) -> Checked<Found> {
             let advice = "create it, or use a pattern such as \"accounts.d/*.toml\"";
             return Err(format!("names a file that is not there: {advice}").into());
         }
-        return Ok(Found {
+        return Ok(FoundFiles {
             files: vec![pattern],
             searched: None,
         });
@@ -102,7 +102,7 @@ fn find(directory: &Path, pattern: &str) -> Checked<Found> {
         file.extension()
             .is_some_and(|extension| extension == "toml")
     };
-    Ok(Found {
+    Ok(FoundFiles {
         files: found.filter(is_toml).collect(),
         searched: Some(folder.to_path_buf()),
     })

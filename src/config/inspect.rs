@@ -1,6 +1,6 @@
 //! Looks at what a right configuration refers to, as the daemon's user: what would fail once it runs.
 
-use super::places::{Places, Subject};
+use super::places::{Places, Setting};
 use super::{Config, Environment, Loaded};
 use crate::account::{Account, Output, OutputKind, SecretSource};
 use crate::fault::{Fault, reason};
@@ -18,13 +18,13 @@ pub fn inspect(loaded: &Loaded, environment: &Environment) -> Vec<Fault> {
     let (config, places) = (&loaded.config, &loaded.places);
     let mut found = Vec::new();
     found.extend(state_dir(config, places));
-    let mut directories = Directories {
+    let mut directories = WritableChecks {
         runtime: config.daemon.runtime_dir.clone(),
         known: HashMap::new(),
     };
     if let Some(why) = directories.unwritable(&config.api.socket) {
         let message = format!("`socket` {why}");
-        found.push(places.fault(&Subject::ApiSocket, message));
+        found.push(places.fault(&Setting::ApiSocket, message));
     }
     for account in config.accounts.values() {
         found.extend(secret(account, places, environment));
@@ -32,8 +32,8 @@ pub fn inspect(loaded: &Loaded, environment: &Environment) -> Vec<Fault> {
             let troubles = output_troubles(output, &mut directories);
             found.extend(troubles.map(|(key, message)| {
                 let subject = match key {
-                    "path" => Subject::Output(output.path.clone()),
-                    key => Subject::OutputKey(output.path.clone(), key),
+                    "path" => Setting::Output(output.path.clone()),
+                    key => Setting::OutputKey(output.path.clone(), key),
                 };
                 places.warning(&subject, format!("`{key}` {message}"))
             }));
@@ -56,7 +56,7 @@ fn state_dir(config: &Config, places: &Places) -> Option<Fault> {
     let message = format!(
         "`state_dir` `{shown}` cannot be written to: {why}; let the user that the daemon runs as own it: chown wxtokend {shown}"
     );
-    Some(places.fault(&Subject::StateDir, message))
+    Some(places.fault(&Setting::StateDir, message))
 }
 
 fn secret(account: &Account, places: &Places, environment: &Environment) -> Option<Fault> {
@@ -64,7 +64,7 @@ fn secret(account: &Account, places: &Places, environment: &Environment) -> Opti
         return None;
     };
     let warning =
-        |message: String| Some(places.warning(&Subject::Secret(account.name.clone()), message));
+        |message: String| Some(places.warning(&Setting::Secret(account.name.clone()), message));
     let is_credential = path.starts_with(environment.credentials_dir());
     match read_secret(path) {
         Ok(secret) => match unusual(secret.expose(), account.terms.kind) {
@@ -103,7 +103,7 @@ fn unusual(secret: &str, kind: &str) -> Option<String> {
 /// What of an output the daemon could not do: the key that asks for it, and why.
 fn output_troubles(
     output: &Output,
-    directories: &mut Directories,
+    directories: &mut WritableChecks,
 ) -> impl Iterator<Item = (&'static str, String)> {
     let shown = output.path.display();
     let may_change = geteuid().is_root();
@@ -166,12 +166,12 @@ fn is_member(group: u32) -> bool {
 }
 
 /// Looks at each directory once.
-struct Directories {
+struct WritableChecks {
     runtime: PathBuf,
     known: HashMap<PathBuf, Option<String>>,
 }
 
-impl Directories {
+impl WritableChecks {
     /// Why the daemon could not put something at a path.
     fn unwritable(&mut self, path: &Path) -> Option<String> {
         let directory = path.parent().unwrap_or(path);

@@ -1,12 +1,12 @@
 //! From files to a checked configuration.
 
-use super::account::Accounts;
+use super::account::AccountsReader;
 use super::environment::Environment;
 use super::include::included;
 use super::names::Names;
-use super::output::Outputs;
-use super::places::{Places, Subject};
-use super::source::Source;
+use super::output::OutputsReader;
+use super::places::{Places, Setting};
+use super::source::SourceFile;
 use super::table::Table;
 use super::{Config, MirrorSection, keys, mirror, sections};
 use crate::fault::Fault;
@@ -29,7 +29,7 @@ pub struct Loaded {
 /// one.
 pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let source = Source::read(&path).map_err(|fault| vec![fault])?;
+    let source = SourceFile::read(&path).map_err(|fault| vec![fault])?;
     let tree = source.parse();
     let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
 
@@ -37,10 +37,10 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let daemon = sections::daemon(&root, env);
     let api = sections::api(&root, env, &mut names);
     let platform = sections::platform(&root, env);
-    let mut outputs = Outputs::new(&daemon.runtime_dir, places(&path, &root));
+    let mut outputs = OutputsReader::new(&daemon.runtime_dir, places(&path, &root));
     outputs.claim(&api.socket, &root.table("api"), "socket");
     let mirror = mirror::mirror(&root, env, &mut outputs);
-    let mut accounts = Accounts::new(env, names, outputs);
+    let mut accounts = AccountsReader::new(env, names, outputs);
     accounts.read(&root);
     let included = included(&root);
 
@@ -54,7 +54,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let (accounts, keys, places) = accounts.finish();
     if mirror.listen.is_none() && mirror.socket.is_none() && !keys.is_empty() {
         let message = "[[accounts.NAME.mirror]] is set, but no mirror listens: set `listen` or `socket` under [mirror]";
-        faults.push(places.warning(&Subject::MirrorListen, message));
+        faults.push(places.warning(&Setting::MirrorListen, message));
     }
     Ok(Loaded {
         config: Config {
@@ -74,12 +74,12 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
 fn places(path: &Path, root: &Table<'_>) -> Places {
     let mut places = Places::new(path);
     for (subject, section, key) in [
-        (Subject::StateDir, "daemon", "state_dir"),
-        (Subject::ApiSocket, "api", "socket"),
-        (Subject::ApiMetrics, "api", "metrics"),
-        (Subject::MirrorListen, "mirror", "listen"),
-        (Subject::MirrorSocket, "mirror", "socket"),
-        (Subject::CaFile, "platform", "ca_file"),
+        (Setting::StateDir, "daemon", "state_dir"),
+        (Setting::ApiSocket, "api", "socket"),
+        (Setting::ApiMetrics, "api", "metrics"),
+        (Setting::MirrorListen, "mirror", "listen"),
+        (Setting::MirrorSocket, "mirror", "socket"),
+        (Setting::CaFile, "platform", "ca_file"),
     ] {
         let table = root.table(section);
         if table.has(key) {
@@ -87,7 +87,7 @@ fn places(path: &Path, root: &Table<'_>) -> Places {
         }
     }
     if root.has("platform") {
-        places.add(Subject::Platform, root.place("platform"));
+        places.add(Setting::Platform, root.place("platform"));
     }
     places
 }
@@ -96,7 +96,7 @@ fn places(path: &Path, root: &Table<'_>) -> Places {
 /// refers to: then the default.
 pub fn api_socket(path: &Path, env: &Environment) -> PathBuf {
     let default = || env.runtime_dir().join("api.sock");
-    let Ok(source) = Source::read(path) else {
+    let Ok(source) = SourceFile::read(path) else {
         return default();
     };
     let tree = source.parse();
@@ -106,7 +106,7 @@ pub fn api_socket(path: &Path, env: &Environment) -> PathBuf {
 
 /// The state directory that a configuration names, also when other parts of it are faulty.
 pub fn state_dir(path: &Path, env: &Environment) -> PathBuf {
-    let Ok(source) = Source::read(path) else {
+    let Ok(source) = SourceFile::read(path) else {
         return env.state_dir().to_path_buf();
     };
     let tree = source.parse();
@@ -114,8 +114,8 @@ pub fn state_dir(path: &Path, env: &Environment) -> PathBuf {
 }
 
 /// Reads the accounts of one more file.
-fn include(path: &Path, accounts: &mut Accounts<'_>, env: &Environment) -> Vec<Fault> {
-    let source = match Source::read(path) {
+fn include(path: &Path, accounts: &mut AccountsReader<'_>, env: &Environment) -> Vec<Fault> {
+    let source = match SourceFile::read(path) {
         Ok(source) => source,
         Err(fault) => return vec![fault],
     };

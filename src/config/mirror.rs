@@ -2,7 +2,7 @@
 
 use super::environment::Environment;
 use super::keys;
-use super::output::Outputs;
+use super::output::OutputsReader;
 use super::secret::secret_file;
 use super::table::Table;
 use super::value::{self, Checked};
@@ -79,7 +79,11 @@ impl ReadKey {
 }
 
 /// `[mirror]`, without keys.
-pub(super) fn mirror(root: &Table<'_>, env: &Environment, outputs: &mut Outputs) -> MirrorSection {
+pub(super) fn mirror(
+    root: &Table<'_>,
+    env: &Environment,
+    outputs: &mut OutputsReader,
+) -> MirrorSection {
     let table = root.table("mirror").known(&keys::MIRROR, env.platforms);
     let section = MirrorSection {
         listen: table.read("listen", value::loopback),

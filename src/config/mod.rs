@@ -25,7 +25,7 @@ pub use inspect::inspect;
 pub use load::{Loaded, api_socket, load, state_dir};
 pub use mirror::{Margins, MirrorKey, MirrorSection};
 pub use name_service::NameService;
-pub use places::{Places, Subject};
+pub use places::{Places, Setting};
 
 use crate::account::{Account, AccountName, Principal};
 use crate::platform::Platform;
@@ -56,9 +56,9 @@ pub struct Config {
     /// The file it was read from, absolute.
     pub path: PathBuf,
     /// `[daemon]`
-    pub daemon: Daemon,
+    pub daemon: DaemonSection,
     /// `[api]`
-    pub api: Api,
+    pub api: ApiSection,
     /// `[mirror]`, and `[[accounts.*.mirror]]` of all accounts.
     pub mirror: MirrorSection,
     /// `[platform]`
@@ -69,7 +69,7 @@ pub struct Config {
 
 /// `[daemon]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Daemon {
+pub struct DaemonSection {
     /// Where values and counters outlive a restart.
     pub state_dir: PathBuf,
     /// How much is logged.
@@ -80,7 +80,7 @@ pub struct Daemon {
 
 /// `[api]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Api {
+pub struct ApiSection {
     /// The path of the API socket.
     pub socket: PathBuf,
     /// Who may see all accounts, refresh without a bad token, and reload.

@@ -19,7 +19,7 @@ const LIMIT_BESIDE_HUNG: Duration = Duration::from_millis(200);
 const MAX_HUNG: usize = 16;
 
 /// The result of a look-up.
-pub(super) enum Found {
+pub(super) enum LookedUp {
     Principal(Principal),
     /// The name service says that there is no such name.
     Absent,
@@ -44,14 +44,14 @@ impl Eq for NameService {}
 
 impl NameService {
     /// The user `name` or group `@name`, within two seconds. Blocks.
-    pub(super) fn look_up(&self, text: &str) -> Found {
+    pub(super) fn look_up(&self, text: &str) -> LookedUp {
         // Uid 0 has this name also where there is no passwd.
         if matches!(text, "root" | "0") {
-            return Found::Principal(Principal::User(text.into(), 0));
+            return LookedUp::Principal(Principal::User(text.into(), 0));
         }
         let hung = self.hung.load(Ordering::Relaxed);
         if hung >= MAX_HUNG {
-            return Found::Unavailable("the name service does not answer".to_owned());
+            return LookedUp::Unavailable("the name service does not answer".to_owned());
         }
         let limit = if hung == 0 { LIMIT } else { LIMIT_BESIDE_HUNG };
         let (answer, answers) = mpsc::sync_channel(1);
@@ -69,15 +69,15 @@ impl NameService {
             });
         if let Err(error) = started {
             self.hung.fetch_sub(1, Ordering::Relaxed);
-            return Found::Unavailable(format!("no thread can be had: {}", reason(&error)));
+            return LookedUp::Unavailable(format!("no thread can be had: {}", reason(&error)));
         }
-        answers
-            .recv_timeout(limit)
-            .unwrap_or_else(|_| Found::Unavailable("the name service does not answer".to_owned()))
+        answers.recv_timeout(limit).unwrap_or_else(|_| {
+            LookedUp::Unavailable("the name service does not answer".to_owned())
+        })
     }
 }
 
-fn ask(text: &str) -> Found {
+fn ask(text: &str) -> LookedUp {
     let (group, name) = match text.strip_prefix('@') {
         Some(name) => (true, name),
         None => (false, text),
@@ -99,13 +99,13 @@ fn ask(text: &str) -> Found {
     };
     match id {
         Ok(id) => match id.or_else(number) {
-            Some(id) => Found::Principal(principal(id)),
-            None => Found::Absent,
+            Some(id) => LookedUp::Principal(principal(id)),
+            None => LookedUp::Absent,
         },
         Err(error) => match number() {
-            Some(id) => Found::Principal(principal(id)),
-            None if is_absent(error, group) => Found::Absent,
-            None => Found::Unavailable(reason(&error.into())),
+            Some(id) => LookedUp::Principal(principal(id)),
+            None if is_absent(error, group) => LookedUp::Absent,
+            None => LookedUp::Unavailable(reason(&error.into())),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! The users and groups that the configuration names.
 
-use super::name_service::{Found, NameService};
+use super::name_service::{LookedUp, NameService};
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::{Principal, Role};
@@ -32,8 +32,8 @@ impl Names {
             return known.clone();
         }
         let found = match self.service.look_up(name) {
-            Found::Principal(principal) => Ok(principal),
-            Found::Absent => {
+            LookedUp::Principal(principal) => Ok(principal),
+            LookedUp::Absent => {
                 let (kind, bare) = match name.strip_prefix('@') {
                     Some(group) => ("group", group),
                     None => ("user", name),
@@ -45,7 +45,7 @@ impl Names {
                 )
                 .into())
             }
-            Found::Unavailable(reason) => {
+            LookedUp::Unavailable(reason) => {
                 let name: Arc<str> = name.into();
                 self.reasons.insert(name.clone(), reason);
                 Ok(Principal::Unresolved(name, Role::Reader))

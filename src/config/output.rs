@@ -1,10 +1,10 @@
 //! `[[accounts.*.file]]` and `[[accounts.*.socket]]`
 
-use super::directories::{Directories, Directory};
+use super::directories::{DirectoryChecks, OutputDirectory};
 use super::keys;
 use super::names::{self, Names};
-use super::places::{Places, Subject};
-use super::source::Place;
+use super::places::{Places, Setting};
+use super::source::Position;
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::{Access, Format, OnExpiry, Output, OutputKind, Principal, Role};
@@ -33,11 +33,11 @@ const VALUES: [(&str, ValueName); 4] = {
 const ON_EXPIRY: [(&str, OnExpiry); 2] = [("remove", OnExpiry::Remove), ("keep", OnExpiry::Keep)];
 
 /// Reads outputs, and sees where they collide.
-pub(super) struct Outputs {
-    directories: Directories,
+pub(super) struct OutputsReader {
+    directories: DirectoryChecks,
     templates: HashMap<PathBuf, Checked<Arc<Template>>>,
     /// The paths that something stands at, without symbolic links.
-    taken: HashMap<PathBuf, (&'static str, Place)>,
+    taken: HashMap<PathBuf, (&'static str, Position)>,
     /// Where the keys stand of which a fault may be found later.
     pub(super) places: Places,
 }
@@ -51,11 +51,11 @@ pub(super) struct Owner<'a> {
     pub(super) readers: Option<&'a Arc<[Principal]>>,
 }
 
-impl Outputs {
+impl OutputsReader {
     /// No outputs yet; missing directories may be made below `runtime`.
     pub(super) fn new(runtime: &Path, places: Places) -> Self {
         Self {
-            directories: Directories::new(runtime),
+            directories: DirectoryChecks::new(runtime),
             templates: HashMap::new(),
             taken: HashMap::new(),
             places,
@@ -68,7 +68,7 @@ impl Outputs {
         path: &Path,
         table: &Table<'_>,
         key: &'static str,
-    ) -> Option<Rc<Directory>> {
+    ) -> Option<Rc<OutputDirectory>> {
         let directory = match self.directories.of(path) {
             Ok(directory) => Some(directory),
             Err(wrong) => {
@@ -130,9 +130,9 @@ impl Outputs {
         }
         let directory = path.as_deref().and_then(|path| {
             let place = table.place("path");
-            self.places.add(Subject::Output(path.into()), place);
+            self.places.add(Setting::Output(path.into()), place);
             for key in ["owner", "group"].into_iter().filter(|key| table.has(key)) {
-                let subject = Subject::OutputKey(path.into(), key);
+                let subject = Setting::OutputKey(path.into(), key);
                 self.places.add(subject, table.place(key));
             }
             self.claim(path, table, "path")

@@ -1,6 +1,6 @@
 //! Where the keys stand that may turn out to be wrong only when they are put to use.
 
-use super::source::Place;
+use super::source::Position;
 use crate::account::AccountName;
 use crate::fault::Fault;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a fault found after loading is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Subject {
+pub enum Setting {
     /// `state_dir`
     StateDir,
     /// `socket` of `[api]`
@@ -35,7 +35,7 @@ pub enum Subject {
 #[derive(Debug, Clone, Default)]
 pub struct Places {
     main: PathBuf,
-    known: HashMap<Subject, Place>,
+    known: HashMap<Setting, Position>,
 }
 
 impl Places {
@@ -46,12 +46,12 @@ impl Places {
         }
     }
 
-    pub(super) fn add(&mut self, subject: Subject, place: Place) {
+    pub(super) fn add(&mut self, subject: Setting, place: Position) {
         self.known.insert(subject, place);
     }
 
     /// A fault at the key that it is about; at the top of the configuration where the key is left out.
-    pub fn fault(&self, subject: &Subject, message: impl Into<String>) -> Fault {
+    pub fn fault(&self, subject: &Setting, message: impl Into<String>) -> Fault {
         match self.known.get(subject) {
             Some(place) => place.fault(message.into()),
             None => Fault::of_file(&self.main, message),
@@ -59,7 +59,7 @@ impl Places {
     }
 
     /// As [`Places::fault`], for what the daemon can run with.
-    pub fn warning(&self, subject: &Subject, message: impl Into<String>) -> Fault {
+    pub fn warning(&self, subject: &Setting, message: impl Into<String>) -> Fault {
         Fault {
             is_warning: true,
             ..self.fault(subject, message)

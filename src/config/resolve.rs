@@ -1,7 +1,7 @@
 //! Looks again for users and groups that the name service could not tell when the configuration was loaded.
 
 use super::Config;
-use super::name_service::{Found, NameService};
+use super::name_service::{LookedUp, NameService};
 use crate::account::{Access, Account, Principal, Role};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,8 +48,8 @@ struct Again<'a> {
 impl Again<'_> {
     fn look_up(&mut self, name: &Arc<str>) -> Option<Principal> {
         let ask = || match self.names.look_up(name) {
-            Found::Principal(principal) => Some(principal),
-            Found::Absent | Found::Unavailable(_) => None,
+            LookedUp::Principal(principal) => Some(principal),
+            LookedUp::Absent | LookedUp::Unavailable(_) => None,
         };
         self.known.entry(name.clone()).or_insert_with(ask).clone()
     }

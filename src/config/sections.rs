@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::names::Names;
 use super::table::Table;
 use super::value::{self, Checked, HttpHost};
-use super::{Api, Daemon, Host, LogLevel, PlatformHosts, PlatformSection, keys};
+use super::{ApiSection, DaemonSection, Host, LogLevel, PlatformHosts, PlatformSection, keys};
 use crate::files::read_regular;
 use crate::platform::Platform;
 use rustls::RootCertStore;
@@ -26,9 +26,9 @@ const LOG_LEVELS: [(&str, LogLevel); 5] = [
 ];
 
 /// `[daemon]`, but for `include`.
-pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> Daemon {
+pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> DaemonSection {
     let table = root.table("daemon").known(&keys::DAEMON, env.platforms);
-    Daemon {
+    DaemonSection {
         state_dir: (table.read("state_dir", value::directory))
             .unwrap_or_else(|| env.state_dir().to_path_buf()),
         log_level: (table.read("log_level", |level| value::choice(level, &LOG_LEVELS)))
@@ -38,7 +38,7 @@ pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> Daemon {
 }
 
 /// `[api]`
-pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> Api {
+pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> ApiSection {
     let table = root.table("api").known(&keys::API, env.platforms);
     let admins = if table.has("admins") {
         let admins = table.read_list("admins", |name| names.principal(value::text(name)?));
@@ -49,7 +49,7 @@ pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> Api
         let found = ADMINS.iter().filter_map(|name| names.principal(name).ok());
         Some(found.collect())
     };
-    Api {
+    ApiSection {
         socket: api_socket(&table, env),
         admins: names.list(admins.unwrap_or_default()),
         metrics: table.read("metrics", value::loopback),

@@ -20,13 +20,13 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// A place that a message about another place refers to. Displays as `path:line`.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Position {
     file: Arc<Path>,
     line: usize,
     column: usize,
 }
 
-impl Place {
+impl Position {
     /// A fault at this place.
     pub fn fault(&self, message: String) -> Fault {
         Fault {
@@ -39,14 +39,14 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.file.display(), self.line)
     }
 }
 
 /// A file of the configuration. Faults found in it gather here, behind a shared reference.
-pub struct Source {
+pub struct SourceFile {
     path: Arc<Path>,
     /// May hold secrets.
     text: Zeroizing<String>,
@@ -58,7 +58,7 @@ pub struct Source {
     faults: RefCell<Vec<Fault>>,
 }
 
-impl Source {
+impl SourceFile {
     /// Reads a file of the configuration.
     pub fn read(path: &Path) -> Result<Self, Fault> {
         let of_file = |message: String| Fault::of_file(path, message);
@@ -152,9 +152,9 @@ impl Source {
     }
 
     /// The place of an offset.
-    pub fn place(&self, at: usize) -> Place {
+    pub fn place(&self, at: usize) -> Position {
         let (line, column) = position(&self.text, &self.lines, at);
-        Place {
+        Position {
             file: Arc::clone(&self.path),
             line,
             column,

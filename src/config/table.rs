@@ -1,7 +1,7 @@
 //! Walks the tables of a file with its faults at hand: a bad key costs a fault and no more.
 
 use super::keys::{self, Keys};
-use super::source::{Place, Source};
+use super::source::{Position, SourceFile};
 use super::value;
 use crate::platform::Platforms;
 use toml::Spanned;
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 /// A table of a file; one that is not there is empty.
 #[derive(Clone, Copy)]
 pub struct Table<'a> {
-    source: &'a Source,
+    source: &'a SourceFile,
     entries: Option<&'a DeTable<'a>>,
     /// Where it starts.
     at: usize,
@@ -18,7 +18,7 @@ pub struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The top level of a file.
-    pub fn root(source: &'a Source, entries: &'a DeTable<'a>) -> Self {
+    pub fn root(source: &'a SourceFile, entries: &'a DeTable<'a>) -> Self {
         Self {
             source,
             entries: Some(entries),
@@ -27,7 +27,7 @@ impl<'a> Table<'a> {
     }
 
     /// The file that it stands in.
-    pub fn source(&self) -> &'a Source {
+    pub fn source(&self) -> &'a SourceFile {
         self.source
     }
 
@@ -172,7 +172,7 @@ impl<'a> Table<'a> {
     }
 
     /// The place of a key.
-    pub fn place(&self, key: &str) -> Place {
+    pub fn place(&self, key: &str) -> Position {
         self.source.place(self.position(key))
     }
 

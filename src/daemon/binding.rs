@@ -2,7 +2,7 @@
 
 use super::supervisor;
 use crate::api::listener::Listener;
-use crate::config::{Config, Places, Subject};
+use crate::config::{Config, Places, Setting};
 use crate::fault::Fault;
 use crate::logging::Entry;
 use crate::publish::stored_name;
@@ -18,7 +18,7 @@ const SPARE_FILES: usize = 256;
 
 /// What keeps sockets from being bound, at the `path` of each.
 pub(super) fn unbound(places: &Places, faults: Vec<(Box<Path>, String)>) -> Vec<Fault> {
-    let fault = |(path, message)| places.fault(&Subject::Output(path), format!("`path` {message}"));
+    let fault = |(path, message)| places.fault(&Setting::Output(path), format!("`path` {message}"));
     faults.into_iter().map(fault).collect()
 }
 

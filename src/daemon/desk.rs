@@ -1,6 +1,6 @@
 //! What a task and the rest of the daemon share of one account.
 
-use super::outputs::Places;
+use super::outputs::OutputPlaces;
 use crate::counters::Counters;
 use crate::handle::Inbox;
 use crate::time::Moment;
@@ -29,5 +29,5 @@ pub(super) struct Desk {
     pub(super) inbox: Arc<Inbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) promise: Arc<Promise>,
-    pub(super) places: Places,
+    pub(super) places: OutputPlaces,
 }

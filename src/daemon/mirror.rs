@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use crate::api::Listener;
-use crate::config::{MirrorSection, Subject};
+use crate::config::{MirrorSection, Setting};
 use crate::fault::reason;
 use crate::handle::AccountHandles;
 use crate::logging::Entry;
@@ -43,14 +43,14 @@ pub(super) struct MirrorBound {
 impl MirrorBound {
     /// Binds the sockets of a configuration that are not bound yet. A Unix socket takes its place at once. Needs a tokio
     /// runtime. Blocks.
-    pub(super) fn prepare(&self, new: &MirrorSection) -> Result<PreparedMirror, (Subject, String)> {
+    pub(super) fn prepare(&self, new: &MirrorSection) -> Result<PreparedMirror, (Setting, String)> {
         let bound = self.tcp;
         let tcp = match new.listen {
             Some(address) if bound != Some(address) => {
                 let socket = bind_tcp(address).map_err(|error| {
                     let reason = reason(&error);
                     let message = format!("`listen` cannot listen on {address}: {reason}; choose a free port or stop what uses it");
-                    (Subject::MirrorListen, message)
+                    (Setting::MirrorListen, message)
                 })?;
                 Some(socket)
             }
@@ -60,7 +60,7 @@ impl MirrorBound {
         let unix = match &new.socket {
             Some(path) if bound != Some(path) => {
                 let listener = Listener::open(path, None);
-                let wrong = |error| (Subject::MirrorSocket, format!("`socket` {error}"));
+                let wrong = |error| (Setting::MirrorSocket, format!("`socket` {error}"));
                 Some(listener.map_err(wrong)?)
             }
             _ => None,

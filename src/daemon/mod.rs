@@ -23,7 +23,7 @@ use crate::api::metrics::{Metrics, ReadVia};
 use crate::api::{self, ApiState, listener::Listener};
 use crate::changes::Reloaded;
 use crate::clock;
-use crate::config::{Config, Environment, Loaded, Subject};
+use crate::config::{Config, Environment, Loaded, Setting};
 use crate::fault::Fault;
 use crate::handle::AccountHandles;
 use crate::ledger::TicketLedgers;
@@ -93,14 +93,14 @@ pub struct Daemon {
     status: String,
     rejected: Option<String>,
     reloading: reload::Reloading,
-    events: mpsc::UnboundedReceiver<Event>,
-    event_sender: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<DaemonEvent>,
+    event_sender: mpsc::UnboundedSender<DaemonEvent>,
 }
 
 /// What was done where it may hang has ended.
-enum Event {
-    Watching(watching::Event),
-    Reload(Box<reload::Event>),
+enum DaemonEvent {
+    Watching(watching::WatchingEvent),
+    Reload(Box<reload::ReloadEvent>),
 }
 
 impl Daemon {
@@ -167,10 +167,10 @@ impl Daemon {
         });
         let client = limited("the certificates", make_client)
             .await?
-            .map_err(|message| fault(Subject::Platform, message))?;
+            .map_err(|message| fault(Setting::Platform, message))?;
         let (client, client_receiver) = watch::channel(Arc::new(client));
         let metrics = Arc::new(Metrics::new());
-        let server = publish::Server::start(metrics.denied(ReadVia::Socket))
+        let server = publish::SocketServer::start(metrics.denied(ReadVia::Socket))
             .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
         let expiry = Expiry::start(offload.clone()).map_err(|error| {
             StartError::Other(format!("cannot watch over the ends of values: {error}"))
@@ -191,7 +191,7 @@ impl Daemon {
         });
         let accounts = config.accounts.clone();
         left::remove_leftovers(&config, &shared).await;
-        enough_files(&config).map_err(|message| fault(Subject::Platform, message))?;
+        enough_files(&config).map_err(|message| fault(Setting::Platform, message))?;
         let mut supervisor = Supervisor::new(shared.clone());
         let changes = Supervisor::changed(&Accounts::default(), &accounts);
         let bound = prepare::bind(changes, &shared, kept).await;
@@ -200,7 +200,7 @@ impl Daemon {
         let tcp = match config.api.metrics {
             Some(address) => {
                 let listening = listen_tcp(address).await;
-                Some(listening.map_err(|message| fault(Subject::ApiMetrics, message))?)
+                Some(listening.map_err(|message| fault(Setting::ApiMetrics, message))?)
             }
             None => None,
         };
@@ -233,7 +233,7 @@ impl Daemon {
         });
         let listener = limited("the directory of `api.socket`", open)
             .await?
-            .map_err(|message| fault(Subject::ApiSocket, message))?;
+            .map_err(|message| fault(Setting::ApiSocket, message))?;
         left::take_away(&config, &shared).await;
         let (unready_sender, unready) = mpsc::channel(1);
         supervisor.apply(&accounts, prepared, &unready_sender).await;

@@ -2,7 +2,7 @@
 //! for it longer than for [`PUBLISH_LIMIT`].
 
 use super::shared::Shared;
-use super::sink::{End, Shown, Sink};
+use super::sink::{OutputEnd, Shown, Sink};
 use crate::account::Account;
 use crate::counters::{Counted, Counters};
 use crate::event::Event;
@@ -41,11 +41,11 @@ pub(super) struct LiveOutput {
     pub(super) doubted: bool,
     pub(super) failures: u32,
     pub(super) retry_at: Moment,
-    pub(super) running: Option<Running>,
+    pub(super) running: Option<OutputAction>,
 }
 
 /// What is being done to an output.
-pub(super) struct Running {
+pub(super) struct OutputAction {
     result: oneshot::Receiver<Result<Shown, PublishError>>,
     /// Whether the account has stopped to wait, so that it has to be woken at the end.
     is_late: Arc<AtomicBool>,
@@ -109,7 +109,7 @@ impl LiveOutput {
                 inbox.wake();
             }
         });
-        self.running = Some(Running {
+        self.running = Some(OutputAction {
             result,
             is_late,
             state,
@@ -222,11 +222,11 @@ impl LiveOutput {
     /// Begins its end. Gives what has to be waited for.
     pub(super) fn end(
         self,
-        end: End,
+        end: OutputEnd,
         shared: &Shared,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let lane = self.lane(shared);
-        if end != End::Kept
+        if end != OutputEnd::Kept
             && let Some(socket) = self.sink.serving()
         {
             shared.notifier.drop_kept(&socket.stored_name());

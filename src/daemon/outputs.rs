@@ -2,14 +2,14 @@
 
 use super::output::{LiveOutput, PUBLISH_LIMIT, Surroundings};
 use super::shared::Shared;
-use super::sink::{End, sink};
+use super::sink::{OutputEnd, sink};
 use crate::account::Account;
 use crate::counters::Counters;
 use crate::handle::Inbox;
 use crate::logging::Entry;
 use crate::publish::Place;
 use crate::publish::file::EARLY;
-use crate::publish::socket::Bound;
+use crate::publish::socket::BoundSocket;
 use crate::snapshot::{OutputState, State};
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
@@ -22,16 +22,16 @@ pub(super) struct Outputs {
     account: Arc<Account>,
     inbox: Arc<Inbox>,
     list: Vec<LiveOutput>,
-    places: Places,
+    places: OutputPlaces,
     /// The valid values that the outputs show. A clock that is set changes their ends.
     shown: Box<[(ValueName, Grant)]>,
 }
 
 /// The places of an account's outputs, for the watch over them.
-pub(super) type Places = Arc<Mutex<Box<[Arc<Place>]>>>;
+pub(super) type OutputPlaces = Arc<Mutex<Box<[Arc<Place>]>>>;
 
 /// Sockets that are bound and wait to take their places, by index of the output.
-pub(super) type Sockets = Vec<(usize, Bound)>;
+pub(super) type Sockets = Vec<(usize, BoundSocket)>;
 
 impl Outputs {
     /// `vacant` are the outputs of which somebody knows that there is nothing in their places. `inbox` is woken when what
@@ -49,7 +49,7 @@ impl Outputs {
             list,
             account,
             inbox,
-            places: Places::default(),
+            places: OutputPlaces::default(),
             shown: Box::default(),
         };
         outputs.lay_out(sockets);
@@ -62,7 +62,7 @@ impl Outputs {
     }
 
     /// Where the outputs are, for the watch over them.
-    pub(super) fn places(&self) -> Places {
+    pub(super) fn places(&self) -> OutputPlaces {
         self.places.clone()
     }
 
@@ -125,9 +125,9 @@ impl Outputs {
                 .iter()
                 .any(|output| output.path == gone.place.output().path);
             let end = if replaced {
-                End::Replaced
+                OutputEnd::Replaced
             } else {
-                End::Removed
+                OutputEnd::Removed
             };
             ends.extend(gone.end(end, &self.shared));
         }
@@ -218,9 +218,9 @@ impl Outputs {
     /// Ends all of them: files stay when the daemon stops, and go when the account does.
     pub(super) async fn stop(&mut self, remove: bool) {
         let end = match (remove, self.shared.notifier.is_managed()) {
-            (true, _) => End::Removed,
-            (false, true) => End::Kept,
-            (false, false) => End::Stopped,
+            (true, _) => OutputEnd::Removed,
+            (false, true) => OutputEnd::Kept,
+            (false, false) => OutputEnd::Stopped,
         };
         let list = std::mem::take(&mut self.list);
         let ends = list

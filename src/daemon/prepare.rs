@@ -6,7 +6,7 @@ use super::shared::Shared;
 use crate::account::{Account, AccountName};
 use crate::offload::{Hazard, Offload};
 use crate::publish::Place;
-use crate::publish::socket::Bound;
+use crate::publish::socket::BoundSocket;
 use crate::publish::stored_name;
 use crate::systemd::KeptSockets;
 use std::collections::{BTreeMap, HashMap};
@@ -86,7 +86,7 @@ pub(super) async fn bind(
         let mut inherited = inherited.lock().unwrap_or_else(PoisonError::into_inner);
         let inherited = name.and_then(|name| inherited.take(&name));
         let (account, path) = (place.account().clone(), place.output().path.clone());
-        (account, index, path, Bound::prepare(place, inherited))
+        (account, index, path, BoundSocket::prepare(place, inherited))
     });
     let (mut prepared, mut faults) = (Prepared::new(), Vec::new());
     for (account, index, path, bound) in bound.await {

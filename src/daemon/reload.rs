@@ -7,13 +7,13 @@ use super::prepare::{self, Prepared};
 use super::run::told_to_stop;
 use super::shared::Shared;
 use super::supervisor::{Accounts, Supervisor};
-use super::{Daemon, Event as DaemonEvent};
+use super::{Daemon, DaemonEvent};
 use crate::api;
 use crate::api::listener::Listener;
 use crate::changes::{Changes, Reloaded};
 use crate::clock;
-use crate::config::{self, Config, Environment, Subject};
-use crate::event::Event as Kind;
+use crate::config::{self, Config, Environment, Setting};
+use crate::event::Event;
 use crate::fault::Fault;
 use crate::logging::Entry;
 use crate::offload::Hazard;
@@ -48,15 +48,15 @@ pub(super) struct Reloading {
 }
 
 /// A step of a reload has ended.
-pub(super) enum Event {
+pub(super) enum ReloadEvent {
     /// All that may fail or hang is done.
-    Loaded(Box<Result<Loaded, Vec<Fault>>>),
+    Loaded(Box<Result<ToApply, Vec<Fault>>>),
     /// The first attempts of new accounts have ended.
     Settled(Changes, Replies),
 }
 
 /// What is to be put in force.
-pub(super) struct Loaded {
+pub(super) struct ToApply {
     config: Config,
     client: Option<Client>,
     tcp: Option<TcpListener>,
@@ -96,16 +96,16 @@ impl Daemon {
         };
         let events = self.event_sender.clone();
         tokio::spawn(async move {
-            let loaded = Event::Loaded(Box::new(old.load().await));
+            let loaded = ReloadEvent::Loaded(Box::new(old.load().await));
             let _ = events.send(DaemonEvent::Reload(Box::new(loaded)));
         });
     }
 
     /// Goes on with a reload. Breaks when the daemon is told to stop meanwhile.
-    pub(super) async fn on_reload_event(&mut self, event: Event) -> ControlFlow<()> {
+    pub(super) async fn on_reload_event(&mut self, event: ReloadEvent) -> ControlFlow<()> {
         match event {
-            Event::Settled(changes, replies) => self.answer(&Ok(changes), replies),
-            Event::Loaded(loaded) => {
+            ReloadEvent::Settled(changes, replies) => self.answer(&Ok(changes), replies),
+            ReloadEvent::Loaded(loaded) => {
                 self.reloading.is_loading = false;
                 let replies = std::mem::take(&mut self.reloading.replies);
                 match *loaded {
@@ -139,7 +139,7 @@ impl Daemon {
     fn on_rejected(&mut self, faults: &[Fault]) {
         self.shared.metrics.config_reloaded(false, &clock::now());
         for fault in faults {
-            Entry::new().event(Kind::ConfigRejected).warn(fault);
+            Entry::new().event(Event::ConfigRejected).warn(fault);
         }
         Entry::new().warn(
             "configuration rejected: the old one goes on; correct the faults above and reload",
@@ -156,8 +156,8 @@ impl Daemon {
     }
 
     /// Swaps the configuration. Nothing can fail here.
-    async fn put_in_force(&mut self, new: Loaded, replies: Replies) -> ControlFlow<()> {
-        let Loaded {
+    async fn put_in_force(&mut self, new: ToApply, replies: Replies) -> ControlFlow<()> {
+        let ToApply {
             config: new,
             client,
             tcp,
@@ -206,7 +206,7 @@ impl Daemon {
         tokio::spawn(async move {
             // Nothing is ever sent: it ends when each new account has dropped its end.
             let _ = timeout(FIRST_ATTEMPTS_LIMIT, unready.recv()).await;
-            let settled = Event::Settled(changes, replies);
+            let settled = ReloadEvent::Settled(changes, replies);
             let _ = events.send(DaemonEvent::Reload(Box::new(settled)));
         });
         ControlFlow::Continue(())
@@ -227,7 +227,7 @@ impl Daemon {
 
 impl Old {
     /// Does all that may fail or hang, and changes nothing.
-    async fn load(self) -> Result<Loaded, Vec<Fault>> {
+    async fn load(self) -> Result<ToApply, Vec<Fault>> {
         let (path, environment) = (self.config.path.clone(), self.environment.clone());
         let (platform, runtime) = (self.config.platform.clone(), Handle::current());
         let client = self.client.clone();
@@ -243,7 +243,7 @@ impl Old {
             match client.renewed(&new.config.platform) {
                 Ok(client) => Ok((new, Some(client))),
                 Err(error) => Err(vec![
-                    new.places.fault(&Subject::Platform, error.to_string()),
+                    new.places.fault(&Setting::Platform, error.to_string()),
                 ]),
             }
         }));
@@ -266,15 +266,15 @@ impl Old {
         let fault = |subject, message: String| vec![places.fault(&subject, message)];
         if new.daemon.state_dir != self.config.daemon.state_dir {
             return Err(fault(
-                Subject::StateDir,
+                Setting::StateDir,
                 "`state_dir` cannot change while the daemon runs: restart it".to_owned(),
             ));
         }
-        enough_files(&new).map_err(|message| fault(Subject::Platform, message))?;
+        enough_files(&new).map_err(|message| fault(Setting::Platform, message))?;
         let tcp = match new.api.metrics {
             Some(address) if new.api.metrics != self.config.api.metrics => {
                 let listening = listen_tcp(address).await;
-                Some(listening.map_err(|message| fault(Subject::ApiMetrics, message))?)
+                Some(listening.map_err(|message| fault(Setting::ApiMetrics, message))?)
             }
             _ => None,
         };
@@ -288,9 +288,9 @@ impl Old {
             None
         } else {
             let listening = self.listen(&new).await;
-            Some(listening.map_err(|message| fault(Subject::ApiSocket, message))?)
+            Some(listening.map_err(|message| fault(Setting::ApiSocket, message))?)
         };
-        Ok(Loaded {
+        Ok(ToApply {
             config: new,
             client,
             tcp,
@@ -301,7 +301,7 @@ impl Old {
         })
     }
 
-    async fn bind_mirror(&self, new: &Config) -> Result<PreparedMirror, (Subject, String)> {
+    async fn bind_mirror(&self, new: &Config) -> Result<PreparedMirror, (Setting, String)> {
         let (section, bound, runtime) =
             (new.mirror.clone(), self.mirror.clone(), Handle::current());
         let lane = match &new.mirror.socket {
@@ -314,7 +314,7 @@ impl Old {
         });
         let fail = |what: &str| {
             (
-                Subject::MirrorSocket,
+                Setting::MirrorSocket,
                 format!("`socket` cannot be had: {what}"),
             )
         };
@@ -348,7 +348,7 @@ fn tell_changes(changes: &Changes) {
             names.join(", ")
         }
     };
-    Entry::new().event(Kind::ConfigReloaded).info(format_args!(
+    Entry::new().event(Event::ConfigReloaded).info(format_args!(
         "configuration reloaded: added {}; changed {}; removed {}; {} unchanged",
         list(&changes.added),
         list(&changes.changed),

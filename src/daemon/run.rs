@@ -1,7 +1,7 @@
 //! The main loop: waits for whatever happens, and for nothing that may hang.
 
 use super::clocks::Clocks;
-use super::{Daemon, Event, left, status};
+use super::{Daemon, DaemonEvent, left, status};
 use crate::clock;
 use crate::event;
 use crate::logging::Entry;
@@ -50,8 +50,8 @@ impl Daemon {
                 },
                 Some(reply) = self.reloads.recv() => self.begin_reload(Some(reply)),
                 Some(event) = self.events.recv() => match event {
-                    Event::Watching(event) => self.inspect(event),
-                    Event::Reload(event) => if self.on_reload_event(*event).await.is_break() {
+                    DaemonEvent::Watching(event) => self.inspect(event),
+                    DaemonEvent::Reload(event) => if self.on_reload_event(*event).await.is_break() {
                         break;
                     }
                 },
@@ -150,7 +150,7 @@ impl Daemon {
         }
     }
 
-    fn inspect(&mut self, event: super::watching::Event) {
+    fn inspect(&mut self, event: super::watching::WatchingEvent) {
         for place in self.watching.on_event(event) {
             self.supervisor.inspect(place.account());
         }

@@ -6,7 +6,7 @@ use crate::ledger::{TicketLedger, TicketLedgers};
 use crate::offload::{Device, Hazard, Lane, Offload};
 use crate::platform::client::Client;
 use crate::publish::expiry::Expiry;
-use crate::publish::{Directories, Server};
+use crate::publish::{Directories, SocketServer};
 use crate::store::Store;
 use crate::subscribe::Subscribers;
 use crate::systemd::Notifier;
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub(super) offload: Offload,
     pub(super) client: watch::Receiver<Arc<Client>>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) server: Server,
+    pub(super) server: SocketServer,
     pub(super) directories: Arc<Directories>,
     pub(super) expiry: Expiry,
     /// Held by a task while it does something.

@@ -8,11 +8,11 @@ use crate::format::Rendered;
 use crate::publish::Place;
 use crate::publish::PublishError;
 use crate::publish::file::{self, PublishedFile};
-use crate::publish::socket::{Bound, TokenSocket};
+use crate::publish::socket::{BoundSocket, TokenSocket};
 use std::sync::Arc;
 
 /// What has to be done where it may hang.
-pub(super) type Work<T> = Box<dyn FnOnce() -> Result<T, PublishError> + Send>;
+pub(super) type SinkWork<T> = Box<dyn FnOnce() -> Result<T, PublishError> + Send>;
 
 /// What was done.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Shown {
 
 /// Why an output ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum OutputEnd {
     /// It is configured no more: its file or socket goes.
     Removed,
     /// Another output has its path now.
@@ -48,7 +48,7 @@ pub(super) trait Sink: Send + Sync {
         place: &Arc<Place>,
         shared: &Arc<Shared>,
         counters: &Arc<Counters>,
-    ) -> Work<Shown>;
+    ) -> SinkWork<Shown>;
 
     /// Serves by another socket from now on. Gives the one before.
     fn on_bound(&mut self, socket: Box<TokenSocket>) -> Option<Arc<TokenSocket>>;
@@ -57,13 +57,13 @@ pub(super) trait Sink: Send + Sync {
     fn serving(&self) -> Option<Arc<TokenSocket>>;
 
     /// What the end of the output takes.
-    fn end(self: Box<Self>, place: Arc<Place>, end: End) -> Option<Work<()>>;
+    fn end(self: Box<Self>, place: Arc<Place>, end: OutputEnd) -> Option<SinkWork<()>>;
 }
 
 /// Makes the sink of an output. `serving` is the socket that its predecessor serves by.
 pub(super) fn sink(
     kind: OutputKind,
-    bound: Option<Box<Bound>>,
+    bound: Option<Box<BoundSocket>>,
     serving: Option<Arc<TokenSocket>>,
 ) -> Box<dyn Sink> {
     match kind {
@@ -86,7 +86,7 @@ impl Sink for FileSink {
         place: &Arc<Place>,
         shared: &Arc<Shared>,
         _: &Arc<Counters>,
-    ) -> Work<Shown> {
+    ) -> SinkWork<Shown> {
         let (place, on_expiry, expiry) = (place.clone(), self.0, shared.expiry.clone());
         Box::new(move || {
             // By the clock of this moment: it may have waited for a slow disk.
@@ -122,15 +122,15 @@ impl Sink for FileSink {
         None
     }
 
-    fn end(self: Box<Self>, place: Arc<Place>, end: End) -> Option<Work<()>> {
-        (end == End::Removed)
-            .then(|| -> Work<()> { Box::new(move || file::remove(&place).map(drop)) })
+    fn end(self: Box<Self>, place: Arc<Place>, end: OutputEnd) -> Option<SinkWork<()>> {
+        (end == OutputEnd::Removed)
+            .then(|| -> SinkWork<()> { Box::new(move || file::remove(&place).map(drop)) })
     }
 }
 
 /// A socket that is read to its end.
 struct SocketSink {
-    bound: Option<Box<Bound>>,
+    bound: Option<Box<BoundSocket>>,
     serving: Option<Arc<TokenSocket>>,
 }
 
@@ -149,7 +149,7 @@ impl Sink for SocketSink {
         place: &Arc<Place>,
         shared: &Arc<Shared>,
         counters: &Arc<Counters>,
-    ) -> Work<Shown> {
+    ) -> SinkWork<Shown> {
         let (place, bound, serving) = (place.clone(), self.bound.take(), self.serving.clone());
         let (shared, counters) = (shared.clone(), counters.clone());
         Box::new(move || {
@@ -160,7 +160,8 @@ impl Sink for SocketSink {
                     socket: None,
                 });
             }
-            let bound = bound.map_or_else(|| Bound::prepare(place, None), |bound| Ok(*bound))?;
+            let bound =
+                bound.map_or_else(|| BoundSocket::prepare(place, None), |bound| Ok(*bound))?;
             let socket = bound.commit(what, &shared.server, counters)?;
             Ok(Shown {
                 is_changed: true,
@@ -177,9 +178,9 @@ impl Sink for SocketSink {
         self.serving.clone()
     }
 
-    fn end(self: Box<Self>, _: Arc<Place>, end: End) -> Option<Work<()>> {
+    fn end(self: Box<Self>, _: Arc<Place>, end: OutputEnd) -> Option<SinkWork<()>> {
         let socket = self.serving?;
-        matches!(end, End::Removed | End::Stopped)
-            .then(|| -> Work<()> { Box::new(move || socket.retire()) })
+        matches!(end, OutputEnd::Removed | OutputEnd::Stopped)
+            .then(|| -> SinkWork<()> { Box::new(move || socket.retire()) })
     }
 }

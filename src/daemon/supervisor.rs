@@ -40,11 +40,11 @@ pub(super) type Accounts = BTreeMap<AccountName, Arc<Account>>;
 /// Owns the tasks of all accounts.
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
-    running: BTreeMap<AccountName, Running>,
+    running: BTreeMap<AccountName, RunningAccount>,
     directory: watch::Sender<Arc<AccountHandles>>,
 }
 
-struct Running {
+struct RunningAccount {
     account: Arc<Account>,
     desk: Desk,
     handle: AccountHandle,
@@ -237,7 +237,7 @@ impl Supervisor {
         };
         self.running.insert(
             account.name.clone(),
-            Running {
+            RunningAccount {
                 account,
                 desk,
                 handle,

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 const MOUNT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What was done where it may hang has ended.
-pub(super) enum Event {
+pub(super) enum WatchingEvent {
     /// Watches were added.
     Armed(Hazard, Vec<Armed>),
     /// Places of one file system were looked at; these are not as the daemon left them.
@@ -28,7 +28,7 @@ pub(super) enum Event {
 /// The watch over all outputs.
 pub(super) struct Watching {
     shared: Arc<Shared>,
-    events: mpsc::UnboundedSender<super::Event>,
+    events: mpsc::UnboundedSender<super::DaemonEvent>,
     watch: Option<Watch>,
     mounts: Option<MountWatch>,
     mounts_at: Instant,
@@ -43,7 +43,10 @@ pub(super) struct Watching {
 
 impl Watching {
     /// Watches nothing yet. The sweep sees what a watch would, so that one may be missing.
-    pub(super) fn start(shared: Arc<Shared>, events: mpsc::UnboundedSender<super::Event>) -> Self {
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        events: mpsc::UnboundedSender<super::DaemonEvent>,
+    ) -> Self {
         let watch = Watch::new().inspect_err(|error| {
             Entry::new().warn(format_args!(
                 "outputs cannot be watched ({}), so that foreign changes are put right only within {}: raise fs.inotify.max_user_instances",
@@ -137,8 +140,8 @@ impl Watching {
             if self.busy.insert(hazard) {
                 let events = self.events.clone();
                 self.shared.offload.lane(hazard).begin(move || {
-                    let looked = Event::Looked(hazard, damaged(&places));
-                    let _ = events.send(super::Event::Watching(looked));
+                    let looked = WatchingEvent::Looked(hazard, damaged(&places));
+                    let _ = events.send(super::DaemonEvent::Watching(looked));
                 });
             }
         }
@@ -160,16 +163,16 @@ impl Watching {
             let events = self.events.clone();
             self.shared.offload.lane(hazard).begin(move || {
                 let armed = armings.into_iter().map(crate::publish::watch::Arming::run);
-                let armed = Event::Armed(hazard, armed.collect());
-                let _ = events.send(super::Event::Watching(armed));
+                let armed = WatchingEvent::Armed(hazard, armed.collect());
+                let _ = events.send(super::DaemonEvent::Watching(armed));
             });
         }
     }
 
     /// Notes what was done. Gives the outputs that may have been changed by others.
-    pub(super) fn on_event(&mut self, event: Event) -> Vec<Arc<Place>> {
+    pub(super) fn on_event(&mut self, event: WatchingEvent) -> Vec<Arc<Place>> {
         match event {
-            Event::Armed(hazard, armed) => {
+            WatchingEvent::Armed(hazard, armed) => {
                 if self.arming.remove(&hazard) == Some(true) {
                     self.arm();
                 }
@@ -177,7 +180,7 @@ impl Watching {
                 let on_armed = |armed| watch.as_mut().map(|watch| watch.on_armed(armed));
                 armed.into_iter().filter_map(on_armed).flatten().collect()
             }
-            Event::Looked(hazard, damaged) => {
+            WatchingEvent::Looked(hazard, damaged) => {
                 self.busy.remove(&hazard);
                 damaged
             }

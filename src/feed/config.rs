@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wxtokend::account::AccountName;
 use wxtokend::config::LogLevel;
-use wxtokend::config::source::{Place, Source};
+use wxtokend::config::source::{Position, SourceFile};
 use wxtokend::config::table::Table;
 use wxtokend::config::value::{self, Checked};
 use wxtokend::fault::Fault;
@@ -58,7 +58,7 @@ pub struct Config {
     /// What is kept, in the order of the file.
     pub targets: Vec<Target>,
     /// Where each target stands in the file.
-    pub places: Vec<Place>,
+    pub places: Vec<Position>,
 }
 
 /// A place where values are kept.
@@ -98,7 +98,7 @@ impl Config {
     /// Reads a configuration and all that it refers to. Faults come in the order of the file; none shows a secret.
     pub fn load(path: &Path, credentials: Option<&Path>) -> Result<Self, Vec<Fault>> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let source = Source::read(&path).map_err(|fault| vec![fault])?;
+        let source = SourceFile::read(&path).map_err(|fault| vec![fault])?;
         let tree = source.parse();
         let root = keys::known(Table::root(&source, &tree), &keys::ROOT);
         let accounts = root.read_list("accounts", |name| {

@@ -51,13 +51,13 @@ pub enum FollowError {
 impl std::fmt::Display for FollowError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         #[derive(Deserialize)]
-        struct Said {
+        struct RefusalText {
             message: String,
         }
         match self {
             Self::Unreachable(error) => f.write_str(&reason(error)),
             Self::Refused(status, body) => match serde_json::from_slice(body) {
-                Ok(Said { message }) => f.write_str(&message),
+                Ok(RefusalText { message }) => f.write_str(&message),
                 Err(_) => write!(f, "the answer is {status}"),
             },
             Self::Broken(what) => f.write_str(what),

@@ -9,8 +9,8 @@ use crate::config::LogLevel;
 use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::trouble::LastError;
-use repeats::{Repeats, Said, Source};
-use sink::{Line, Sink};
+use repeats::{LogSource, Repeats, Repetition};
+use sink::{LogLine, LogSink};
 use std::fmt;
 use std::panic::Location;
 use std::path::Path;
@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 1024;
 
 /// The log of this process: the one thing that everything may use without being given it.
-static LOG: OnceLock<Shared> = OnceLock::new();
+static LOG: OnceLock<Logger> = OnceLock::new();
 
 #[derive(Debug)]
-struct Shared {
+struct Logger {
     level: AtomicU8,
-    lines: Outbox<Line>,
+    lines: Outbox<LogLine>,
     repeats: Mutex<Repeats>,
 }
 
@@ -39,8 +39,8 @@ impl Log {
     /// Starts the log of this process. A second start in one process only sets the level.
     pub fn start(level: LogLevel) -> Self {
         LOG.get_or_init(|| {
-            let mut sink = Sink::of_process();
-            Shared {
+            let mut sink = LogSink::of_process();
+            Logger {
                 level: AtomicU8::new(0),
                 lines: Outbox::new("log", QUEUE, move |line, dropped| {
                     sink.write(&line, dropped);
@@ -82,7 +82,7 @@ impl Log {
     }
 }
 
-impl Shared {
+impl Logger {
     fn repeats(&self) -> std::sync::MutexGuard<'_, Repeats> {
         self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,13 +176,13 @@ impl<'a> Entry<'a> {
         if level as u8 > log.level.load(Ordering::Relaxed) {
             return;
         }
-        let mut line = Line::new(self, level, message);
+        let mut line = LogLine::new(self, level, message);
         if level != Level::Debug {
-            let source = Source::new(Location::caller(), self.account, self.output);
+            let source = LogSource::new(Location::caller(), self.account, self.output);
             match log.repeats().see(source, &line, Instant::now()) {
-                Said::LeftOut => return,
-                Said::Again(left_out) => line.add_left_out(left_out),
-                Said::New => {}
+                Repetition::LeftOut => return,
+                Repetition::Again(left_out) => line.add_left_out(left_out),
+                Repetition::New => {}
             }
         }
         log.lines.send(line, |_| false);

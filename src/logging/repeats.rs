@@ -1,7 +1,7 @@
 //! Lines that repeat: the first few are logged, then one at growing intervals, with how many were left out.
 
 use super::Level;
-use super::sink::Line;
+use super::sink::LogLine;
 use crate::account::AccountName;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,9 +25,9 @@ const MAX_SOURCES: usize = 4096;
 
 /// A place in the code that logs, for one account and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Source(u64);
+pub(super) struct LogSource(u64);
 
-impl Source {
+impl LogSource {
     pub(super) fn new(
         location: &Location<'_>,
         account: Option<&AccountName>,
@@ -43,7 +43,7 @@ impl Source {
 
 /// How to log a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum Repetition {
     New,
     /// So many lines like it were left out before.
     Again(u64),
@@ -52,20 +52,20 @@ pub(super) enum Said {
 
 /// The sources that logged lately.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(HashMap<Source, History>);
+pub(super) struct Repeats(HashMap<LogSource, SourceHistory>);
 
 #[derive(Debug)]
-struct History {
+struct SourceHistory {
     burst_left: u32,
     interval: Duration,
     next_at: Instant,
     last_at: Instant,
     quiet: Duration,
     left_out: u64,
-    last: Option<Line>,
+    last: Option<LogLine>,
 }
 
-impl History {
+impl SourceHistory {
     fn is_quiet(&self, now: Instant) -> bool {
         now.duration_since(self.last_at) > self.quiet.max(self.interval * 2)
     }
@@ -73,12 +73,12 @@ impl History {
 
 impl Repeats {
     /// Notes a line, and says how to log it.
-    pub(super) fn see(&mut self, source: Source, line: &Line, now: Instant) -> Said {
+    pub(super) fn see(&mut self, source: LogSource, line: &LogLine, now: Instant) -> Repetition {
         if self.0.len() >= MAX_SOURCES {
             self.0
                 .retain(|_, history| history.left_out > 0 || !history.is_quiet(now));
         }
-        let fresh = || History {
+        let fresh = || SourceHistory {
             burst_left: if line.level == Level::Info {
                 BURST_INFO
             } else {
@@ -111,17 +111,17 @@ impl Repeats {
         } else {
             history.left_out += 1;
             history.last = Some(line.clone());
-            return Said::LeftOut;
+            return Repetition::LeftOut;
         }
         history.last = None;
         match std::mem::take(&mut history.left_out) {
-            0 => Said::New,
-            left_out => Said::Again(left_out),
+            0 => Repetition::New,
+            left_out => Repetition::Again(left_out),
         }
     }
 
     /// The last line of each source whose next line would be due, if it was left out.
-    pub(super) fn ended(&mut self, now: Instant) -> Vec<Line> {
+    pub(super) fn ended(&mut self, now: Instant) -> Vec<LogLine> {
         let due = self
             .0
             .values_mut()
@@ -146,21 +146,21 @@ mod tests {
     use super::super::Entry;
     use super::*;
 
-    fn line(level: Level) -> Line {
-        Line::new(Entry::new(), level, &"again")
+    fn line(level: Level) -> LogLine {
+        LogLine::new(Entry::new(), level, &"again")
     }
 
     #[test]
     fn flood_is_told_at_growing_intervals_with_its_count() {
         let (mut repeats, start) = (Repeats::default(), Instant::now());
-        let source = Source(1);
+        let source = LogSource(1);
         let mut told = Vec::new();
         for tenth in 0..200 {
             let now = start + Duration::from_millis(100) * tenth;
             match repeats.see(source, &line(Level::Warn), now) {
-                Said::LeftOut => {}
-                Said::New => told.push(0),
-                Said::Again(left_out) => told.push(left_out),
+                Repetition::LeftOut => {}
+                Repetition::New => told.push(0),
+                Repetition::Again(left_out) => told.push(left_out),
             }
         }
         assert_eq!(told, [0, 0, 0, 0, 0, 9, 19, 39, 79]);
@@ -180,11 +180,11 @@ mod tests {
         let (mut repeats, start) = (Repeats::default(), Instant::now());
         for n in 0..10 {
             let now = start + Duration::from_secs(200) * n;
-            let said = repeats.see(Source(1), &line(Level::Warn), now);
-            assert_eq!(said, Said::New);
+            let said = repeats.see(LogSource(1), &line(Level::Warn), now);
+            assert_eq!(said, Repetition::New);
             let now = start + Duration::from_secs(5) * n;
-            let said = repeats.see(Source(2), &line(Level::Info), now);
-            assert_eq!(said, Said::New);
+            let said = repeats.see(LogSource(2), &line(Level::Info), now);
+            assert_eq!(said, Repetition::New);
         }
     }
 
@@ -194,9 +194,9 @@ mod tests {
         let here = Location::caller();
         let sources = names
             .each_ref()
-            .map(|name| Source::new(here, Some(name), None));
+            .map(|name| LogSource::new(here, Some(name), None));
         assert_ne!(sources[0], sources[1]);
-        let path = Source::new(here, Some(&names[0]), Some(Path::new("/a")));
+        let path = LogSource::new(here, Some(&names[0]), Some(Path::new("/a")));
         assert_ne!(sources[0], path);
     }
 }

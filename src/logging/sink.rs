@@ -18,7 +18,7 @@ const MAX_MESSAGE: usize = 16_384;
 
 /// A line on its way.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     pub(super) level: Level,
     pub(super) message: String,
     /// Fields of the journal: names and values.
@@ -26,7 +26,7 @@ pub(super) struct Line {
     at: jiff::Timestamp,
 }
 
-impl Line {
+impl LogLine {
     pub(super) fn new(entry: Entry<'_>, level: Level, message: &dyn fmt::Display) -> Self {
         let mut text = String::new();
         if let Some(account) = entry.account {
@@ -134,12 +134,12 @@ impl Line {
 
 /// Where lines go.
 #[derive(Debug)]
-pub(super) enum Sink {
+pub(super) enum LogSink {
     Journal(Dispatch),
     StandardError { is_coloured: bool },
 }
 
-impl Sink {
+impl LogSink {
     /// The journal if standard error is connected to it, else standard error.
     pub(super) fn of_process() -> Self {
         match tracing_journald::layer() {
@@ -162,16 +162,16 @@ impl Sink {
     }
 
     /// Writes a line, and before it how many were dropped. May hang: called by a thread that may.
-    pub(super) fn write(&mut self, line: &Line, dropped: u64) {
+    pub(super) fn write(&mut self, line: &LogLine, dropped: u64) {
         if dropped > 0 {
             let message =
                 format_args!("{dropped} lines of the log were dropped: nobody read them in time");
-            self.write_one(&Line::new(Entry::new(), Level::Warn, &message));
+            self.write_one(&LogLine::new(Entry::new(), Level::Warn, &message));
         }
         self.write_one(line);
     }
 
-    fn write_one(&mut self, line: &Line) {
+    fn write_one(&mut self, line: &LogLine) {
         match self {
             // Of this thread only: nothing of what libraries log, which may hold secrets, passes.
             Self::Journal(journal) => tracing::dispatcher::with_default(journal, || line.emit()),
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn line_for_people_has_time_level_and_message() {
-        let line = Line::new(Entry::new(), Level::Info, &"hello");
+        let line = LogLine::new(Entry::new(), Level::Info, &"hello");
         let text = line.text(false);
         assert!(text.ends_with("Z INFO  hello\n"), "{text}");
         assert!(line.text(true).contains("\x1b[32mINFO \x1b[0m hello"));

@@ -1,6 +1,6 @@
 //! Answers of a platform: bytes become a grant, a sign of life, or a refusal that says what to do.
 
-use super::errcode::{self, Asked};
+use super::errcode::{self, AskedFor};
 use super::json::{self, Object};
 use super::scrub::scrub;
 use super::{Ask, Platform};
@@ -51,9 +51,9 @@ pub fn interpret(
     body: &[u8],
 ) -> Result<Answer, Refusal> {
     let asked = match ask.call {
-        Call::Token | Call::ForceToken => Asked::Token,
-        Call::Verify => Asked::Verify,
-        Call::Ticket(_) => Asked::WithToken,
+        Call::Token | Call::ForceToken => AskedFor::Token,
+        Call::Verify => AskedFor::Verify,
+        Call::Ticket(_) => AskedFor::WithToken,
     };
     read(platform, asked, ask.credential, status, body, |object| {
         granted(platform, ask.call, object)
@@ -63,7 +63,7 @@ pub fn interpret(
 /// Reads an answer that is no refusal with `understand`.
 pub(super) fn read<T>(
     platform: &Platform,
-    asked: Asked,
+    asked: AskedFor,
     credential: &str,
     status: u16,
     body: &[u8],
@@ -168,7 +168,7 @@ fn refused_by_status(status: u16) -> Refusal {
 
 fn refused(
     platform: &Platform,
-    asked: Asked,
+    asked: AskedFor,
     credential: &str,
     errcode: i64,
     errmsg: &str,

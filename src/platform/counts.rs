@@ -2,7 +2,7 @@
 
 use super::answer::read;
 use super::client::Client;
-use super::errcode::Asked;
+use super::errcode::AskedFor;
 use super::json;
 use super::{CountCalls, Platform, Request};
 use crate::account::Account;
@@ -48,7 +48,7 @@ pub async fn show_counts(
             client,
             platform,
             &request,
-            Asked::WithToken,
+            AskedFor::WithToken,
             token.expose(),
             |object| {
                 let number = |at: usize| {
@@ -85,7 +85,7 @@ pub async fn clear_counts(
         client,
         platform,
         &request,
-        Asked::Token,
+        AskedFor::Token,
         secret.expose(),
         |_| Ok(()),
     )
@@ -96,7 +96,7 @@ async fn ask<T>(
     client: &Client,
     platform: &'static Platform,
     request: &Request,
-    asked: Asked,
+    asked: AskedFor,
     credential: &str,
     understand: impl FnOnce(&json::Object<'_>) -> Result<T, Refusal>,
 ) -> Result<T, NoQuota> {

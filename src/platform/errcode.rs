@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// The calls that a row of the table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum AskedFor {
     /// Every call.
     Any,
     /// A call for an access token, with the AppSecret.
@@ -22,7 +22,7 @@ pub struct ErrcodeRow {
     /// The errcodes; none in the last row, which is for all others.
     pub codes: &'static [i64],
     /// The calls it is for.
-    pub asked: Asked,
+    pub asked: AskedFor,
     /// Decides when to try again.
     pub class: Class,
     /// A few words for a status line instead of the errmsg, or empty.
@@ -35,7 +35,7 @@ pub struct ErrcodeRow {
 pub const fn row(codes: &'static [i64], class: Class, hint: &'static str) -> ErrcodeRow {
     ErrcodeRow {
         codes,
-        asked: Asked::Any,
+        asked: AskedFor::Any,
         class,
         brief: "",
         hint,
@@ -44,7 +44,7 @@ pub const fn row(codes: &'static [i64], class: Class, hint: &'static str) -> Err
 
 /// A row for these errcodes on some calls only. It stands before the row for all calls.
 pub const fn row_on(
-    asked: Asked,
+    asked: AskedFor,
     codes: &'static [i64],
     class: Class,
     hint: &'static str,
@@ -62,10 +62,10 @@ impl ErrcodeRow {
         Self { brief, ..self }
     }
 
-    fn matches(&self, errcode: i64, asked: Asked) -> bool {
+    fn matches(&self, errcode: i64, asked: AskedFor) -> bool {
         let on = match self.asked {
-            Asked::Any => true,
-            Asked::WithToken => matches!(asked, Asked::WithToken | Asked::Verify),
+            AskedFor::Any => true,
+            AskedFor::WithToken => matches!(asked, AskedFor::WithToken | AskedFor::Verify),
             only => only == asked,
         };
         on && (self.codes.is_empty() || self.codes.contains(&errcode))
@@ -80,7 +80,7 @@ const UNKNOWN: ErrcodeRow = row(
 );
 
 /// The first row of a table that is for this errcode and call.
-pub fn find(table: &[ErrcodeRow], errcode: i64, asked: Asked) -> ErrcodeRow {
+pub fn find(table: &[ErrcodeRow], errcode: i64, asked: AskedFor) -> ErrcodeRow {
     let found = table.iter().find(|row| row.matches(errcode, asked));
     found.copied().unwrap_or(UNKNOWN)
 }
@@ -97,7 +97,7 @@ pub fn fill(text: &str, errcode: i64, errmsg: &str) -> String {
 
 /// A refusal in a few words, for a status line: `40164 IP 203.0.113.7 is not whitelisted`.
 pub fn brief(table: &[ErrcodeRow], errcode: i64, errmsg: &str) -> String {
-    let words = find(table, errcode, Asked::Token).brief;
+    let words = find(table, errcode, AskedFor::Token).brief;
     if !words.is_empty() {
         let ip = address(errmsg)
             .map_or_else(|| "the IP of this host".to_owned(), |ip| format!("IP {ip}"));

@@ -4,7 +4,7 @@
 //! codes.
 
 use super::count_calls::{CountCalls, USUAL_FIELDS};
-use super::errcode::{Asked, ErrcodeRow, row, row_on};
+use super::errcode::{AskedFor, ErrcodeRow, row, row_on};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
@@ -163,7 +163,7 @@ const ERRCODES: &[ErrcodeRow] = &[
         "the platform is busy and is asked again soon; nothing to do here",
     ),
     row_on(
-        Asked::WithToken,
+        AskedFor::WithToken,
         &[40001, 40014, 42001],
         Class::DeadToken,
         "the token is dead and is replaced; nothing to do here",
@@ -175,7 +175,7 @@ const ERRCODES: &[ErrcodeRow] = &[
          secret file; no reload is needed",
     ),
     row_on(
-        Asked::Verify,
+        AskedFor::Verify,
         &[48001],
         Class::Operator,
         "the account may not use the interfaces that tell whether a token lives: it is replaced on schedule, and apps that \

@@ -2,7 +2,7 @@
 //!
 //! Source of paths, errcodes and limits: the platform's documentation of gettoken and its global error codes.
 
-use super::errcode::{Asked, ErrcodeRow, row, row_on};
+use super::errcode::{AskedFor, ErrcodeRow, row, row_on};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
@@ -113,7 +113,7 @@ const ERRCODES: &[ErrcodeRow] = &[
         "the platform is busy and is asked again soon; nothing to do here",
     ),
     row_on(
-        Asked::WithToken,
+        AskedFor::WithToken,
         &[40001, 40014, 42001],
         Class::DeadToken,
         "the token is dead and is replaced; nothing to do here",
@@ -125,7 +125,7 @@ const ERRCODES: &[ErrcodeRow] = &[
          file; no reload is needed",
     ),
     row_on(
-        Asked::Verify,
+        AskedFor::Verify,
         &[48001],
         Class::Operator,
         "the account may not use the interfaces that tell whether a token lives: it is replaced on schedule, and apps that \

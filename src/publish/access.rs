@@ -1,6 +1,6 @@
 //! Owner, group, mode and access control list of an output.
 
-use super::error::{PublishError, Step};
+use super::error::{PublishError, PublishStep};
 use crate::account::{Access, Output, OutputKind, Principal};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, Uid, XattrFlags, chmodat, chownat};
 use rustix::fs::{getxattr, removexattr, setxattr};
@@ -27,15 +27,15 @@ pub(super) fn apply(output: &Output, node: impl AsFd) -> Result<(), PublishError
             Some(Gid::from_raw(group)),
             AtFlags::empty(),
         )
-        .map_err(fail(Step::Owner))?;
+        .map_err(fail(PublishStep::Owner))?;
     }
     if let Some(list) = list(output) {
-        setxattr(&path, ACL, &list, XattrFlags::empty()).map_err(fail(Step::Readers))?;
+        setxattr(&path, ACL, &list, XattrFlags::empty()).map_err(fail(PublishStep::Readers))?;
     } else {
         // A directory may have given it a default list, which the mode would wake.
         match removexattr(&path, ACL) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(fail(Step::Readers)(errno)),
+            Err(errno) => return Err(fail(PublishStep::Readers)(errno)),
         }
         chmodat(
             CWD,
@@ -43,7 +43,7 @@ pub(super) fn apply(output: &Output, node: impl AsFd) -> Result<(), PublishError
             Mode::from_raw_mode(access.mode),
             AtFlags::empty(),
         )
-        .map_err(fail(Step::Mode))?;
+        .map_err(fail(PublishStep::Mode))?;
     }
     if let Some(owner) = access.owner {
         chownat(
@@ -53,7 +53,7 @@ pub(super) fn apply(output: &Output, node: impl AsFd) -> Result<(), PublishError
             None,
             AtFlags::empty(),
         )
-        .map_err(fail(Step::Owner))?;
+        .map_err(fail(PublishStep::Owner))?;
     }
     Ok(())
 }

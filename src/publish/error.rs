@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// What was being done to an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PublishStep {
     /// Opening its directory, or making a missing one.
     Directory,
     /// Finding the directory that was there before.
@@ -32,12 +32,12 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishError {
     path: Box<Path>,
-    step: Step,
+    step: PublishStep,
     errno: Errno,
 }
 
 impl PublishError {
-    pub(super) fn new(path: &Path, step: Step, errno: Errno) -> Self {
+    pub(super) fn new(path: &Path, step: PublishStep, errno: Errno) -> Self {
         Self {
             path: path.into(),
             step,
@@ -47,14 +47,14 @@ impl PublishError {
 
     /// Whether it says that there is nothing.
     pub(super) fn is_absence(&self) -> bool {
-        self.step == Step::Directory && self.errno == Errno::NOENT
+        self.step == PublishStep::Directory && self.errno == Errno::NOENT
     }
 
     /// The same, of the removal of an output.
     pub(super) fn at_removal(self) -> Self {
         match self.step {
-            Step::Directory => Self {
-                step: Step::Remove,
+            PublishStep::Directory => Self {
+                step: PublishStep::Remove,
                 ..self
             },
             _ => self,
@@ -65,19 +65,19 @@ impl PublishError {
     fn hint(&self) -> Option<String> {
         let directory = self.path.parent().unwrap_or(&self.path).display();
         let hint = match (self.step, self.errno) {
-            (Step::Swapped, _) => format!(
+            (PublishStep::Swapped, _) => format!(
                 "put the directory back that `{directory}` was, or reload if the present one is right"
             ),
             (_, Errno::LOOP) => {
                 "others may change a symbolic link on its path: name the path without links".into()
             }
-            (Step::Readers, Errno::OPNOTSUPP) => "its file system has no access control lists: \
+            (PublishStep::Readers, Errno::OPNOTSUPP) => "its file system has no access control lists: \
                 use owner, group and mode instead of readers"
                 .into(),
-            (Step::Owner, Errno::PERM) => "without privileges the daemon can only give its files to groups that it is \
+            (PublishStep::Owner, Errno::PERM) => "without privileges the daemon can only give its files to groups that it is \
                 a member of: add the group to SupplementaryGroups= of the service, or name the app's user in readers instead"
                 .into(),
-            (Step::Owner | Step::Readers, Errno::INVAL) => {
+            (PublishStep::Owner | PublishStep::Readers, Errno::INVAL) => {
                 "its user or group has no meaning here (a user namespace?): see user, group and readers".into()
             }
             (_, Errno::ACCESS | Errno::PERM) => format!(
@@ -90,7 +90,7 @@ impl PublishError {
             (_, Errno::NOSPC | Errno::DQUOT) => {
                 format!("free some space (or inodes, or quota) in `{directory}`")
             }
-            (Step::Directory, Errno::NOENT | Errno::NOTDIR) => {
+            (PublishStep::Directory, Errno::NOENT | Errno::NOTDIR) => {
                 format!("make the directory `{directory}`")
             }
             (_, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
@@ -109,7 +109,7 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.step {
-            Step::Swapped => {
+            PublishStep::Swapped => {
                 let directory = self.path.parent().unwrap_or(&self.path).display();
                 let hint = self.hint().unwrap_or_default();
                 return write!(
@@ -117,12 +117,12 @@ impl fmt::Display for PublishError {
                     "cannot write `{path}`: `{directory}` is no longer the directory that it was, somebody put another one or a link in its place; {hint}"
                 );
             }
-            Step::Directory | Step::Write => write!(f, "cannot write `{path}`"),
-            Step::Owner => write!(f, "cannot set owner and group of `{path}`"),
-            Step::Mode => write!(f, "cannot set the mode of `{path}`"),
-            Step::Readers => write!(f, "cannot set the readers of `{path}`"),
-            Step::Remove => write!(f, "cannot remove `{path}`"),
-            Step::Listen => write!(f, "cannot listen on `{path}`"),
+            PublishStep::Directory | PublishStep::Write => write!(f, "cannot write `{path}`"),
+            PublishStep::Owner => write!(f, "cannot set owner and group of `{path}`"),
+            PublishStep::Mode => write!(f, "cannot set the mode of `{path}`"),
+            PublishStep::Readers => write!(f, "cannot set the readers of `{path}`"),
+            PublishStep::Remove => write!(f, "cannot remove `{path}`"),
+            PublishStep::Listen => write!(f, "cannot listen on `{path}`"),
         }?;
         write!(f, ": {}", reason(&self.errno.into()))?;
         if let Some(hint) = self.hint() {
@@ -142,22 +142,22 @@ mod tests {
     fn errors_say_what_to_do() {
         for (step, errno, expected) in [
             (
-                Step::Write,
+                PublishStep::Write,
                 Errno::ROFS,
                 "cannot write `/var/w/a.json`: read-only file system; make `/var/w` writable for the daemon: in its service, ReadWritePaths=/var/w",
             ),
             (
-                Step::Directory,
+                PublishStep::Directory,
                 Errno::NOENT,
                 "cannot write `/var/w/a.json`: no such file or directory; make the directory `/var/w`",
             ),
             (
-                Step::Readers,
+                PublishStep::Readers,
                 Errno::OPNOTSUPP,
                 "cannot set the readers of `/var/w/a.json`: operation not supported; its file system has no access control lists: use owner, group and mode instead of readers",
             ),
             (
-                Step::Write,
+                PublishStep::Write,
                 Errno::IO,
                 "cannot write `/var/w/a.json`: input/output error",
             ),

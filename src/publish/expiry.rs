@@ -25,10 +25,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The files that have an end, and the thread that waits for it. The thread itself touches no file system: each has a lane
 /// for removals, in which nothing else is done.
 #[derive(Debug, Clone)]
-pub(crate) struct Expiry(Arc<Shared>);
+pub(crate) struct Expiry(Arc<ExpiryShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct ExpiryShared {
     /// Counts suspend, and needs no other wake-up.
     timer: OwnedFd,
     ends: Mutex<BTreeMap<(Moment, u64), Arc<Place>>>,
@@ -39,7 +39,7 @@ struct Shared {
 impl Expiry {
     /// Starts the thread.
     pub(crate) fn start(offload: Offload) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ExpiryShared {
             timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?,
             ends: Mutex::default(),
             offload,
@@ -60,7 +60,7 @@ impl Expiry {
     }
 }
 
-impl Shared {
+impl ExpiryShared {
     fn add(&self, place: Arc<Place>, at: Moment) {
         let mut ends = self.ends();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);

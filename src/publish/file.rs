@@ -1,8 +1,8 @@
 //! Files: whoever opens one at any moment gets a complete, current value with the right access, or nothing.
 
 use super::access;
-use super::error::{PublishError, Step};
-use super::place::{Directory, Identity, Knowledge, Known, Place, Temporary, look};
+use super::error::{PublishError, PublishStep};
+use super::place::{Identity, Knowledge, Known, OpenDirectory, Place, Temporary, look};
 use crate::clock;
 use crate::time::Moment;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, openat, unlinkat};
@@ -57,7 +57,7 @@ fn try_publish(
             return Ok(PublishedFile::Unchanged);
         }
     }
-    let fail = place.error(Step::Write);
+    let fail = place.error(PublishStep::Write);
     let mut temporary = write(place, directory, content)?;
     let mut known = place.known();
     let is_over = until.is_some_and(|until| until <= clock::now().at + EARLY);
@@ -96,7 +96,7 @@ pub(crate) fn remove(place: &Place) -> Result<bool, PublishError> {
 }
 
 fn try_remove(place: &Place) -> Result<bool, PublishError> {
-    let fail = place.error(Step::Remove);
+    let fail = place.error(PublishStep::Remove);
     let directory = match place.existing_directory() {
         Ok(directory) => directory,
         Err(error) if error.is_absence() => {
@@ -142,7 +142,7 @@ pub(crate) fn remove_expired(place: &Place, now: Moment) -> Result<bool, Publish
             Err(error) => return Err(error.at_removal()),
         },
     };
-    let removed = removed.map_err(place.error(Step::Remove))?;
+    let removed = removed.map_err(place.error(PublishStep::Remove))?;
     if removed {
         known.content = Known::Nothing;
         known.until = None;
@@ -152,7 +152,7 @@ pub(crate) fn remove_expired(place: &Place, now: Moment) -> Result<bool, Publish
 }
 
 /// The file that is there, if nothing about it needs to change.
-fn existing(place: &Place, directory: &Directory, content: &[u8]) -> Option<Identity> {
+fn existing(place: &Place, directory: &OpenDirectory, content: &[u8]) -> Option<Identity> {
     // What is no file must not keep us waiting, nor lead elsewhere.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(openat(directory, directory.name(), flags, Mode::empty()).ok()?);
@@ -172,8 +172,12 @@ fn holds(file: &mut File, content: &[u8]) -> io::Result<bool> {
 }
 
 /// Writes a file under a hidden name, with everything right about it.
-fn write(place: &Place, directory: Directory, content: &[u8]) -> Result<Temporary, PublishError> {
-    let fail = place.error(Step::Write);
+fn write(
+    place: &Place,
+    directory: OpenDirectory,
+    content: &[u8],
+) -> Result<Temporary, PublishError> {
+    let fail = place.error(PublishStep::Write);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     let (file, temporary) = directory

@@ -1,6 +1,6 @@
 //! A listening Unix socket that appears under its name with everything right about it: token sockets and the API's.
 
-use super::place::{Directory, Identity, Temporary, look};
+use super::place::{Identity, OpenDirectory, Temporary, look};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, chmodat, fchmod};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{
@@ -21,7 +21,7 @@ pub(crate) struct HiddenSocket {
 
 impl HiddenSocket {
     /// Binds it beside its place, with mode 0600, and does not listen yet. Blocks.
-    pub(super) fn bind(directory: Directory) -> Result<Self, Errno> {
+    pub(super) fn bind(directory: OpenDirectory) -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         // The mode that it is made with. Besides, nobody can connect before it listens.
@@ -72,7 +72,7 @@ pub(crate) struct OpenSocket {
 impl OpenSocket {
     /// Binds one. What is at its path already has to be a socket. Blocks.
     pub(crate) fn bind(path: &Path) -> Result<(Self, OwnedFd), Errno> {
-        let hidden = HiddenSocket::bind(Directory::of(path)?)?;
+        let hidden = HiddenSocket::bind(OpenDirectory::of(path)?)?;
         // By its descriptor: somebody may have put a link in its place.
         let node = hidden.node()?;
         let path_of_node = format!("/proc/self/fd/{}", node.as_raw_fd());
@@ -104,7 +104,7 @@ impl OpenSocket {
 
     /// Removes it, unless something else is in its place by now. Blocks.
     pub(crate) fn remove(&self) -> Result<(), Errno> {
-        remove(&Directory::of(&self.path)?, &self.identity).map(drop)
+        remove(&OpenDirectory::of(&self.path)?, &self.identity).map(drop)
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) fn take_over(listener: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Removes a socket from its place. False if something else is there.
-pub(super) fn remove(directory: &Directory, identity: &Identity) -> Result<bool, Errno> {
+pub(super) fn remove(directory: &OpenDirectory, identity: &Identity) -> Result<bool, Errno> {
     match look(directory, directory.name()) {
         Ok(found) if Identity::of(&found).is_same_node(identity) => directory.remove(),
         Ok(_) | Err(Errno::NOENT) => Ok(false),

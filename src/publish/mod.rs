@@ -26,5 +26,5 @@ pub(crate) use mounts::MountWatch;
 pub use pin::Directories;
 pub(crate) use place::Leftovers;
 pub use place::Place;
-pub use server::Server;
+pub use server::SocketServer;
 pub(crate) use trusted::foreign_owner;

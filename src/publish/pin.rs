@@ -94,13 +94,13 @@ pub(crate) struct PinnedDir {
 /// How a directory was found.
 #[derive(Debug, Default)]
 struct Pin {
-    found: Option<Found>,
+    found: Option<FoundDirectory>,
     /// It was found without a symbolic link on its path: none is followed later either.
     is_straight: bool,
 }
 
 #[derive(Debug)]
-struct Found {
+struct FoundDirectory {
     device: Device,
     inode: u64,
     held: Option<Arc<OwnedFd>>,
@@ -178,7 +178,7 @@ impl PinnedDir {
         let held = self.all.may_hold(device(&now));
         let held = held.then(|| directory.try_clone().map(Arc::new).ok());
         pin.is_straight |= is_straight;
-        pin.found = Some(Found {
+        pin.found = Some(FoundDirectory {
             device: device(&now),
             inode: now.stx_ino,
             held: held.flatten(),
@@ -187,7 +187,7 @@ impl PinnedDir {
     }
 }
 
-impl Found {
+impl FoundDirectory {
     fn is(&self, now: &Statx) -> bool {
         (self.device, self.inode) == (device(now), now.stx_ino)
     }

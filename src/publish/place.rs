@@ -1,6 +1,6 @@
 //! Where outputs are, what the daemon put there, and how something new takes the place of something old.
 
-use super::error::{PublishError, Step};
+use super::error::{PublishError, PublishStep};
 use super::pin::{self, DirError, Directories, PinnedDir};
 use crate::account::{Account, AccountName, Output};
 use crate::offload::Device;
@@ -185,21 +185,21 @@ impl Place {
         }
     }
 
-    pub(super) fn error(&self, step: Step) -> impl Fn(Errno) -> PublishError {
+    pub(super) fn error(&self, step: PublishStep) -> impl Fn(Errno) -> PublishError {
         move |errno| PublishError::new(&self.output().path, step, errno)
     }
 
     /// Opens its directory, which is made first when it is missing below the runtime directory.
-    pub(super) fn directory(&self) -> Result<Directory, PublishError> {
+    pub(super) fn directory(&self) -> Result<OpenDirectory, PublishError> {
         self.opened(self.home.open_or_make())
     }
 
     /// Opens its directory.
-    pub(super) fn existing_directory(&self) -> Result<Directory, PublishError> {
+    pub(super) fn existing_directory(&self) -> Result<OpenDirectory, PublishError> {
         self.opened(self.home.open())
     }
 
-    fn opened(&self, opened: Result<OwnedFd, DirError>) -> Result<Directory, PublishError> {
+    fn opened(&self, opened: Result<OwnedFd, DirError>) -> Result<OpenDirectory, PublishError> {
         if opened.is_err() {
             // One that was removed goes only when nobody holds it, and only then its watch tells.
             let mut known = self.known();
@@ -207,13 +207,17 @@ impl Place {
         }
         let path = &self.output().path;
         match opened {
-            Ok(fd) => Ok(Directory {
+            Ok(fd) => Ok(OpenDirectory {
                 fd,
                 name: self.file_name().into(),
             }),
-            Err(DirError::Swapped) => Err(PublishError::new(path, Step::Swapped, Errno::STALE)),
-            Err(DirError::Link) => Err(PublishError::new(path, Step::Directory, Errno::LOOP)),
-            Err(DirError::Os(errno)) => Err(PublishError::new(path, Step::Directory, errno)),
+            Err(DirError::Swapped) => {
+                Err(PublishError::new(path, PublishStep::Swapped, Errno::STALE))
+            }
+            Err(DirError::Link) => {
+                Err(PublishError::new(path, PublishStep::Directory, Errno::LOOP))
+            }
+            Err(DirError::Os(errno)) => Err(PublishError::new(path, PublishStep::Directory, errno)),
         }
     }
 
@@ -232,19 +236,19 @@ impl Place {
 
 /// The open directory of an output: nobody can swap it for another one meanwhile.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct OpenDirectory {
     fd: OwnedFd,
     /// Of the output.
     name: Box<OsStr>,
 }
 
-impl AsFd for Directory {
+impl AsFd for OpenDirectory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Directory {
+impl OpenDirectory {
     /// The directory of something that is no output.
     pub(super) fn of(path: &Path) -> Result<Self, Errno> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -309,7 +313,7 @@ impl Directory {
 /// Something under a hidden name. It is removed when this is dropped, unless it took the place of the output.
 #[derive(Debug)]
 pub(super) struct Temporary {
-    directory: Directory,
+    directory: OpenDirectory,
     name: String,
     is_there: bool,
 }
@@ -320,9 +324,9 @@ impl Temporary {
         open_node(&self.directory, Path::new(&self.name))
     }
 
-    /// Puts it in the place of the output; [`Directory::sync`] makes that last.
+    /// Puts it in the place of the output; [`OpenDirectory::sync`] makes that last.
     pub(super) fn replace(&mut self) -> Result<Identity, Errno> {
-        let Directory { fd, name } = &self.directory;
+        let OpenDirectory { fd, name } = &self.directory;
         let node = self.node()?;
         let rename = || renameat(fd, &*self.name, fd, &**name);
         match rename() {
@@ -338,7 +342,7 @@ impl Temporary {
         Ok(Identity::of(&look(node, Path::new(""))?))
     }
 
-    pub(super) fn directory(&self) -> &Directory {
+    pub(super) fn directory(&self) -> &OpenDirectory {
         &self.directory
     }
 }
@@ -352,7 +356,7 @@ impl Drop for Temporary {
 }
 
 /// Opens what is in a directory, whatever it is, as something to look at and to give access to.
-pub(super) fn open_node(directory: &Directory, name: &Path) -> Result<OwnedFd, Errno> {
+pub(super) fn open_node(directory: &OpenDirectory, name: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(directory, name, flags, Mode::empty())
 }

@@ -29,11 +29,11 @@ const STOP: u64 = 0;
 
 /// The thread that serves token sockets. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Server(Arc<Shared>);
+pub struct SocketServer(Arc<ServerShared>);
 
 /// What the thread and the sockets share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ServerShared {
     epoll: OwnedFd,
     stop: OwnedFd,
     sockets: Mutex<HashMap<u64, Arc<Serving>>>,
@@ -41,11 +41,11 @@ pub(super) struct Shared {
     denied: IntCounter,
 }
 
-impl Server {
+impl SocketServer {
     /// Starts the thread. `denied` counts connections that get nothing because their user is no reader. Fails when the
     /// system is short of something.
     pub fn start(denied: IntCounter) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerShared {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             stop: eventfd(0, EventfdFlags::CLOEXEC)?,
             sockets: Mutex::default(),
@@ -61,18 +61,18 @@ impl Server {
         Ok(Self(shared))
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<ServerShared> {
         &self.0
     }
 }
 
-impl Drop for Server {
+impl Drop for SocketServer {
     fn drop(&mut self) {
         let _ = write(&self.0.stop, &1_u64.to_ne_bytes());
     }
 }
 
-impl Shared {
+impl ServerShared {
     /// Serves a socket from now on. Gives the key to stop it with.
     pub(super) fn add(&self, serving: Arc<Serving>) -> Result<u64, Errno> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);

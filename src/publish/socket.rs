@@ -1,10 +1,10 @@
 //! Token sockets: whoever may connect reads the value to its end, or nothing when there is none.
 
 use super::access;
-use super::error::{PublishError, Step};
+use super::error::{PublishError, PublishStep};
 use super::listener::{self, HiddenSocket, store_name};
-use super::place::{Directory, Identity, Known, Place, look, open_node};
-use super::server::{Server, Serving, Shared};
+use super::place::{Identity, Known, OpenDirectory, Place, look, open_node};
+use super::server::{ServerShared, Serving, SocketServer};
 use crate::counters::Counters;
 use crate::format::Rendered;
 use rustix::fs::CWD;
@@ -15,20 +15,20 @@ use std::sync::Arc;
 
 /// A socket that listens, with its final access, but is not in its place yet. Dropped, it leaves no trace.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundSocket {
     place: Arc<Place>,
     identity: Identity,
-    socket: BoundSocket,
+    socket: SocketState,
 }
 
 #[derive(Debug)]
-enum BoundSocket {
+enum SocketState {
     Hidden(HiddenSocket),
     /// In its place already.
     Inherited(OwnedFd),
 }
 
-impl Bound {
+impl BoundSocket {
     /// Makes the socket under a hidden name. Blocks.
     ///
     /// `inherited` may be the listener of an earlier daemon, known by `stored_name`: it goes on as it
@@ -41,10 +41,10 @@ impl Bound {
             return Ok(Self {
                 place,
                 identity,
-                socket: BoundSocket::Inherited(listener),
+                socket: SocketState::Inherited(listener),
             });
         }
-        let fail = place.error(Step::Listen);
+        let fail = place.error(PublishStep::Listen);
         let hidden = HiddenSocket::bind(directory).map_err(&fail)?;
         let node = hidden.node().map_err(&fail)?;
         access::apply(place.output(), &node)?;
@@ -53,7 +53,7 @@ impl Bound {
         Ok(Self {
             place,
             identity,
-            socket: BoundSocket::Hidden(hidden),
+            socket: SocketState::Hidden(hidden),
         })
     }
 
@@ -66,7 +66,7 @@ impl Bound {
     pub fn commit(
         self,
         value: Option<Rendered>,
-        server: &Server,
+        server: &SocketServer,
         counters: Arc<Counters>,
     ) -> Result<TokenSocket, PublishError> {
         let place = Arc::clone(&self.place);
@@ -77,13 +77,13 @@ impl Bound {
         self,
         place: &Arc<Place>,
         value: Option<Rendered>,
-        server: &Server,
+        server: &SocketServer,
         counters: Arc<Counters>,
     ) -> Result<TokenSocket, PublishError> {
-        let fail = place.error(Step::Listen);
+        let fail = place.error(PublishStep::Listen);
         let listener = match &self.socket {
-            BoundSocket::Hidden(hidden) => hidden.listener().try_clone(),
-            BoundSocket::Inherited(listener) => listener.try_clone(),
+            SocketState::Hidden(hidden) => hidden.listener().try_clone(),
+            SocketState::Inherited(listener) => listener.try_clone(),
         };
         let listener =
             listener.map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))?;
@@ -98,8 +98,8 @@ impl Bound {
         let mut known = place.known();
         let identity = match self.socket {
             _ if place.is_given_up() => Err(Errno::CANCELED),
-            BoundSocket::Hidden(hidden) => hidden.put().map(|(_, identity)| identity),
-            BoundSocket::Inherited(_) => {
+            SocketState::Hidden(hidden) => hidden.put().map(|(_, identity)| identity),
+            SocketState::Inherited(_) => {
                 look(CWD, &place.output().path).map(|found| Identity::of(&found))
             }
         };
@@ -111,7 +111,7 @@ impl Bound {
 /// Makes use of an inherited listener, if the socket in the place has the right access.
 fn take_over(
     place: &Place,
-    directory: &Directory,
+    directory: &OpenDirectory,
     listener: &OwnedFd,
 ) -> Result<Option<Identity>, Errno> {
     let node = open_node(directory, directory.name())?;
@@ -129,7 +129,7 @@ fn take_over(
 pub struct TokenSocket {
     serving: Arc<Serving>,
     identity: Identity,
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     key: u64,
 }
 
@@ -166,7 +166,7 @@ impl TokenSocket {
         let directory = place.existing_directory()?;
         let mut known = place.known();
         let removed = listener::remove(&directory, &self.identity);
-        if removed.map_err(place.error(Step::Remove))? {
+        if removed.map_err(place.error(PublishStep::Remove))? {
             known.content = Known::Nothing;
         }
         Ok(())
@@ -215,13 +215,13 @@ mod tests {
         place(path, OutputKind::Socket, access)
     }
 
-    fn server() -> (Server, IntCounter) {
+    fn server() -> (SocketServer, IntCounter) {
         let denied = IntCounter::new("denied", "denied").unwrap();
-        (Server::start(denied.clone()).unwrap(), denied)
+        (SocketServer::start(denied.clone()).unwrap(), denied)
     }
 
-    fn serve(place: &Arc<Place>, value: &str, server: &Server) -> TokenSocket {
-        let bound = Bound::prepare(Arc::clone(place), None).unwrap();
+    fn serve(place: &Arc<Place>, value: &str, server: &SocketServer) -> TokenSocket {
+        let bound = BoundSocket::prepare(Arc::clone(place), None).unwrap();
         bound
             .commit(Some(rendered(value, HOUR)), server, Arc::default())
             .unwrap()
@@ -251,7 +251,7 @@ mod tests {
         let path = directory.path().join("s");
         let (server, denied) = server();
         let counters = Arc::<Counters>::default();
-        let bound = Bound::prepare(socket_place(&path, access(0o600)), None).unwrap();
+        let bound = BoundSocket::prepare(socket_place(&path, access(0o600)), None).unwrap();
         assert!(!path.exists());
         let socket = bound.commit(None, &server, Arc::clone(&counters)).unwrap();
         assert_eq!(read(&path), "");
@@ -273,7 +273,7 @@ mod tests {
         let (server, _) = server();
         let value = rendered("75_token", Duration::from_millis(100));
         let expires = value.expires();
-        let bound = Bound::prepare(socket_place(&path, access(0o600)), None).unwrap();
+        let bound = BoundSocket::prepare(socket_place(&path, access(0o600)), None).unwrap();
         let socket = bound.commit(Some(value), &server, Arc::default()).unwrap();
         loop {
             let before = clock::now().at;
@@ -294,7 +294,7 @@ mod tests {
         let path = directory.path().join("s");
         let (server, _) = server();
         let value = rendered("75_token", Duration::from_millis(50));
-        let bound = Bound::prepare(socket_place(&path, access(0o600)), None).unwrap();
+        let bound = BoundSocket::prepare(socket_place(&path, access(0o600)), None).unwrap();
         let client = UnixStream::connect(hidden(directory.path())).unwrap();
         while clock::now().at < value.expires() {
             thread::yield_now();
@@ -530,7 +530,7 @@ mod tests {
 
         let (server, _) = server();
         let place = socket_place(&path, access(0o600));
-        let bound = Bound::prepare(Arc::clone(&place), Some(stored)).unwrap();
+        let bound = BoundSocket::prepare(Arc::clone(&place), Some(stored)).unwrap();
         let socket = bound
             .commit(Some(rendered("76_token", HOUR)), &server, Arc::default())
             .unwrap();
@@ -542,7 +542,7 @@ mod tests {
         let stored = socket.as_fd().try_clone_to_owned().unwrap();
         drop(socket);
         let place = socket_place(&path, access(0o660));
-        let bound = Bound::prepare(place, Some(stored)).unwrap();
+        let bound = BoundSocket::prepare(place, Some(stored)).unwrap();
         let value = Some(rendered("77_token", HOUR));
         let _socket = bound.commit(value, &server, Arc::default()).unwrap();
         assert_eq!(read(&path), "77_token");
@@ -605,7 +605,7 @@ mod tests {
         let (server, _) = server();
         let place = socket_place(&path, access(0o600));
         let _old = serve(&place, "75_token", &server);
-        let bound = Bound::prepare(Arc::clone(&place), None).unwrap();
+        let bound = BoundSocket::prepare(Arc::clone(&place), None).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         drop(bound);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);

@@ -77,14 +77,14 @@ impl Belief {
 
 /// The waiters for a verdict on the token, by their rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Asked {
+pub(super) enum AskedBy {
     Nobody,
     Reader,
     /// May have a new token forced.
     Admin,
 }
 
-impl Asked {
+impl AskedBy {
     pub(super) const fn by(admin: bool) -> Self {
         if admin { Self::Admin } else { Self::Reader }
     }

@@ -1,6 +1,6 @@
 //! The platform calls the token dead and grants the same one again: forced where that is allowed, else looked at now and then.
 
-use super::belief::{Asked, Belief, Why};
+use super::belief::{AskedBy, Belief, Why};
 use super::{Outcome, Schedule};
 use crate::call::{Call, Refusal};
 use crate::pace::Need;
@@ -60,7 +60,7 @@ impl Schedule {
 
     fn may_force(&self, now: &Now) -> bool {
         self.terms().can_force
-            && (self.asked == Asked::Admin || self.account.force_on_dead)
+            && (self.asked == AskedBy::Admin || self.account.force_on_dead)
             && self.affordable(Need::Heal, now) <= now.at
     }
 

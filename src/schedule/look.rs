@@ -1,6 +1,6 @@
-//! A look at the access token: an app saw it refused, a clock was set, an answer was lost. Asked about once for all who wait.
+//! A look at the access token: an app saw it refused, a clock was set, an answer was lost. One question serves all who wait.
 
-use super::belief::{Asked, Belief, Why};
+use super::belief::{AskedBy, Belief, Why};
 use super::told::LOST_CHECK;
 use super::{MIN_INTERVAL, Outcome, Schedule};
 use crate::call::{Answer, Call, Refusal};
@@ -36,7 +36,7 @@ impl Schedule {
         {
             return Some(Verdict::Superseded);
         }
-        if self.asked != Asked::Nobody || (stands && self.belief == Belief::CalledDead) {
+        if self.asked != AskedBy::Nobody || (stands && self.belief == Belief::CalledDead) {
             self.asked.join(admin);
             return None;
         }
@@ -84,12 +84,12 @@ impl Schedule {
                 *at = now.at;
             }
         }
-        self.asked = Asked::by(admin);
+        self.asked = AskedBy::by(admin);
         None
     }
 
     fn begin_look(&mut self, now: &Now, admin: bool) {
-        self.asked = Asked::by(admin);
+        self.asked = AskedBy::by(admin);
         self.look = Some(LastLook {
             at: now.at,
             verified: None,

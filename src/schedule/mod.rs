@@ -25,7 +25,7 @@ use crate::terms::Terms;
 use crate::time::{End, Moment, Now};
 use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
-use belief::{Asked, Lost};
+use belief::{AskedBy, Lost};
 use look::LastLook;
 use slot::{Held, Slot};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ pub struct Schedule {
     /// Calls whose answer is missing: each may have ended the token.
     lost: Option<Lost>,
     /// The waiters for a verdict.
-    asked: Asked,
+    asked: AskedBy,
     /// The last look at the token.
     look: Option<LastLook>,
     /// When a new token is to be forced.
@@ -133,7 +133,7 @@ impl Schedule {
             belief: Belief::Trusted,
             told: None,
             lost: None,
-            asked: Asked::Nobody,
+            asked: AskedBy::Nobody,
             look: None,
             force_at: None,
             forced: Budget::default(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// `secret` may be left out.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Account {
+pub struct SimAccount {
     /// appid, or corpid: what begins with `ww` is 企业微信.
     #[serde(alias = "appid", alias = "corpid")]
     pub id: String,
@@ -97,7 +97,7 @@ const fn half_a_minute() -> Duration {
     Duration::from_secs(30)
 }
 
-impl Account {
+impl SimAccount {
     /// An account that is treated as most are.
     pub fn new(id: &str, secret: &str) -> Self {
         Self {
@@ -180,7 +180,7 @@ impl Account {
     }
 }
 
-impl FromStr for Account {
+impl FromStr for SimAccount {
     type Err = serde_json::Error;
 
     /// Reads `appid=wx…,secret=…,lifetime=40`: the keys of the JSON form, with JSON values or bare words.
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_account_in_one_argument() {
-        let parse = str::parse::<Account>;
+        let parse = str::parse::<SimAccount>;
         let account =
             parse("corpid=ww1,agentid=7,secret=123,lifetime=2.5,whitelist=[],content_type=text");
         let account = account.unwrap();

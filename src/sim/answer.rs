@@ -1,13 +1,13 @@
 //! How the platform answers: who calls, what goes wrong, what is granted and what refused.
 
-use super::account::Account;
-use super::call::{Endpoint, Params, Refusal, Request};
+use super::account::SimAccount;
+use super::call::{Denial, Endpoint, Params, SimRequest};
 use super::control;
-use super::fault::{Effect, Fault};
+use super::fault::{Effect, SimFault};
 use super::quota::Quota;
-use super::record::Call;
+use super::record::CallRecord;
 use super::reply::Reply;
-use super::token::{Line, millis};
+use super::token::{TokenLine, millis};
 use super::world::World;
 use serde_json::{Value as Json, json};
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ pub(super) struct Context {
 
 impl World {
     /// Answers a request that arrives at `now`.
-    pub fn handle(&mut self, now: i64, request: &Request<'_>) -> Reply {
+    pub fn handle(&mut self, now: i64, request: &SimRequest<'_>) -> Reply {
         if let Some(reply) = control::handle(self, now, request) {
             return reply;
         }
@@ -64,7 +64,7 @@ impl World {
         } else {
             Ok(Json::Null)
         };
-        self.log.push(Call {
+        self.log.push(CallRecord {
             at: now,
             account: caller.map(|index| self.members[index].account.key()),
             endpoint,
@@ -76,8 +76,8 @@ impl World {
         });
         let answer = match fault.as_ref().map(|fault| &fault.effect) {
             Some(Effect::Refuse { errcode, errmsg }) => Err(match errmsg {
-                Some(errmsg) => Refusal::saying(*errcode, errmsg.clone()),
-                None => Refusal::of(*errcode),
+                Some(errmsg) => Denial::saying(*errcode, errmsg.clone()),
+                None => Denial::of(*errcode),
             }),
             _ => answer,
         };
@@ -112,7 +112,7 @@ impl World {
             return Some(index);
         }
         let model = self.any_account.clone()?;
-        Some(self.add(Account {
+        Some(self.add(SimAccount {
             id: id.into(),
             secret: secret.into(),
             ..model
@@ -120,9 +120,9 @@ impl World {
     }
 
     /// The fault that strikes a call, counted down.
-    fn strike(&mut self, call: &Context) -> Option<Fault> {
+    fn strike(&mut self, call: &Context) -> Option<SimFault> {
         let account = call.caller.map(|index| &self.members[index].account);
-        let strikes = |fault: &Fault| {
+        let strikes = |fault: &SimFault| {
             fault.endpoint.is_none_or(|at| at == call.endpoint)
                 && fault.account.as_deref().is_none_or(|key| {
                     account.is_some_and(|account| account.id == key || account.key() == key)
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// The true answer.
-    fn answer(&mut self, call: &Context, params: &Params<'_>) -> Result<Json, Refusal> {
+    fn answer(&mut self, call: &Context, params: &Params<'_>) -> Result<Json, Denial> {
         let &Context { now, endpoint, .. } = call;
         let index = if endpoint.takes_secret() {
             self.authenticate(call, params)?
@@ -149,13 +149,15 @@ impl World {
         };
         self.count_usage(call, index)?;
         let line = match (endpoint, params.ticket.as_deref()) {
-            (Endpoint::Token, _) => Line::Classic,
-            (Endpoint::StableToken, _) => Line::Stable,
-            (Endpoint::GetToken, _) => Line::Wecom,
-            (Endpoint::GetTicket, Some("jsapi")) | (Endpoint::GetJsapiTicket, _) => Line::Jsapi,
-            (Endpoint::GetTicket, Some("wx_card")) => Line::WxCard,
-            (Endpoint::AgentTicket, Some("agent_config")) => Line::Agent,
-            (Endpoint::GetTicket | Endpoint::AgentTicket, _) => return Err(Refusal::of(40097)),
+            (Endpoint::Token, _) => TokenLine::Classic,
+            (Endpoint::StableToken, _) => TokenLine::Stable,
+            (Endpoint::GetToken, _) => TokenLine::Wecom,
+            (Endpoint::GetTicket, Some("jsapi")) | (Endpoint::GetJsapiTicket, _) => {
+                TokenLine::Jsapi
+            }
+            (Endpoint::GetTicket, Some("wx_card")) => TokenLine::WxCard,
+            (Endpoint::AgentTicket, Some("agent_config")) => TokenLine::Agent,
+            (Endpoint::GetTicket | Endpoint::AgentTicket, _) => return Err(Denial::of(40097)),
             (Endpoint::QuotaGet, _) => return self.count_of(now, index, params),
             (Endpoint::ClearQuota, _) => return self.clear_counts(now, index),
             (Endpoint::ApiDomainIp | Endpoint::CallbackIp, _) => {
@@ -168,48 +170,48 @@ impl World {
         }
         let (value, expires_in) = self.fetch(now, index, line);
         Ok(match line {
-            Line::Classic | Line::Stable => {
+            TokenLine::Classic | TokenLine::Stable => {
                 json!({"access_token": value, "expires_in": expires_in})
             }
-            Line::Wecom => {
+            TokenLine::Wecom => {
                 json!({"errcode": 0, "errmsg": "ok", "access_token": value, "expires_in": expires_in})
             }
-            Line::Jsapi | Line::WxCard | Line::Agent => {
+            TokenLine::Jsapi | TokenLine::WxCard | TokenLine::Agent => {
                 json!({"errcode": 0, "errmsg": "ok", "ticket": value, "expires_in": expires_in})
             }
         })
     }
 
-    fn authenticate(&self, call: &Context, params: &Params<'_>) -> Result<usize, Refusal> {
+    fn authenticate(&self, call: &Context, params: &Params<'_>) -> Result<usize, Denial> {
         let wecom = call.endpoint.is_wecom();
         let grants = call.endpoint.grants_tokens();
         if !wecom && grants && params.grant_type.as_deref() != Some("client_credential") {
-            return Err(Refusal::of(40002));
+            return Err(Denial::of(40002));
         }
         if params.id.is_none() {
             let words = if wecom { "corpid" } else { "appid" };
-            return Err(Refusal::saying(41002, format!("{words} missing")));
+            return Err(Denial::saying(41002, format!("{words} missing")));
         }
         let Some(secret) = &params.secret else {
             let words = if wecom { "corpsecret" } else { "appsecret" };
-            return Err(Refusal::saying(41004, format!("{words} missing")));
+            return Err(Denial::saying(41004, format!("{words} missing")));
         };
         let index = call
             .caller
             .filter(|&index| self.members[index].account.is_wecom() == wecom)
-            .ok_or_else(|| Refusal::of(40013))?;
+            .ok_or_else(|| Denial::of(40013))?;
         let account = &self.members[index].account;
         check_ip(account, call.ip)?;
         if account.secret != *secret {
-            return Err(Refusal::of(if wecom { 40001 } else { 40125 }));
+            return Err(Denial::of(if wecom { 40001 } else { 40125 }));
         }
         Ok(index)
     }
 
-    fn check_token(&self, call: &Context, params: &Params<'_>) -> Result<usize, Refusal> {
+    fn check_token(&self, call: &Context, params: &Params<'_>) -> Result<usize, Denial> {
         let now = call.now;
         let value = params.access_token.as_deref();
-        let value = value.ok_or_else(|| Refusal::of(41001))?;
+        let value = value.ok_or_else(|| Denial::of(41001))?;
         let wecom = match call.endpoint {
             Endpoint::ApiDomainIp | Endpoint::CallbackIp => None,
             endpoint => Some(endpoint.is_wecom()),
@@ -218,22 +220,22 @@ impl World {
             .tokens
             .get(value)
             .filter(|token| token.line.is_token())
-            .filter(|token| wecom.is_none_or(|wecom| wecom == (token.line == Line::Wecom)))
-            .ok_or_else(|| Refusal::of(40014))?;
+            .filter(|token| wecom.is_none_or(|wecom| wecom == (token.line == TokenLine::Wecom)))
+            .ok_or_else(|| Denial::of(40014))?;
         let settling = millis(self.members[token.account].account.settle);
         if now >= token.expires {
-            Err(Refusal::of(42001))
-        } else if !token.is_alive(now) && token.line == Line::Wecom {
-            Err(Refusal::of(40014))
+            Err(Denial::of(42001))
+        } else if !token.is_alive(now) && token.line == TokenLine::Wecom {
+            Err(Denial::of(40014))
         } else if !token.is_alive(now) || now < token.minted + settling {
-            Err(Refusal::of(40001))
+            Err(Denial::of(40001))
         } else {
             Ok(token.account)
         }
     }
 
     /// A forced refresh: ends the standing stable token at once, unless the last one was too short a while ago.
-    fn force(&mut self, now: i64, index: usize) -> Result<(), Refusal> {
+    fn force(&mut self, now: i64, index: usize) -> Result<(), Denial> {
         const A_DAY: Quota = Quota {
             minute: None,
             hour: None,
@@ -245,24 +247,24 @@ impl World {
             return Ok(());
         }
         if let Some(errcode) = member.forced.refusal(now, A_DAY) {
-            return Err(Refusal::of(errcode));
+            return Err(Denial::of(errcode));
         }
         member.forced.count(now);
         member.last_forced = Some(now);
-        let history = &member.histories[Line::Stable as usize];
+        let history = &member.histories[TokenLine::Stable as usize];
         self.tokens.end(history, now, false);
         Ok(())
     }
 
     /// The value of a line and its `expires_in`: whole seconds, rounded down but never below 1.
-    pub(super) fn fetch(&mut self, now: i64, index: usize, line: Line) -> (Arc<str>, i64) {
+    pub(super) fn fetch(&mut self, now: i64, index: usize, line: TokenLine) -> (Arc<str>, i64) {
         let member = &mut self.members[index];
         let account = &member.account;
         let history = &mut member.histories[line as usize];
         let window = match (line, account.window) {
-            (Line::Classic, _) => Duration::MAX,
-            (Line::Wecom, _) if account.gettoken_mints => Duration::MAX,
-            (Line::Wecom, window) => window.unwrap_or_default(),
+            (TokenLine::Classic, _) => Duration::MAX,
+            (TokenLine::Wecom, _) if account.gettoken_mints => Duration::MAX,
+            (TokenLine::Wecom, window) => window.unwrap_or_default(),
             _ => account.window(),
         };
         let seconds = |millis: i64| (millis / 1000).max(1);
@@ -270,13 +272,13 @@ impl World {
             && token.expires - now > millis(window)
         {
             let from = match line {
-                Line::Classic | Line::Stable | Line::Wecom => now,
+                TokenLine::Classic | TokenLine::Stable | TokenLine::Wecom => now,
                 _ if account.ticket_looks_new => token.minted,
                 _ => now,
             };
             return (value.clone(), seconds(token.expires - from));
         }
-        if matches!(line, Line::Classic | Line::Stable) {
+        if matches!(line, TokenLine::Classic | TokenLine::Stable) {
             let end = now + millis(account.overlap());
             self.tokens.end(history, end, false);
         }
@@ -287,10 +289,10 @@ impl World {
     }
 
     /// The body of a refusal, in the words of 公众号 or 企业微信.
-    fn refused(&mut self, call: &Context, refusal: Refusal) -> Json {
+    fn refused(&mut self, call: &Context, refusal: Denial) -> Json {
         let account = call.caller.map(|index| &self.members[index].account);
-        let wecom = account.map_or(call.endpoint.is_wecom(), Account::is_wecom);
-        let Refusal { errcode, errmsg } = refusal;
+        let wecom = account.map_or(call.endpoint.is_wecom(), SimAccount::is_wecom);
+        let Denial { errcode, errmsg } = refusal;
         let errmsg = if wecom {
             let Context { now, ip, .. } = call;
             let more = "more info at https://open.work.weixin.qq.com/devtool/query?e=";
@@ -302,20 +304,20 @@ impl World {
     }
 }
 
-fn check_ip(account: &Account, ip: IpAddr) -> Result<(), Refusal> {
+fn check_ip(account: &SimAccount, ip: IpAddr) -> Result<(), Denial> {
     let allowed = account.whitelist.as_ref();
     if allowed.is_none_or(|allowed| allowed.contains(&ip)) {
         return Ok(());
     }
     if account.is_wecom() {
-        return Err(Refusal::saying(60020, "not allow to access from your ip"));
+        return Err(Denial::saying(60020, "not allow to access from your ip"));
     }
     let mapped = match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     };
     let errmsg = format!("invalid ip {ip} ipv6 {mapped}, not in whitelist");
-    Err(Refusal::saying(40164, errmsg))
+    Err(Denial::saying(40164, errmsg))
 }
 
 #[cfg(test)]
@@ -344,7 +346,7 @@ mod tests {
             Self { world, now: NOON }
         }
 
-        fn app(&mut self) -> &mut Account {
+        fn app(&mut self) -> &mut SimAccount {
             self.world.account(APP, "s")
         }
 
@@ -354,11 +356,13 @@ mod tests {
         }
 
         fn get(&mut self, target: &str) -> Json {
-            self.world.handle(self.now, &Request::get(target)).to_json()
+            self.world
+                .handle(self.now, &SimRequest::get(target))
+                .to_json()
         }
 
         fn post(&mut self, body: &str) -> Json {
-            let request = Request::post("/cgi-bin/stable_token", body.as_bytes());
+            let request = SimRequest::post("/cgi-bin/stable_token", body.as_bytes());
             self.world.handle(self.now, &request).to_json()
         }
 
@@ -508,7 +512,7 @@ mod tests {
     fn apps_of_a_corp_are_apart() {
         let mut stage = Stage::new();
         for (agentid, secret) in [(1, "one"), (2, "two")] {
-            let mut app = Account::new("wwmany", secret);
+            let mut app = SimAccount::new("wwmany", secret);
             app.agentid = Some(agentid);
             stage.world.add(app);
         }
@@ -601,12 +605,12 @@ mod tests {
         let errmsg = stage.get("/cgi-bin/token?appid=x")["errmsg"].to_string();
         let (words, rid) = errmsg.trim_matches('"').split_once(" rid: ").unwrap();
         assert_eq!((words, rid.len()), ("invalid grant_type", 26));
-        let chunked = Request {
+        let chunked = SimRequest {
             chunked: true,
-            ..Request::post("/cgi-bin/stable_token", b"{}")
+            ..SimRequest::post("/cgi-bin/stable_token", b"{}")
         };
         assert_eq!(stage.world.handle(NOON, &chunked).status, 412);
-        let post = Request::post("/cgi-bin/token", b"");
+        let post = SimRequest::post("/cgi-bin/token", b"");
         assert_eq!(errcode(&stage.world.handle(NOON, &post).to_json()), 43001);
     }
 
@@ -763,7 +767,7 @@ mod tests {
                 }
                 for (value, first, dead) in &mut seen {
                     let alive = stage.world.probe(stage.now, value).alive;
-                    let verdict = stage.world.handle(stage.now, &Request::get(
+                    let verdict = stage.world.handle(stage.now, &SimRequest::get(
                         &format!("/cgi-bin/get_api_domain_ip?access_token={value}"),
                     ));
                     prop_assert_eq!(alive, errcode(&verdict.to_json()) == 0);

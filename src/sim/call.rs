@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// A request to the platform, as far as the platform looks at it.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub struct SimRequest<'a> {
     /// `GET`, `POST`, …
     pub method: &'a str,
     /// The path of the URL.
@@ -21,7 +21,7 @@ pub struct Request<'a> {
     pub remote_ip: IpAddr,
 }
 
-impl<'a> Request<'a> {
+impl<'a> SimRequest<'a> {
     /// A GET of a path with its query, from loopback.
     pub fn get(target: &'a str) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -180,16 +180,15 @@ pub(super) struct Params<'a> {
 
 impl<'a> Params<'a> {
     /// Reads them from where the endpoint has them: the body of `stable_token`, else the query.
-    pub(super) fn of(endpoint: Endpoint, request: &Request<'a>) -> Result<Self, Refusal> {
+    pub(super) fn of(endpoint: Endpoint, request: &SimRequest<'a>) -> Result<Self, Denial> {
         if request.method != endpoint.method() {
-            return Err(Refusal::of(match endpoint.method() {
+            return Err(Denial::of(match endpoint.method() {
                 "POST" => 43002,
                 _ => 43001,
             }));
         }
         let mut params = if endpoint.method() == "POST" {
-            let body: Self =
-                serde_json::from_slice(request.body).map_err(|_| Refusal::of(47001))?;
+            let body: Self = serde_json::from_slice(request.body).map_err(|_| Denial::of(47001))?;
             let access_token = request.parameter("access_token");
             Self {
                 access_token: access_token.or(body.access_token),
@@ -222,12 +221,12 @@ impl<'a> Params<'a> {
 
 /// A refusal: an errcode and what the platform says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct Denial {
     pub(super) errcode: i64,
     pub(super) errmsg: Cow<'static, str>,
 }
 
-impl Refusal {
+impl Denial {
     /// The errcode with the platform's usual words.
     pub(super) fn of(errcode: i64) -> Self {
         Self {

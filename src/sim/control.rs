@@ -1,10 +1,10 @@
 //! The control API: what a test or an administrator of the simulation may do over HTTP.
 
-use super::account::Account;
-use super::call::{Endpoint, Request};
-use super::fault::Fault;
+use super::account::SimAccount;
+use super::call::{Endpoint, SimRequest};
+use super::fault::SimFault;
 use super::reply::Reply;
-use super::token::Line;
+use super::token::TokenLine;
 use super::world::{Kill, Member, World};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use std::net::IpAddr;
 
 /// Answers a request for `/probe` or below `/sim/`.
-pub(super) fn handle(world: &mut World, now: i64, request: &Request<'_>) -> Option<Reply> {
+pub(super) fn handle(world: &mut World, now: i64, request: &SimRequest<'_>) -> Option<Reply> {
     if request.path == "/probe" {
         return Some(Reply::json(&probe(world, now, request)));
     }
@@ -31,7 +31,7 @@ pub(super) fn handle(world: &mut World, now: i64, request: &Request<'_>) -> Opti
             }
             json!({"accounts": count})
         }),
-        ("PUT", "fault") => parse(request).map(|fault: Fault| {
+        ("PUT", "fault") => parse(request).map(|fault: SimFault| {
             world.set_fault(fault);
             json!({"faults": world.faults.len()})
         }),
@@ -70,8 +70,8 @@ pub(super) fn handle(world: &mut World, now: i64, request: &Request<'_>) -> Opti
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
-    One(Box<Account>),
-    Many(Vec<Account>),
+    One(Box<SimAccount>),
+    Many(Vec<SimAccount>),
 }
 
 #[derive(Deserialize)]
@@ -98,11 +98,11 @@ struct WhitelistOrder {
     seen_as: Option<IpAddr>,
 }
 
-fn parse<T: DeserializeOwned>(request: &Request<'_>) -> Result<T, String> {
+fn parse<T: DeserializeOwned>(request: &SimRequest<'_>) -> Result<T, String> {
     serde_json::from_slice(request.body).map_err(|error| error.to_string())
 }
 
-fn probe(world: &World, now: i64, request: &Request<'_>) -> Json {
+fn probe(world: &World, now: i64, request: &SimRequest<'_>) -> Json {
     let value = match request.parameter("access_token") {
         Some(value) => value.into_owned(),
         None => String::from_utf8_lossy(request.body).trim().to_owned(),
@@ -120,7 +120,7 @@ fn found(accounts: usize) -> Result<Json, String> {
 fn change(
     world: &mut World,
     account: &str,
-    mut change: impl FnMut(&mut Account),
+    mut change: impl FnMut(&mut SimAccount),
 ) -> Result<Json, String> {
     let indices = world.find(account);
     for &index in &indices {
@@ -129,7 +129,7 @@ fn change(
     found(indices.len())
 }
 
-fn heal(world: &mut World, request: &Request<'_>) -> Result<Json, String> {
+fn heal(world: &mut World, request: &SimRequest<'_>) -> Result<Json, String> {
     let account = request.parameter("account");
     let endpoint = match request.parameter("endpoint") {
         Some(name) => {
@@ -157,7 +157,9 @@ fn counts(world: &World) -> Json {
             }
         }
         let minted = |kind: &str| -> u64 {
-            let lines = Line::ALL.into_iter().filter(|line| line.kind() == kind);
+            let lines = TokenLine::ALL
+                .into_iter()
+                .filter(|line| line.kind() == kind);
             lines.map(|line| member.minted[line as usize]).sum()
         };
         json.insert("minted".into(), minted("access_token").into());

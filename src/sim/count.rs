@@ -1,7 +1,7 @@
 //! Counts of calls: their limits, and the interfaces that show and clear them.
 
 use super::answer::Context;
-use super::call::{Endpoint, Params, Refusal};
+use super::call::{Denial, Endpoint, Params};
 use super::quota::{Quota, Usage};
 use super::world::World;
 use crate::platform::wecom::GETTOKEN;
@@ -16,7 +16,7 @@ const MONTH_DAYS: i64 = 31;
 
 impl World {
     /// Counts a call, unless there is no room for it.
-    pub(super) fn count_usage(&mut self, call: &Context, index: usize) -> Result<(), Refusal> {
+    pub(super) fn count_usage(&mut self, call: &Context, index: usize) -> Result<(), Denial> {
         let &Context { now, endpoint, .. } = call;
         let member = &self.members[index];
         let (quota, id) = (member.account.quota(endpoint), member.account.id.clone());
@@ -34,7 +34,7 @@ impl World {
             }
         }
         if let Some(errcode) = refusal {
-            return Err(Refusal::of(errcode));
+            return Err(Denial::of(errcode));
         }
         self.members[index].usage[endpoint as usize].count(now);
         Ok(())
@@ -46,11 +46,11 @@ impl World {
         now: i64,
         index: usize,
         params: &Params<'_>,
-    ) -> Result<Json, Refusal> {
+    ) -> Result<Json, Denial> {
         let path = params.cgi_path.as_deref().unwrap_or_default();
         let endpoint = Endpoint::at(path)
             .filter(|endpoint| !endpoint.is_wecom())
-            .ok_or_else(|| Refusal::of(76021))?;
+            .ok_or_else(|| Denial::of(76021))?;
         let member = &self.members[index];
         let limit = member.account.quota(endpoint).day.unwrap_or(UNLIMITED);
         let used = member.usage[endpoint as usize].today(now);
@@ -62,7 +62,7 @@ impl World {
     }
 
     /// Clears every count of an account.
-    pub(super) fn clear_counts(&mut self, now: i64, index: usize) -> Result<Json, Refusal> {
+    pub(super) fn clear_counts(&mut self, now: i64, index: usize) -> Result<Json, Denial> {
         let month = Quota {
             day: Some(CLEARS_A_MONTH),
             ..Quota::default()
@@ -71,7 +71,7 @@ impl World {
         // The simulated month is one long day of the count.
         let in_month = now.div_euclid(MONTH_DAYS);
         if member.clears.refusal(in_month, month).is_some() {
-            return Err(Refusal::of(48006));
+            return Err(Denial::of(48006));
         }
         member.clears.count(in_month);
         member.usage = [Usage::default(); Endpoint::ALL.len()];

@@ -1,6 +1,6 @@
 //! What goes wrong on purpose.
 
-use super::call::{Endpoint, Request};
+use super::call::{Endpoint, SimRequest};
 use super::reply::{Body, Reply};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A fault that strikes calls until it is healed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub struct SimFault {
     /// Whose calls: an appid, a corpid, or `corpid/agentid`; nobody's in particular when absent.
     #[serde(default)]
     pub account: Option<String>,
@@ -117,7 +117,7 @@ impl Effect {
     }
 }
 
-impl From<Effect> for Fault {
+impl From<Effect> for SimFault {
     /// A fault that strikes every call of everybody.
     fn from(effect: Effect) -> Self {
         Self {
@@ -131,7 +131,7 @@ impl From<Effect> for Fault {
     }
 }
 
-impl Fault {
+impl SimFault {
     /// Makes every call slow.
     pub fn delay(delay: Duration) -> Self {
         Self {
@@ -177,9 +177,9 @@ impl Fault {
     }
 }
 
-impl Fault {
+impl SimFault {
     /// What becomes of the true answer to a request.
-    pub(super) fn strike(self, request: &Request<'_>, truth: Reply) -> Reply {
+    pub(super) fn strike(self, request: &SimRequest<'_>, truth: Reply) -> Reply {
         let reply = match self.effect {
             Effect::None | Effect::Refuse { .. } => truth,
             Effect::Status(status) => Reply::page(status, "<html><h1>Sorry</h1></html>"),
@@ -208,7 +208,7 @@ impl Fault {
             Effect::Value(value) => truth.altered(["access_token", "ticket"], &value.into()),
             Effect::ExpiresIn(value) => truth.altered(["expires_in"], &value),
             Effect::Echo => {
-                let Request { path, query, .. } = request;
+                let SimRequest { path, query, .. } = request;
                 let body = String::from_utf8_lossy(request.body);
                 let errmsg = format!("bad gateway: {path}?{query} {body}");
                 Reply::json(&serde_json::json!({"errcode": -1, "errmsg": errmsg}))

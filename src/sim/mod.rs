@@ -2,7 +2,7 @@
 //!
 //! It behaves as the platform does, also where that is awkward, has a fault for everything that goes wrong out there,
 //! counts calls, and knows the truth about each token. [`World`] is the platform without network or clock;
-//! [`Platform`] puts one on a TCP port, where a process can do all that a test in Rust can:
+//! [`SimPlatform`] puts one on a TCP port, where a process can do all that a test in Rust can:
 //!
 //! ```text
 #![doc = include_str!("control.txt")]
@@ -21,10 +21,10 @@ mod server;
 mod token;
 mod world;
 
-pub use account::{Account, ContentType};
-pub use call::{Endpoint, Request};
-pub use fault::{Effect, Fault};
-pub use record::{Call, InFlight, Log};
+pub use account::{ContentType, SimAccount};
+pub use call::{Endpoint, SimRequest};
+pub use fault::{Effect, SimFault};
+pub use record::{CallLog, CallRecord, InFlight};
 pub use reply::{Body, Reply};
-pub use server::Platform;
+pub use server::SimPlatform;
 pub use world::{Kill, Truth, World};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// A call that was answered, or struck by a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Call {
+pub struct CallRecord {
     /// When it arrived, Unix milliseconds.
     pub at: i64,
     /// Whose it was: an appid, or corpid, with `/agentid` if there is one; `None` for a stranger's.
@@ -35,7 +35,7 @@ impl InFlight {
 
 /// The last thousand calls, and what is counted besides the calls of each account.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Log {
+pub struct CallLog {
     /// Connections accepted.
     pub connections: u64,
     /// Calls that could be put to no account.
@@ -45,13 +45,13 @@ pub struct Log {
     /// Calls of all accounts that are not answered yet.
     pub in_flight: InFlight,
     /// The last calls, the newest last.
-    pub calls: VecDeque<Call>,
+    pub calls: VecDeque<CallRecord>,
     /// Connections up to this one get no answers.
     #[serde(skip)]
     pub(super) frozen: u64,
 }
 
-impl Log {
+impl CallLog {
     /// Counts a connection; says its number.
     pub(super) fn connected(&mut self) -> u64 {
         self.connections += 1;
@@ -63,7 +63,7 @@ impl Log {
         connection <= self.frozen
     }
 
-    pub(super) fn push(&mut self, call: Call) {
+    pub(super) fn push(&mut self, call: CallRecord) {
         if self.calls.len() == 1000 {
             self.calls.pop_front();
         }

@@ -1,6 +1,6 @@
 //! The simulated platform on a TCP port of loopback.
 
-use super::call::Request;
+use super::call::SimRequest;
 use super::reply::{Body, Reply};
 use super::world::World;
 use crate::clock;
@@ -22,24 +22,24 @@ use tokio::sync::oneshot;
 use tokio::time::Interval;
 
 /// A [`World`] that serves HTTP/1.1 on a thread of its own, on the clock of the host. Dropping it stops it.
-pub struct Platform {
+pub struct SimPlatform {
     address: SocketAddr,
-    shared: Arc<Shared>,
-    running: Mutex<Option<Running>>,
+    shared: Arc<ServedWorld>,
+    running: Mutex<Option<ServerThread>>,
 }
 
-struct Running {
+struct ServerThread {
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
-struct Shared {
+struct ServedWorld {
     world: Mutex<World>,
     /// The clocks when it began: a step of the host's clock does not reach the platform.
     began: crate::time::Now,
 }
 
-impl Shared {
+impl ServedWorld {
     fn now(&self) -> i64 {
         self.began.unix_millis_of(clock::now().at)
     }
@@ -50,7 +50,7 @@ impl Shared {
     }
 }
 
-impl Platform {
+impl SimPlatform {
     /// Serves `world` at a loopback address (port 0: any that is free). Fails with `InvalidInput` for any other
     /// address, else as binding and starting a thread do.
     pub fn start(listen: SocketAddr, world: World) -> io::Result<Self> {
@@ -60,11 +60,11 @@ impl Platform {
         }
         let listener = TcpListener::bind(listen)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServedWorld {
             world: Mutex::new(world),
             began: clock::now(),
         });
-        let running = Mutex::new(Some(Running::start(listener, shared.clone())?));
+        let running = Mutex::new(Some(ServerThread::start(listener, shared.clone())?));
         Ok(Self {
             address,
             shared,
@@ -100,25 +100,25 @@ impl Platform {
     pub fn restart(&self) -> io::Result<()> {
         self.stop();
         let listener = TcpListener::bind(self.address)?;
-        *self.running() = Some(Running::start(listener, self.shared.clone())?);
+        *self.running() = Some(ServerThread::start(listener, self.shared.clone())?);
         Ok(())
     }
 
     /// Waits until it ends, which it does by itself only when it cannot accept connections any more.
     pub fn wait(self) {
-        if let Some(Running { stop, thread }) = self.running().take() {
+        if let Some(ServerThread { stop, thread }) = self.running().take() {
             let _ = thread.join();
             drop(stop);
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+    fn running(&self) -> MutexGuard<'_, Option<ServerThread>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Running {
-    fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Self> {
+impl ServerThread {
+    fn start(listener: TcpListener, shared: Arc<ServedWorld>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -137,13 +137,13 @@ impl Running {
     }
 }
 
-impl Drop for Platform {
+impl Drop for SimPlatform {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, shared: Arc<ServedWorld>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
@@ -159,7 +159,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: IpAddr, number: u64, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, peer: IpAddr, number: u64, shared: Arc<ServedWorld>) {
     // Worse latency is no reason to refuse.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| Box::pin(answer(request, peer, number, &shared)));
@@ -192,12 +192,12 @@ async fn answer(
     request: hyper::Request<Incoming>,
     peer: IpAddr,
     number: u64,
-    shared: &Shared,
-) -> Result<hyper::Response<Stream>, Broken> {
+    shared: &ServedWorld,
+) -> Result<hyper::Response<ReplyStream>, Broken> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY).collect().await;
     let body = body.map_err(|_| Broken)?.to_bytes();
-    let request = Request {
+    let request = SimRequest {
         method: head.method.as_str(),
         path: head.uri.path(),
         query: head.uri.query().unwrap_or(""),
@@ -210,7 +210,7 @@ async fn answer(
     let Some(reply) = reply else {
         return pending().await;
     };
-    let _in_flight = Flight::begin(reply.caller, shared);
+    let _in_flight = OpenCall::begin(reply.caller, shared);
     if !reply.delay.is_zero() {
         tokio::time::sleep(reply.delay).await;
     }
@@ -218,22 +218,22 @@ async fn answer(
 }
 
 /// A call that is not answered yet.
-struct Flight<'a>(Option<usize>, &'a Shared);
+struct OpenCall<'a>(Option<usize>, &'a ServedWorld);
 
-impl<'a> Flight<'a> {
-    fn begin(caller: Option<usize>, shared: &'a Shared) -> Self {
+impl<'a> OpenCall<'a> {
+    fn begin(caller: Option<usize>, shared: &'a ServedWorld) -> Self {
         shared.with(|world, _| world.began(caller));
         Self(caller, shared)
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for OpenCall<'_> {
     fn drop(&mut self) {
         self.1.with(|world, _| world.ended(self.0));
     }
 }
 
-async fn respond(reply: Reply) -> Result<hyper::Response<Stream>, Broken> {
+async fn respond(reply: Reply) -> Result<hyper::Response<ReplyStream>, Broken> {
     let response = hyper::Response::builder()
         .status(reply.status)
         .header(CONTENT_TYPE, reply.content_type);
@@ -242,15 +242,15 @@ async fn respond(reply: Reply) -> Result<hyper::Response<Stream>, Broken> {
         None => response,
     };
     let (response, stream) = match reply.body {
-        Body::Whole(bytes) => (response, Stream::Whole(bytes.into())),
+        Body::Whole(bytes) => (response, ReplyStream::Whole(bytes.into())),
         Body::Half(bytes) => (
             response.header(CONTENT_LENGTH, bytes.len() * 2),
-            Stream::Half(bytes.into()),
+            ReplyStream::Half(bytes.into()),
         ),
-        Body::Endless => (response, Stream::Endless),
+        Body::Endless => (response, ReplyStream::Endless),
         Body::Drip => {
             let interval = tokio::time::interval(Duration::from_millis(100));
-            (response, Stream::Drip(interval))
+            (response, ReplyStream::Drip(interval))
         }
         Body::Never => pending().await,
         Body::Reset => return Err(Broken),
@@ -259,7 +259,7 @@ async fn respond(reply: Reply) -> Result<hyper::Response<Stream>, Broken> {
 }
 
 /// The bytes of an answer.
-enum Stream {
+enum ReplyStream {
     Whole(Bytes),
     /// Breaks the connection after them.
     Half(Bytes),
@@ -269,7 +269,7 @@ enum Stream {
     Drip(Interval),
 }
 
-impl hyper::body::Body for Stream {
+impl hyper::body::Body for ReplyStream {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -307,7 +307,7 @@ impl hyper::body::Body for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Effect, Endpoint, Fault};
+    use crate::sim::{Effect, Endpoint, SimFault};
     use serde_json::{Value as Json, json};
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
@@ -318,13 +318,13 @@ mod tests {
         "/cgi-bin/token?grant_type=client_credential&appid=wx0123456789abcdef&secret=s3cret";
     const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-    fn platform() -> Platform {
+    fn platform() -> SimPlatform {
         let mut world = World::new();
         world.account(APP, "s3cret");
-        Platform::start(ANY_PORT.into(), world).unwrap()
+        SimPlatform::start(ANY_PORT.into(), world).unwrap()
     }
 
-    fn connect(platform: &Platform) -> TcpStream {
+    fn connect(platform: &SimPlatform) -> TcpStream {
         let stream = TcpStream::connect(platform.address()).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -333,7 +333,7 @@ mod tests {
     }
 
     /// Sends a request and returns all that comes until the connection closes, at most 16 MB.
-    fn call(platform: &Platform, method: &str, target: &str, body: &str) -> io::Result<String> {
+    fn call(platform: &SimPlatform, method: &str, target: &str, body: &str) -> io::Result<String> {
         let mut stream = connect(platform);
         let length = body.len();
         write!(
@@ -345,7 +345,7 @@ mod tests {
         Ok(answer)
     }
 
-    fn json(platform: &Platform, method: &str, target: &str, body: &str) -> Json {
+    fn json(platform: &SimPlatform, method: &str, target: &str, body: &str) -> Json {
         let answer = call(platform, method, target, body).unwrap();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
@@ -452,7 +452,7 @@ mod tests {
             (Effect::Body("boo".into()), "\r\n\r\nboo"),
             (Effect::Echo, "secret=s3cret"),
         ] {
-            platform.with(|world, _| world.set_fault(Fault::from(effect.clone()).times(1)));
+            platform.with(|world, _| world.set_fault(SimFault::from(effect.clone()).times(1)));
             let answer = call(&platform, "GET", TOKEN, "").unwrap();
             assert!(answer.contains(expected), "{effect:?}: {answer:.300}");
         }
@@ -461,7 +461,7 @@ mod tests {
             7200,
             "all healed"
         );
-        let reset = Fault::from(Effect::Reset)
+        let reset = SimFault::from(Effect::Reset)
             .of(APP)
             .at(Endpoint::Token)
             .times(1);
@@ -479,7 +479,7 @@ mod tests {
         stream.read(&mut [0; 4096]).map_err(|error| error.kind())
     }
 
-    fn wait_for_in_flight(platform: &Platform, calls: u32) {
+    fn wait_for_in_flight(platform: &SimPlatform, calls: u32) {
         let deadline = Instant::now() + LONG;
         while platform.with(|world, _| world.log().in_flight.now) != calls {
             assert!(Instant::now() < deadline, "never {calls} in flight");
@@ -503,7 +503,7 @@ mod tests {
         assert_eq!(ask(&mut connect(&platform), SHORT), SILENCE);
         let minted = |world: &mut World, _| world.members[0].minted[0];
         let before = platform.with(minted);
-        platform.with(|world, _| world.set_fault(Fault::from(Effect::Hang).after_work()));
+        platform.with(|world, _| world.set_fault(SimFault::from(Effect::Hang).after_work()));
         assert_eq!(ask(&mut connect(&platform), SHORT), SILENCE);
         assert_eq!(platform.with(minted), before + 1);
     }
@@ -542,7 +542,7 @@ mod tests {
 
     #[test]
     fn listens_on_loopback_only() {
-        let error = Platform::start(([0, 0, 0, 0], 0).into(), World::new()).err();
+        let error = SimPlatform::start(([0, 0, 0, 0], 0).into(), World::new()).err();
         assert_eq!(error.unwrap().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -1,13 +1,13 @@
 //! Tokens and tickets: how they look, how long they live, and how they are replaced.
 
-use super::account::Account;
+use super::account::SimAccount;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A sequence of values, each of which replaces the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum TokenLine {
     Classic,
     Stable,
     Wecom,
@@ -16,7 +16,7 @@ pub(super) enum Line {
     Agent,
 }
 
-impl Line {
+impl TokenLine {
     pub(super) const ALL: [Self; 6] = [
         Self::Classic,
         Self::Stable,
@@ -46,7 +46,7 @@ impl Line {
 pub(super) struct Token {
     /// Whose it is, by index.
     pub(super) account: usize,
-    pub(super) line: Line,
+    pub(super) line: TokenLine,
     pub(super) minted: i64,
     /// When its life ends if nothing happens.
     pub(super) expires: i64,
@@ -75,7 +75,7 @@ pub(super) struct Tokens {
 }
 
 /// The values of one line of one account that are still known, the newest last.
-pub(super) type History = VecDeque<Arc<str>>;
+pub(super) type TokenHistory = VecDeque<Arc<str>>;
 
 impl Tokens {
     pub(super) fn new(seed: u64) -> Self {
@@ -101,7 +101,7 @@ impl Tokens {
     /// The newest value of a line, if the platform would hand it out again.
     pub(super) fn standing<'a>(
         &'a self,
-        history: &'a History,
+        history: &'a TokenHistory,
         now: i64,
     ) -> Option<(&'a Arc<str>, &'a Token)> {
         let value = history.back()?;
@@ -110,7 +110,7 @@ impl Tokens {
     }
 
     /// Ends the newest value of a line at `end`, unless it ends before that anyway.
-    pub(super) fn end(&mut self, history: &History, end: i64, stuck: bool) {
+    pub(super) fn end(&mut self, history: &TokenHistory, end: i64, stuck: bool) {
         if let Some(token) = history.back().and_then(|v| self.known.get_mut(v)) {
             token.ends = token.ends.min(end);
             token.stuck = stuck;
@@ -120,9 +120,9 @@ impl Tokens {
     /// Mints a value, and forgets those of its line that died ten lives ago.
     pub(super) fn mint(
         &mut self,
-        history: &mut History,
-        (index, account): (usize, &Account),
-        line: Line,
+        history: &mut TokenHistory,
+        (index, account): (usize, &SimAccount),
+        line: TokenLine,
         now: i64,
     ) -> Arc<str> {
         let lifetime = millis(match account.ticket_lifetime {
@@ -156,11 +156,13 @@ impl Tokens {
     }
 
     /// A value of the length and look of the platform's: tokens of 公众号 begin with a number that grows over the years.
-    fn text(&mut self, line: Line, now: i64) -> String {
+    fn text(&mut self, line: TokenLine, now: i64) -> String {
         let (mut text, len) = match line {
-            Line::Classic | Line::Stable => (format!("{}_", now / (20 * 86_400_000) - 930), 136),
-            Line::Wecom => (String::new(), 214),
-            Line::Jsapi | Line::WxCard | Line::Agent => (String::new(), 86),
+            TokenLine::Classic | TokenLine::Stable => {
+                (format!("{}_", now / (20 * 86_400_000) - 930), 136)
+            }
+            TokenLine::Wecom => (String::new(), 214),
+            TokenLine::Jsapi | TokenLine::WxCard | TokenLine::Agent => (String::new(), 86),
         };
         while text.len() < len {
             text.push(char::from(LETTERS[self.rng.usize(..64)]));

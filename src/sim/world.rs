@@ -1,11 +1,11 @@
 //! The platform as a state machine: a request and the time go in, an answer comes out.
 
-use super::account::Account;
+use super::account::SimAccount;
 use super::call::Endpoint;
-use super::fault::Fault;
+use super::fault::SimFault;
 use super::quota::Usage;
-use super::record::{InFlight, Log};
-use super::token::{History, Line, Tokens};
+use super::record::{CallLog, InFlight};
+use super::token::{TokenHistory, TokenLine, Tokens};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -13,21 +13,21 @@ use std::collections::HashMap;
 pub struct World {
     pub(super) members: Vec<Member>,
     by_id: HashMap<Box<str>, Vec<usize>>,
-    pub(super) any_account: Option<Account>,
+    pub(super) any_account: Option<SimAccount>,
     pub(super) tokens: Tokens,
-    pub(super) faults: Vec<Fault>,
-    pub(super) log: Log,
+    pub(super) faults: Vec<SimFault>,
+    pub(super) log: CallLog,
     /// Corps whose ticket calls are refused, and until when.
     pub(super) blocked: HashMap<Box<str>, i64>,
 }
 
 /// An account with its past.
 pub(super) struct Member {
-    pub(super) account: Account,
-    pub(super) histories: [History; Line::ALL.len()],
+    pub(super) account: SimAccount,
+    pub(super) histories: [TokenHistory; TokenLine::ALL.len()],
     pub(super) usage: [Usage; Endpoint::ALL.len()],
     pub(super) calls: [u64; Endpoint::ALL.len()],
-    pub(super) minted: [u64; Line::ALL.len()],
+    pub(super) minted: [u64; TokenLine::ALL.len()],
     pub(super) forced: Usage,
     pub(super) clears: Usage,
     pub(super) last_forced: Option<i64>,
@@ -79,17 +79,17 @@ impl World {
             any_account: None,
             tokens: Tokens::new(fastrand::u64(..)),
             faults: Vec::new(),
-            log: Log::default(),
+            log: CallLog::default(),
             blocked: HashMap::new(),
         }
     }
 
     /// Adds an account that is treated as most are, and hands it out for changes; `ww…` is 企业微信. One that exists
     /// is handed out with this secret.
-    pub fn account(&mut self, id: &str, secret: &str) -> &mut Account {
+    pub fn account(&mut self, id: &str, secret: &str) -> &mut SimAccount {
         let index = match self.find(id).first() {
             Some(&index) => index,
-            None => self.add(Account::new(id, secret)),
+            None => self.add(SimAccount::new(id, secret)),
         };
         let account = &mut self.members[index].account;
         account.secret = secret.into();
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// Adds an account, or changes the one with the same id and agentid: its tokens stay.
-    pub fn add(&mut self, account: Account) -> usize {
+    pub fn add(&mut self, account: SimAccount) -> usize {
         let same = |&i: &usize| self.members[i].account.agentid == account.agentid;
         if let Some(index) = self.apps(&account.id).iter().copied().find(same) {
             self.members[index].account = account;
@@ -123,12 +123,12 @@ impl World {
     }
 
     /// Accepts any appid with any secret from now on, and treats it like `model`.
-    pub fn accept_any_account(&mut self, model: Account) {
+    pub fn accept_any_account(&mut self, model: SimAccount) {
         self.any_account = Some(model);
     }
 
     /// Sets a fault, before those that are there.
-    pub fn set_fault(&mut self, fault: Fault) {
+    pub fn set_fault(&mut self, fault: SimFault) {
         self.faults.insert(0, fault);
     }
 
@@ -166,7 +166,10 @@ impl World {
     pub fn kill(&mut self, now: i64, account: &str, kind: &str, how: Kill) -> usize {
         let found = self.find(account);
         for &index in &found {
-            for line in Line::ALL.into_iter().filter(|line| line.kind() == kind) {
+            for line in TokenLine::ALL
+                .into_iter()
+                .filter(|line| line.kind() == kind)
+            {
                 let history = &self.members[index].histories[line as usize];
                 match how {
                     _ if history.is_empty() => {}
@@ -201,7 +204,7 @@ impl World {
     }
 
     /// What was counted over all accounts, and the last calls.
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &CallLog {
         &self.log
     }
 

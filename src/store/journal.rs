@@ -27,7 +27,7 @@ pub(super) struct Journal {
 /// The lines of a journal that count, by account.
 #[derive(Debug)]
 pub(super) struct Index<'a> {
-    pub(super) lines: BTreeMap<&'a str, Line<'a>>,
+    pub(super) lines: BTreeMap<&'a str, JournalLine<'a>>,
     /// Lines that cannot be read.
     pub(super) damaged: usize,
     /// Lines among them that a later version of the daemon wrote.
@@ -36,7 +36,7 @@ pub(super) struct Index<'a> {
 
 /// The last line of an account that can be read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Line<'a> {
+pub(super) struct JournalLine<'a> {
     pub(super) text: &'a [u8],
     /// A line that cannot be read follows: it may have been of the same account, and newer.
     pub(super) doubtful: bool,
@@ -286,7 +286,7 @@ pub(super) fn index<'a>(text: &'a [u8], now: &Now) -> Index<'a> {
             Some((account, _)) if index.lines.contains_key(account) => {}
             Some((account, _)) if line::decode(text, "", now).is_some() => {
                 let doubtful = index.damaged > 0;
-                index.lines.insert(account, Line { text, doubtful });
+                index.lines.insert(account, JournalLine { text, doubtful });
             }
             _ if text.is_empty() => {}
             _ => {

@@ -34,11 +34,11 @@ const SYNC_AFTER: Duration = Duration::from_secs(1);
 /// The state directory, locked for this process. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct StoreShared {
     dir: PathBuf,
     boot_id: String,
     /// Held by whoever reads or writes the file, beside the runtime.
@@ -121,7 +121,7 @@ impl Store {
         let journal = Journal::new(dir);
         journal.remove_leftovers();
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(StoreShared {
                 dir: dir.to_owned(),
                 boot_id: boot_id.trim().to_owned(),
                 journal: Mutex::new(journal),

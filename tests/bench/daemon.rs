@@ -31,7 +31,7 @@ use wxtokend::platform::Ask;
 use wxtokend::platform::client::Client;
 use wxtokend::platform::wechat::WECHAT;
 use wxtokend::secret::Secret;
-use wxtokend::sim::{self, Platform, World};
+use wxtokend::sim::{self, SimPlatform, World};
 
 const MB: f64 = 1e6;
 const ROUNDS: usize = 5;
@@ -414,9 +414,9 @@ impl Drop for Process {
 fn serve(accounts: u64) -> ! {
     let mut world = World::new();
     for number in 0..accounts {
-        world.add(sim::Account::numbered(number));
+        world.add(sim::SimAccount::numbered(number));
     }
-    let platform = Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
+    let platform = SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
     println!("{}", platform.base_url());
     std::io::stdout().flush().unwrap();
     platform.wait();

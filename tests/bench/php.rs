@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
-use wxtokend::sim::{Platform, World};
+use wxtokend::sim::{SimPlatform, World};
 use wxtokend::template::{Facts, Template};
 use wxtokend::value::ValueName;
 
@@ -60,7 +60,7 @@ fn ways() {
     let bench = Bench::new();
     let mut world = World::new();
     world.account("wx00000000000000c1", "0123456789abcdef0123456789abcdef");
-    let platform = Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
+    let platform = SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
     let config = r#"
         [accounts.shop]
         appid = "wx00000000000000c1"

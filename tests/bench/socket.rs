@@ -17,8 +17,8 @@ use wxtokend::api::metrics::{Metrics, ReadVia};
 use wxtokend::clock;
 use wxtokend::format::render;
 use wxtokend::platform::wechat::STABLE;
-use wxtokend::publish::socket::Bound;
-use wxtokend::publish::{Directories, Place, Server};
+use wxtokend::publish::socket::BoundSocket;
+use wxtokend::publish::{Directories, Place, SocketServer};
 use wxtokend::value::{Grant, Value, ValueName};
 
 /// As long as today's tokens.
@@ -159,9 +159,9 @@ fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
     let grant = Grant::new(Value::parse(value).ok_or("a value")?, now.at, expires, &now);
     let grants = [(ValueName::AccessToken, grant)];
     let rendered = render(&account, &account.outputs[0], &grants, &now)?;
-    let server = Server::start(Metrics::new().denied(ReadVia::Socket))?;
+    let server = SocketServer::start(Metrics::new().denied(ReadVia::Socket))?;
     let place = Arc::new(Place::new(account, 0, &Directories::new(path)));
-    let _socket = Bound::prepare(place, None)?.commit(rendered, &server, Arc::default())?;
+    let _socket = BoundSocket::prepare(place, None)?.commit(rendered, &server, Arc::default())?;
     loop {
         thread::park();
     }

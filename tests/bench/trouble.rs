@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Account, Platform, World};
+use wxtokend::sim::{SimAccount, SimPlatform, World};
 
 /// How long readers read under each trouble.
 const WINDOW: Duration = Duration::from_secs(12);
@@ -162,7 +162,7 @@ fn measure(trouble: &'static Trouble, build: &Build) {
 /// A bench with a healthy account whose tokens live for seconds, and a platform for all accounts.
 struct Site {
     bench: Bench,
-    platform: Arc<Platform>,
+    platform: Arc<SimPlatform>,
     /// It takes connections and never answers.
     silent: TcpListener,
     trouble: Option<&'static Trouble>,
@@ -171,18 +171,18 @@ struct Site {
 impl Site {
     fn new(trouble: Option<&'static Trouble>) -> Self {
         let mut world = World::new();
-        world.add(Account {
+        world.add(SimAccount {
             lifetime: Duration::from_secs(8),
             window: Some(Duration::from_secs(4)),
             overlap: Some(Duration::from_secs(4)),
-            ..Account::new(APPID, SECRET)
+            ..SimAccount::new(APPID, SECRET)
         });
-        let mut model = Account::new("", "");
+        let mut model = SimAccount::new("", "");
         model.lifetime(Duration::from_secs(8));
         world.accept_any_account(model);
         let site = Self {
             bench: Bench::new(),
-            platform: Arc::new(Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap()),
+            platform: Arc::new(SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap()),
             silent: TcpListener::bind("127.0.0.1:0").unwrap(),
             trouble,
         };
@@ -273,7 +273,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(over: &AtomicBool, platform: &Platform, read: &dyn Fn() -> Option<String>) -> Self {
+    fn of(over: &AtomicBool, platform: &SimPlatform, read: &dyn Fn() -> Option<String>) -> Self {
         let (mut times, mut without_token) = (Vec::new(), 0);
         while !over.load(Ordering::Relaxed) {
             let began = Instant::now();

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Account, Platform, World};
+use wxtokend::sim::{SimAccount, SimPlatform, World};
 
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(200);
@@ -74,12 +74,12 @@ fn compare(title: &str, rounds: usize, builds: &[Build; 2], mut figure: impl FnM
 }
 
 /// A platform and a bench whose daemon keeps so many accounts, with a file each.
-fn site(accounts: usize) -> (Platform, Bench) {
+fn site(accounts: usize) -> (SimPlatform, Bench) {
     let mut world = World::new();
     for number in 0..accounts as u64 {
-        world.add(Account::numbered(number));
+        world.add(SimAccount::numbered(number));
     }
-    let platform = Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
+    let platform = SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
     let bench = Bench::new();
     let mut text = String::new();
     for number in 0..accounts {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use wxtokend::sim::Platform;
+use wxtokend::sim::SimPlatform;
 
 /// What an app finds in an output.
 pub struct Held {
@@ -132,7 +132,7 @@ pub struct Freshness {
 
 impl Freshness {
     /// Starts to read, each source about once a millisecond.
-    pub fn watch(platform: &Arc<Platform>, sources: &[Source]) -> Self {
+    pub fn watch(platform: &Arc<SimPlatform>, sources: &[Source]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let rounds: Vec<Arc<AtomicUsize>> = sources.iter().map(|_| Arc::default()).collect();
         let reader = |(source, round): (&Source, &Arc<AtomicUsize>)| {
@@ -177,7 +177,7 @@ impl Freshness {
     }
 }
 
-fn look(source: &Source, platform: &Platform, findings: &mut Findings) {
+fn look(source: &Source, platform: &SimPlatform, findings: &mut Findings) {
     let began = Instant::now();
     let (read, path, parse) = match source {
         Source::File(path, parse) => (std::fs::read_to_string(path), path, parse),

@@ -25,7 +25,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use wxtokend::sim::Platform;
+use wxtokend::sim::SimPlatform;
 
 /// Waits until a condition holds; panics with `what` and `log` when it does not within `patience`.
 pub fn wait_until(
@@ -99,7 +99,7 @@ impl Bench {
 
     /// Writes a configuration for a platform, with the user that runs the tests as admin. In `rest`, `{dir}` stands for
     /// the directory.
-    pub fn configure(&self, platform: &Platform, rest: &str) {
+    pub fn configure(&self, platform: &SimPlatform, rest: &str) {
         let url = platform.base_url();
         let admin = rustix::process::geteuid().as_raw();
         let mut text = format!(

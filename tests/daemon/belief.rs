@@ -6,14 +6,14 @@ use crate::fixture::{
 };
 use serde_json::json;
 use std::thread;
-use wxtokend::sim::{Effect, Endpoint, Fault, Kill, Platform};
+use wxtokend::sim::{Effect, Endpoint, Kill, SimFault, SimPlatform};
 
-fn verifications(platform: &Platform) -> u64 {
+fn verifications(platform: &SimPlatform) -> u64 {
     platform.with(|world, _| world.calls(SHOP, Endpoint::ApiDomainIp))
 }
 
 /// Sets a fault of the calls for a token.
-fn fault(platform: &Platform, fault: impl Into<Fault>) {
+fn fault(platform: &SimPlatform, fault: impl Into<SimFault>) {
     platform.with(|world, _| world.set_fault(fault.into().at(Endpoint::StableToken)));
 }
 
@@ -74,7 +74,7 @@ fn first_refusal_after_a_success_is_overcome_within_seconds() {
     bench.configure(&platform, &shop("poll_every = \"2s\""));
     let daemon = bench.start();
     // A host behind several addresses: only one of them is not on the whitelist.
-    fault(&platform, Fault::from(Effect::errcode(40164)).times(1));
+    fault(&platform, SimFault::from(Effect::errcode(40164)).times(1));
     daemon.wait_until("the refusal", || state(&bench, "shop") == "degraded");
     daemon.wait_until("the next try", || state(&bench, "shop") == "fresh");
     daemon.terminate();

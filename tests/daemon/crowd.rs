@@ -10,7 +10,7 @@ use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Effect, Fault, Kill, Platform};
+use wxtokend::sim::{Effect, Kill, SimFault, SimPlatform};
 
 /// The account that is well.
 const WELL: &str = "wx00000000000000ff";
@@ -30,7 +30,7 @@ fn crowd(count: u64, key: &str, prefix: &str) -> String {
 }
 
 /// Reports the token of `well` as dead, and returns the new one.
-fn replace_dead(bench: &Bench, platform: &Platform) -> (String, Duration) {
+fn replace_dead(bench: &Bench, platform: &SimPlatform) -> (String, Duration) {
     let dead = in_file(bench, "well").unwrap();
     platform.with(|world, now| world.kill(now, WELL, "access_token", Kill::End));
     let began = Instant::now();
@@ -53,7 +53,7 @@ fn hundreds_of_hanging_accounts_do_not_delay_one_of_another_platform() {
             .lifetime(Duration::from_secs(16));
         for n in 0..300 {
             world.account(&format!("ww{n:016x}"), SECRET);
-            world.set_fault(Fault::from(Effect::Hang).of(&format!("ww{n:016x}")));
+            world.set_fault(SimFault::from(Effect::Hang).of(&format!("ww{n:016x}")));
         }
     });
     let text = crowd(300, "corpid", "ww") + &account("well", WELL, "poll_every = \"1s\"");
@@ -70,7 +70,7 @@ fn hundreds_of_hanging_accounts_do_not_delay_one_of_another_platform() {
 }
 
 /// Looks at the file of `well` for a while: there is always a living token in it.
-fn stays_well(bench: &Bench, platform: &Platform, time: Duration) {
+fn stays_well(bench: &Bench, platform: &SimPlatform, time: Duration) {
     let end = Instant::now() + time;
     let (mut looks, mut bad) = (0, 0);
     while Instant::now() < end {

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use wxtokend::sim::{Effect, Endpoint, Fault, Platform};
+use wxtokend::sim::{Effect, Endpoint, SimFault, SimPlatform};
 
 /// Whom it happens to; errcode, or what else comes instead of a token; class; what stands in the status line; what else
 /// an administrator has to be told, wherever there is room; the platform's words, if they are others than usual.
@@ -149,17 +149,17 @@ impl Trial {
     }
 
     /// Only calls for tokens, by whichever interface: what else is called works.
-    fn strike(&self, platform: &Platform) {
+    fn strike(&self, platform: &SimPlatform) {
         let endpoints = Endpoint::ALL.into_iter();
         platform.with(|world, _| {
             for endpoint in endpoints.filter(|endpoint| endpoint.grants_tokens()) {
-                let fault = Fault::from(self.row.effect.clone());
+                let fault = SimFault::from(self.row.effect.clone());
                 world.set_fault(fault.of(&self.id).at(endpoint));
             }
         });
     }
 
-    fn heal(&self, platform: &Platform) {
+    fn heal(&self, platform: &SimPlatform) {
         platform.with(|world, _| world.heal(Some(&self.id), None));
     }
 
@@ -265,7 +265,7 @@ fn run(bench: &Bench, arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), text(&stdout) + &text(&stderr))
 }
 
-fn platform_for(trials: &[Trial]) -> Arc<Platform> {
+fn platform_for(trials: &[Trial]) -> Arc<SimPlatform> {
     platform(|world| {
         for trial in trials {
             world.account(&trial.id, SECRET);
@@ -293,7 +293,7 @@ fn each_leaves_a_valid_token_and_says_what_to_do() {
     });
 }
 
-fn while_a_token_stands(trial: &Trial, platform: &Platform) {
+fn while_a_token_stands(trial: &Trial, platform: &SimPlatform) {
     let (row, name) = (&trial.row, &trial.name);
     let bench = bench();
     bench.configure(platform, &(KEYS.to_owned() + &trial.account()));
@@ -353,7 +353,7 @@ fn while_a_token_stands(trial: &Trial, platform: &Platform) {
 /// A block is slept out, whether the daemon runs or not.
 fn over_a_restart<'a>(
     trial: &Trial,
-    platform: &Platform,
+    platform: &SimPlatform,
     bench: &'a Bench,
     daemon: Daemon<'a>,
 ) -> Daemon<'a> {
@@ -430,7 +430,7 @@ fn a_41002_that_comes_once_is_nobodys_business() {
     let (bench, platform) = (bench(), platform_for(std::slice::from_ref(&trial)));
     bench.configure(&platform, &trial.account());
     let daemon = bench.start();
-    let fault = Fault::from(Effect::errcode(41002)).times(1);
+    let fault = SimFault::from(Effect::errcode(41002)).times(1);
     platform.with(|world, _| world.set_fault(fault));
     let calls = token_calls(&platform, &trial.id);
     daemon.wait_until("a call after the one that was refused", || {

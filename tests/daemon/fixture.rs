@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-use wxtokend::sim::{Endpoint, Platform, Truth, World};
+use wxtokend::sim::{Endpoint, SimPlatform, Truth, World};
 
 /// The AppSecret of every account. Nothing that is printed or written may hold it.
 pub(crate) const SECRET: &str = "CANARY-0123456789abcdef-CANARY";
@@ -21,15 +21,15 @@ pub(crate) fn appid(n: u64) -> String {
 pub(crate) const SHOP: &str = "wx0000000000000000";
 
 /// A platform that knows `shop`, and whatever else `change` adds.
-pub(crate) fn platform(change: impl FnOnce(&mut World)) -> Arc<Platform> {
+pub(crate) fn platform(change: impl FnOnce(&mut World)) -> Arc<SimPlatform> {
     let mut world = World::new();
     world.account(SHOP, SECRET);
     change(&mut world);
-    Arc::new(Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap())
+    Arc::new(SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap())
 }
 
 /// A platform whose tokens of `shop` live so long.
-pub(crate) fn platform_of(lifetime: Duration) -> Arc<Platform> {
+pub(crate) fn platform_of(lifetime: Duration) -> Arc<SimPlatform> {
     platform(|world| {
         world.account(SHOP, SECRET).lifetime(lifetime);
     })
@@ -73,16 +73,16 @@ pub(crate) fn in_socket(bench: &Bench, name: &str) -> String {
 }
 
 /// The truth about a token.
-pub(crate) fn probe(platform: &Platform, token: &str) -> Truth {
+pub(crate) fn probe(platform: &SimPlatform, token: &str) -> Truth {
     platform.with(|world, now| world.probe(now, token))
 }
 
-pub(crate) fn is_alive(platform: &Platform, token: &str) -> bool {
+pub(crate) fn is_alive(platform: &SimPlatform, token: &str) -> bool {
     probe(platform, token).alive
 }
 
 /// Calls for tokens of an account, by any method.
-pub(crate) fn token_calls(platform: &Platform, id: &str) -> u64 {
+pub(crate) fn token_calls(platform: &SimPlatform, id: &str) -> u64 {
     let endpoints = [Endpoint::StableToken, Endpoint::Token, Endpoint::GetToken];
     platform.with(|world, _| endpoints.iter().map(|at| world.calls(id, *at)).sum())
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Platform, World};
+use wxtokend::sim::{SimPlatform, World};
 
 /// SIGTERM to exit, and some time for a busy host.
 const EXIT_LIMIT: Duration = Duration::from_millis(6500);
@@ -83,7 +83,7 @@ impl Drop for FreezableDisk {
 }
 
 /// `shop` and `blog`, whose tokens live eight seconds.
-fn two() -> Arc<Platform> {
+fn two() -> Arc<SimPlatform> {
     platform(|world: &mut World| {
         for id in [SHOP.to_owned(), appid(1)] {
             world.account(&id, SECRET).lifetime(Duration::from_secs(8));
@@ -96,7 +96,7 @@ fn shop_elsewhere(path: &str) -> String {
     shop("").replace("run/shop.json", path) + &account("blog", &appid(1), "")
 }
 
-fn blog(bench: &Bench, platform: &Arc<Platform>) -> Freshness {
+fn blog(bench: &Bench, platform: &Arc<SimPlatform>) -> Freshness {
     Freshness::watch(
         platform,
         &[

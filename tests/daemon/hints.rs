@@ -10,10 +10,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use wxtokend::sim::Platform;
+use wxtokend::sim::SimPlatform;
 
 /// A configuration with another URL in place of the platform's.
-fn configure(bench: &Bench, platform: &Platform, url: &str, keys: &str) {
+fn configure(bench: &Bench, platform: &SimPlatform, url: &str, keys: &str) {
     bench.configure(platform, &format!("{keys}\n{}", shop("")));
     let text = fs::read_to_string(bench.path("config.toml")).unwrap();
     bench.write_config(&text.replace(&platform.base_url(), url));

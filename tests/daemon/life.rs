@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Effect, Endpoint, Fault};
+use wxtokend::sim::{Effect, Endpoint, SimFault};
 
 fn code(daemon: &mut Daemon<'_>) -> Option<i32> {
     daemon.wait().code()
@@ -186,7 +186,7 @@ fn a_stop_in_the_middle_of_a_call_waits_for_the_answer() {
         let keys = format!("method = \"{method}\"\ntickets = [\"jsapi\"]");
         bench.configure(&platform, &shop(&keys));
         let delay = Duration::from_millis(1500);
-        platform.with(|world, _| world.set_fault(Fault::delay(delay)));
+        platform.with(|world, _| world.set_fault(SimFault::delay(delay)));
         let daemon = bench.spawn();
         daemon.wait_until("a call", || token_calls(&platform, SHOP) == 1);
         assert_eq!(daemon.terminate().code(), Some(0));

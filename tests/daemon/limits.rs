@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use wxtokend::sim::Account;
+use wxtokend::sim::SimAccount;
 
 const MANY: u64 = 3000;
 
@@ -25,7 +25,7 @@ fn thousands_of_accounts_need_few_file_descriptors() {
     ];
     let platform = platform(|world| {
         for n in 0..MANY {
-            world.add(Account::numbered(n));
+            world.add(SimAccount::numbered(n));
         }
     });
     let mut text = String::new();

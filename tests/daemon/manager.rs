@@ -5,7 +5,7 @@ use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, sho
 use rustix::process::Signal;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Effect, Endpoint, Fault, Kill};
+use wxtokend::sim::{Effect, Endpoint, Kill, SimFault};
 
 /// What the last `STATUS=` said.
 fn waits_for_status(daemon: &Daemon<'_>, bench: &crate::common::Bench, what: &str) {
@@ -150,7 +150,7 @@ fn signs_of_life_come_at_half_the_interval_while_it_lives() {
 fn signs_of_life_go_on_while_the_platform_hangs() {
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop(""));
-    platform.with(|world, _| world.set_fault(Fault::from(Effect::Hang)));
+    platform.with(|world, _| world.set_fault(SimFault::from(Effect::Hang)));
     let daemon = bench.spawn_with(|command| {
         command.env("WATCHDOG_USEC", "400000");
     });

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Endpoint, Fault, Kill, Platform};
+use wxtokend::sim::{Endpoint, Kill, SimFault, SimPlatform};
 
 /// A group of this host whose members are readers, by its name and number.
 const READERS: (&str, u32) = ("www-data", 33);
@@ -30,7 +30,7 @@ fn report(socket: &Path, n: u32, account: &str, token: &str) -> Answer {
     ask(socket, n, "POST", &target, &body)
 }
 
-fn verifications(platform: &Platform, id: &str) -> u64 {
+fn verifications(platform: &SimPlatform, id: &str) -> u64 {
     platform.with(|world, _| world.calls(id, Endpoint::ApiDomainIp))
 }
 
@@ -61,7 +61,7 @@ fn fifty_readers_of_a_dead_token_cost_one_question_and_one_new_token() {
         let before = (token_calls(&platform, id), verifications(&platform, id));
         platform.with(|world, now| {
             // So that all come while it is asked about.
-            let slow = Fault::delay(Duration::from_millis(500)).of(id);
+            let slow = SimFault::delay(Duration::from_millis(500)).of(id);
             world.set_fault(slow.at(Endpoint::ApiDomainIp));
             world.kill(now, id, "access_token", Kill::End)
         });

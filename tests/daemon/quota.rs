@@ -4,7 +4,7 @@ use crate::common::{Bench, as_user, call};
 use crate::fixture::{SECRET, SHOP, bench, get, platform, shop, state};
 use crate::root::needs_root;
 use std::process::Output;
-use wxtokend::sim::{Endpoint, Platform, Request};
+use wxtokend::sim::{Endpoint, SimPlatform, SimRequest};
 
 fn run(bench: &Bench, arguments: &[&str]) -> (i32, String) {
     let Output {
@@ -17,12 +17,12 @@ fn run(bench: &Bench, arguments: &[&str]) -> (i32, String) {
 }
 
 /// Somebody else fetches so often.
-fn fetch_elsewhere(platform: &Platform, times: usize) {
+fn fetch_elsewhere(platform: &SimPlatform, times: usize) {
     let body =
         format!(r#"{{"grant_type":"client_credential","appid":"{SHOP}","secret":"{SECRET}"}}"#);
     for _ in 0..times {
         platform.with(|world, now| {
-            let request = Request::post("/cgi-bin/stable_token", body.as_bytes());
+            let request = SimRequest::post("/cgi-bin/stable_token", body.as_bytes());
             world.handle(now, &request);
         });
     }

@@ -11,9 +11,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{Effect, Fault, Platform};
+use wxtokend::sim::{Effect, SimFault, SimPlatform};
 
-fn three() -> std::sync::Arc<Platform> {
+fn three() -> std::sync::Arc<SimPlatform> {
     platform(|world| {
         for n in 1..4 {
             world.account(&appid(n), SECRET);
@@ -23,7 +23,7 @@ fn three() -> std::sync::Arc<Platform> {
 
 const OFTEN: &str = "poll_every = \"1s\"";
 
-fn calls(platform: &Platform) -> [u64; 4] {
+fn calls(platform: &SimPlatform) -> [u64; 4] {
     [0, 1, 2, 3].map(|n| token_calls(platform, &appid(n)))
 }
 
@@ -284,7 +284,7 @@ fn readers_that_are_added_may_read_within_a_second_and_those_removed_may_not() {
 fn the_answer_for_another_app_is_nobodys() {
     let (bench, platform) = (bench(), three());
     bench.configure(&platform, &shop(""));
-    let delay = Fault::delay(Duration::from_secs(2)).of(SHOP);
+    let delay = SimFault::delay(Duration::from_secs(2)).of(SHOP);
     platform.with(|world, _| world.set_fault(delay));
     let daemon = bench.spawn();
     daemon.wait_until("a call", || calls(&platform) == [1, 0, 0, 0]);

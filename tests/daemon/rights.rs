@@ -2,14 +2,14 @@
 
 use crate::common::call;
 use crate::fixture::{SHOP, bench, in_file, is_alive, platform, shop};
-use wxtokend::sim::{Effect, Endpoint, Fault, Kill};
+use wxtokend::sim::{Effect, Endpoint, Kill, SimFault};
 
 #[test]
 fn a_missing_right_is_told_once_and_another_interface_is_asked() {
     let (bench, platform) = (bench(), platform(|_| ()));
     let calls = |endpoint| platform.with(|world, _| world.calls(SHOP, endpoint));
     let forbid = |endpoint| {
-        let fault = Fault::from(Effect::errcode(48001)).at(endpoint);
+        let fault = SimFault::from(Effect::errcode(48001)).at(endpoint);
         platform.with(|world, _| world.set_fault(fault));
     };
     forbid(Endpoint::ApiDomainIp);

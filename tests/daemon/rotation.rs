@@ -4,7 +4,7 @@ use crate::common::{Freshness, Source, json, raw};
 use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, shop};
 use crate::fixture::{is_alive, probe, token_calls};
 use std::time::Duration;
-use wxtokend::sim::{Fault, Kill};
+use wxtokend::sim::{Kill, SimFault};
 
 const LIFE: Duration = Duration::from_secs(8);
 const CORP: &str = "ww0123456789abcdef/1000002";
@@ -16,7 +16,7 @@ fn readers_of_every_kind_of_account_always_hold_a_living_token() {
         world.account(SHOP, SECRET).lifetime(LIFE);
         world.account(&appid(1), SECRET).lifetime(LIFE);
         let (corpid, agentid) = CORP.split_once('/').unwrap();
-        let mut corp = wxtokend::sim::Account::new(corpid, SECRET);
+        let mut corp = wxtokend::sim::SimAccount::new(corpid, SECRET);
         corp.agentid = Some(agentid.parse().unwrap());
         // The real one may hand out the same token until it ends; an overlap is what can be kept without a gap.
         corp.window = Some(LIFE / 4);
@@ -76,7 +76,7 @@ fn a_token_minted_for_a_daemon_that_was_killed_costs_no_reader_a_dead_one() {
     let daemon = bench.start();
     let old = in_file(&bench, "shop").unwrap();
     // Minted at once, answered too late.
-    platform.with(|world, _| world.set_fault(Fault::delay(Duration::from_secs(60)).times(1)));
+    platform.with(|world, _| world.set_fault(SimFault::delay(Duration::from_secs(60)).times(1)));
     daemon.wait_until("the second call", || token_calls(&platform, SHOP) == 2);
     daemon.kill();
     let readers = Freshness::watch(
@@ -111,7 +111,7 @@ fn a_token_minted_for_a_daemon_that_stops_is_published() {
     bench.configure(&platform, &classic(SOON));
     let daemon = bench.start();
     let old = in_file(&bench, "shop").unwrap();
-    platform.with(|world, _| world.set_fault(Fault::delay(Duration::from_secs(2)).times(1)));
+    platform.with(|world, _| world.set_fault(SimFault::delay(Duration::from_secs(2)).times(1)));
     daemon.wait_until("the second call", || token_calls(&platform, SHOP) == 2);
     assert_eq!(daemon.terminate().code(), Some(0));
     let new = in_file(&bench, "shop").unwrap();

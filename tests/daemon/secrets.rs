@@ -9,13 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::Arc;
-use wxtokend::sim::{Effect, Endpoint, Fault, Platform};
+use wxtokend::sim::{Effect, Endpoint, SimFault, SimPlatform};
 
 /// The AppSecret that stands in the configuration itself.
 const INLINE: &str = "inline-CANARY-0123456789";
 
 /// Secrets, and all that the platform ever minted.
-fn canaries(platform: &Platform) -> Vec<String> {
+fn canaries(platform: &SimPlatform) -> Vec<String> {
     let minted: Vec<String> = platform.with(|world, _| world.values().map(Into::into).collect());
     assert!(!minted.is_empty());
     [minted, vec![SECRET.into(), INLINE.into()]].concat()
@@ -76,21 +76,21 @@ fn troubles() -> Vec<(String, Effect)> {
 const INLINE_APP: &str = "wx00000000000000ff";
 
 /// A platform that fails in every way, and tells secrets and tokens where it can.
-fn chatty_platform() -> Arc<Platform> {
+fn chatty_platform() -> Arc<SimPlatform> {
     platform(|world| {
         world.account(INLINE_APP, INLINE);
         for (id, effect) in troubles() {
             world.account(&id, SECRET);
-            world.set_fault(Fault::from(effect).of(&id));
+            world.set_fault(SimFault::from(effect).of(&id));
         }
         for endpoint in [Endpoint::ApiDomainIp, Endpoint::GetTicket] {
-            world.set_fault(Fault::from(Effect::Echo).at(endpoint));
+            world.set_fault(SimFault::from(Effect::Echo).at(endpoint));
         }
     })
 }
 
 /// Writes a configuration of all accounts and returns it.
-fn configure(bench: &Bench, platform: &Platform) -> String {
+fn configure(bench: &Bench, platform: &SimPlatform) -> String {
     let inline = account("inline", INLINE_APP, "verify_every = \"1s\"");
     let inline = inline.replace(
         "secret_file = \"{dir}/secret\"",

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::fs;
 use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
-use wxtokend::sim::{Effect, Endpoint, Fault};
+use wxtokend::sim::{Effect, Endpoint, SimFault};
 
 const BRIEF: &str = "timeout = \"1s\"\n";
 
@@ -70,7 +70,7 @@ fn no_fault_costs_a_valid_token() {
     let calls: Vec<_> = ids.iter().map(|id| token_calls(&platform, id)).collect();
     platform.with(|world, _| {
         for (effect, id) in effects.iter().zip(&ids) {
-            world.set_fault(Fault::from(effect.clone()).of(id));
+            world.set_fault(SimFault::from(effect.clone()).of(id));
         }
     });
     let mut sources = Vec::new();
@@ -123,7 +123,7 @@ fn trouble_of_one_account_is_not_that_of_another() {
             let account = world.account(&forbidden, SECRET);
             (account.whitelist, account.seen_as) = (Some(Vec::new()), Some(ip));
             world.account(&nameless, SECRET);
-            world.set_fault(Fault::from(Effect::Hang).of(&appid(1)));
+            world.set_fault(SimFault::from(Effect::Hang).of(&appid(1)));
         }),
     );
     let text = [
@@ -268,7 +268,7 @@ fn another_host_serves_while_the_first_is_dead_but_not_when_it_refuses() {
         );
         bench.write_config(&text.replacen(&one, &both, 1));
     };
-    let refused = Fault::from(Effect::errcode(40164));
+    let refused = SimFault::from(Effect::errcode(40164));
     first.with(|world, _| world.set_fault(refused.clone()));
     hosts(&first.base_url());
     let daemon = bench.start();
@@ -400,7 +400,7 @@ fn tickets_have_trouble_of_their_own() {
     let ticket =
         "[[accounts.shop.file]]\npath = \"{dir}/run/jsapi.json\"\nvalue = \"jsapi_ticket\"\n";
     bench.configure(&platform, &(shop("tickets = [\"jsapi\"]") + ticket));
-    let fault = Fault::from(Effect::errcode(-1)).at(Endpoint::GetTicket);
+    let fault = SimFault::from(Effect::errcode(-1)).at(Endpoint::GetTicket);
     platform.with(|world, _| world.set_fault(fault));
     let daemon = bench.start();
     daemon.wait_until("degraded", || state(&bench, "shop") == "degraded");

@@ -2,7 +2,7 @@
 
 use crate::fixture::{SECRET, account, appid, bench, get, in_file, platform, state};
 use serde_json::Value as Json;
-use wxtokend::sim::{Effect, Fault};
+use wxtokend::sim::{Effect, SimFault};
 
 /// An answer with an errcode, as it comes, and a part of what is shown of it.
 const REFUSALS: &[(&[u8], &str)] = &[
@@ -66,7 +66,7 @@ fn the_errcode_decides_and_its_words_are_shown_harmless() {
     let platform = platform(|world| {
         for (id, body) in &accounts {
             world.account(id, SECRET);
-            world.set_fault(Fault::from(Effect::Bytes(body.to_vec())).of(id));
+            world.set_fault(SimFault::from(Effect::Bytes(body.to_vec())).of(id));
         }
     });
     let bench = bench();
@@ -118,7 +118,7 @@ fn a_secret_is_cut_out_of_what_is_shown_however_it_is_written() {
                 errcode: 40125,
                 errmsg: Some(format!("invalid appsecret {errmsg} here")),
             };
-            world.set_fault(Fault::from(effect).of(&id));
+            world.set_fault(SimFault::from(effect).of(&id));
         }
     });
     let bench = bench();

@@ -26,7 +26,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use wxtokend::sim::{Platform, World};
+use wxtokend::sim::{SimPlatform, World};
 
 /// The zone of daemon and apps: one that shows whether they mean it.
 const ZONE: (&str, &str) = ("TZ", "Asia/Shanghai");
@@ -63,12 +63,12 @@ fn can_run(test: &str) -> bool {
 /// A bench with the binary, the examples and the templates where every user can use them, and a platform beside it.
 struct Stage {
     bench: Bench,
-    platform: Arc<Platform>,
+    platform: Arc<SimPlatform>,
 }
 
 impl Stage {
     fn new(world: World) -> Self {
-        let platform = Arc::new(Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap());
+        let platform = Arc::new(SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap());
         let stage = Self {
             bench: Bench::new(),
             platform,

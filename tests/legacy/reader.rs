@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use wxtokend::sim::{Platform, Truth};
+use wxtokend::sim::{SimPlatform, Truth};
 
 /// A program that prints a value a line, again and again, or `! why` when it got none.
 pub(crate) struct Reader {
@@ -46,7 +46,7 @@ impl Reader {
         user: &str,
         command: Command,
         (appid, kind): Wanted,
-        platform: &Arc<Platform>,
+        platform: &Arc<SimPlatform>,
     ) -> Self {
         let mut child = Background::start(user, command);
         let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();

@@ -8,7 +8,7 @@ use crate::{Stage, can_run};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
-use wxtokend::sim::{Account, Endpoint, World};
+use wxtokend::sim::{Endpoint, SimAccount, World};
 
 /// One whose token outlives the test.
 const CALM: &str = "wx00000000000000a4";
@@ -17,12 +17,12 @@ const CALM: &str = "wx00000000000000a4";
 fn world() -> World {
     let mut world = World::new();
     for id in [SHOP, BLOG, CORP] {
-        world.add(Account {
+        world.add(SimAccount {
             lifetime: Duration::from_secs(20),
             window: (id != CORP).then_some(Duration::from_secs(10)),
             overlap: Some(Duration::from_secs(10)),
             gettoken_mints: true,
-            ..Account::new(id, "0123456789abcdef0123456789abcdef")
+            ..SimAccount::new(id, "0123456789abcdef0123456789abcdef")
         });
     }
     world.account(CALM, "0123456789abcdef0123456789abcdef");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use wxtokend::sim::Platform;
+use wxtokend::sim::SimPlatform;
 
 /// Packages of `PyPI` and npm, as `tests/run` installs them.
 const PACKAGES: &str = "target/clients";
@@ -38,7 +38,7 @@ struct App {
 }
 
 impl App {
-    fn start(name: &'static str, mut command: Command, platform: &Arc<Platform>) -> Self {
+    fn start(name: &'static str, mut command: Command, platform: &Arc<SimPlatform>) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{name}: {error}"));
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
-use wxtokend::sim::{Account, Endpoint, Platform, World};
+use wxtokend::sim::{Endpoint, SimAccount, SimPlatform, World};
 
 /// The AppSecret of every account. No app has it, and nothing that is printed or logged holds it.
 pub(crate) const SECRET: &str = "CANARY0123456789abcdef0CANARY123";
@@ -36,7 +36,7 @@ pub(crate) fn key(account: &str, name: &str) -> &'static str {
 /// A bench, a platform, and an address for the mirror.
 pub(crate) struct Stage {
     pub(crate) bench: Bench,
-    pub(crate) platform: Arc<Platform>,
+    pub(crate) platform: Arc<SimPlatform>,
     pub(crate) address: SocketAddr,
 }
 
@@ -50,7 +50,7 @@ impl Stage {
             account.overlap = Some(Duration::from_secs(300));
         }
         for (name, agentid) in AGENTS {
-            let mut account = Account::new(CORP, &format!("{SECRET}-{name}"));
+            let mut account = SimAccount::new(CORP, &format!("{SECRET}-{name}"));
             account.agentid = Some(agentid);
             account.lifetime(life);
             world.add(account);
@@ -59,7 +59,7 @@ impl Stage {
     }
 
     pub(crate) fn with(world: World) -> Self {
-        let platform = Arc::new(Platform::start(([127, 0, 0, 1], 0).into(), world).unwrap());
+        let platform = Arc::new(SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap());
         let bench = Bench::new();
         for name in ["shop", "blog"] {
             bench.secret(name, SECRET);

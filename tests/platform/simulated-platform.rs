@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::net::SocketAddr;
 use std::time::Duration;
-use wxtokend::sim::{Account, Platform, World};
+use wxtokend::sim::{SimAccount, SimPlatform, World};
 
 /// A simulated WeChat platform, on loopback.
 ///
@@ -18,7 +18,7 @@ struct Arguments {
 
     /// An account: `appid=wx…,secret=…` or `corpid=ww…,agentid=…,secret=…`, and options (may be repeated)
     #[arg(long = "account", value_name = "KEY=VALUE,…")]
-    account: Vec<Account>,
+    account: Vec<SimAccount>,
 
     /// Makes N accounts: the appid of number I is `wx` and I in 16 hex digits, its secret I in 32 (from 0)
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -48,16 +48,16 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         world.add(account);
     }
     for number in 0..arguments.accounts {
-        let mut account = Account::numbered(number);
+        let mut account = SimAccount::numbered(number);
         account.lifetime(lifetime);
         world.add(account);
     }
     if arguments.any_account {
-        let mut model = Account::new("", "");
+        let mut model = SimAccount::new("", "");
         model.lifetime(lifetime);
         world.accept_any_account(model);
     }
-    let platform = Platform::start(arguments.listen, world)?;
+    let platform = SimPlatform::start(arguments.listen, world)?;
     announce(&platform.base_url())?;
     platform.wait();
     Ok(())

@@ -18,7 +18,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// What a run is for.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
+pub(super) struct HookRun {
     pub(super) subject: Subject,
     pub(super) appid: Box<str>,
     /// Nothing when there is no valid value.
@@ -28,7 +28,7 @@ pub(super) struct Job {
 /// Runs the command to its end. Says what went wrong.
 pub(super) async fn run(
     command: &[OsString],
-    job: &Job,
+    job: &HookRun,
     limit: Duration,
     stopping: &mut watch::Receiver<bool>,
 ) -> Result<(), String> {
@@ -73,7 +73,7 @@ fn kill(pid: Pid, child: &mut Child) {
     let _ = child.wait();
 }
 
-fn spawn(command: &[OsString], job: &Job) -> io::Result<Child> {
+fn spawn(command: &[OsString], job: &HookRun) -> io::Result<Child> {
     let [program, arguments @ ..] = command else {
         return Err(io::ErrorKind::InvalidInput.into());
     };

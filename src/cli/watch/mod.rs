@@ -3,8 +3,8 @@
 mod command;
 mod runs;
 
-use super::client::{Client, Trouble, complain, path, print, socket};
-use super::{Common, Exit};
+use super::client::{ApiClient, CommandError, complain, path, print, socket};
+use super::{CommonArgs, Exit};
 use crate::account::AccountName;
 use crate::follow::{FollowError, Holding, StreamEvent, StreamLine, Subject, Wanted, follow};
 use crate::systemd::Notifier;
@@ -70,16 +70,16 @@ Examples:
   wxtokend watch --json --value jsapi_ticket";
 
 /// Follows values until it is told to stop.
-pub fn run(common: &Common, args: &WatchArgs) -> Exit {
+pub fn run(common: &CommonArgs, args: &WatchArgs) -> Exit {
     watch(common, args).unwrap_or_else(|trouble| trouble.report())
 }
 
-fn watch(common: &Common, args: &WatchArgs) -> Result<Exit, Trouble> {
+fn watch(common: &CommonArgs, args: &WatchArgs) -> Result<Exit, CommandError> {
     // Values pass through this process: neither core dumps nor debuggers of the same user.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let accounts = (args.accounts.iter())
         .map(|name| path(name, "").map(|_| AccountName::parse(name)))
-        .collect::<Result<Vec<_>, Trouble>>()?;
+        .collect::<Result<Vec<_>, CommandError>>()?;
     let wanted = Wanted {
         socket: socket(common),
         accounts: accounts.into_iter().flatten().collect(),
@@ -87,26 +87,26 @@ fn watch(common: &Common, args: &WatchArgs) -> Result<Exit, Trouble> {
     };
     if wanted.accounts.is_empty() {
         // Says so when there is no account that this user may see.
-        Client::new(common)?.accounts()?;
+        ApiClient::new(common)?.accounts()?;
     }
-    let own = |error| Trouble::Own(format!("cannot start: {error}"));
+    let own = |error| CommandError::Own(format!("cannot start: {error}"));
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(own)?;
     let ended = runtime.block_on(async {
         let signals = Signals::new([SIGINT, SIGTERM]).map_err(own)?;
-        Watch::new(args, wanted).run(signals).await
+        WatchCommand::new(args, wanted).run(signals).await
     });
     // A user who may see nothing at all is told so, rather than that this account is not there.
-    if let Err(Trouble::Refused(..)) = &ended {
-        Client::new(common)?.accounts()?;
+    if let Err(CommandError::Refused(..)) = &ended {
+        ApiClient::new(common)?.accounts()?;
     }
     ended
 }
 
 /// Everything that is followed.
-struct Watch<'a> {
+struct WatchCommand<'a> {
     args: &'a WatchArgs,
     wanted: Wanted,
     /// What was printed last of each value.
@@ -120,7 +120,7 @@ struct Watch<'a> {
     ready: bool,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> WatchCommand<'a> {
     fn new(args: &'a WatchArgs, wanted: Wanted) -> Self {
         let runs = (!args.command.is_empty())
             .then(|| runs::Runs::new(args.command.clone(), args.timeout, args.on_none));
@@ -136,7 +136,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    async fn run(mut self, mut signals: Signals) -> Result<Exit, Trouble> {
+    async fn run(mut self, mut signals: Signals) -> Result<Exit, CommandError> {
         let mut events = follow(self.wanted.clone());
         loop {
             tokio::select! {
@@ -153,7 +153,7 @@ impl<'a> Watch<'a> {
         Ok(Exit::Success)
     }
 
-    fn on_event(&mut self, event: StreamEvent) -> Result<(), Trouble> {
+    fn on_event(&mut self, event: StreamEvent) -> Result<(), CommandError> {
         let (line, text) = match event {
             StreamEvent::Line(line, text) => (line, text),
             StreamEvent::Away(error) if self.connected => {
@@ -208,7 +208,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Prints a value unless it was printed before.
-    fn show(&mut self, subject: &Subject, holding: Option<&Holding>) -> Result<(), Trouble> {
+    fn show(&mut self, subject: &Subject, holding: Option<&Holding>) -> Result<(), CommandError> {
         let now = holding.map(|holding| (holding.token.fingerprint(), holding.expire_time));
         if self.args.json || self.printed.insert(subject.clone(), now) == Some(now) {
             return Ok(());
@@ -242,14 +242,14 @@ impl<'a> Watch<'a> {
     }
 
     /// Why there was no stream at the start.
-    fn trouble(&self, error: FollowError) -> Trouble {
+    fn trouble(&self, error: FollowError) -> CommandError {
         let socket = self.wanted.socket.clone();
         match error {
-            FollowError::Unreachable(error) => Trouble::Nobody(socket, error),
-            FollowError::Broken(what) => Trouble::NoAnswer(socket, what.to_owned()),
+            FollowError::Unreachable(error) => CommandError::Nobody(socket, error),
+            FollowError::Broken(what) => CommandError::NoAnswer(socket, what.to_owned()),
             FollowError::Refused(status, body) => match serde_json::from_slice(&body) {
-                Ok(refusal) => Trouble::Refused(refusal, None),
-                Err(_) => Trouble::NoAnswer(socket, format!("something else says {status}")),
+                Ok(refusal) => CommandError::Refused(refusal, None),
+                Err(_) => CommandError::NoAnswer(socket, format!("something else says {status}")),
             },
         }
     }

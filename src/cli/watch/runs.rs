@@ -1,6 +1,6 @@
 //! When the command runs, and for what.
 
-use super::command::{self, Job};
+use super::command::{self, HookRun};
 use crate::account::AccountName;
 use crate::cli::client::complain;
 use crate::follow::{Holding, Subject};
@@ -174,7 +174,7 @@ impl Runs {
             }
             entry.due = false;
             entry.running = true;
-            let job = Job {
+            let job = HookRun {
                 subject: subject.clone(),
                 appid: entry.appid.clone(),
                 holding: entry.holding.clone(),

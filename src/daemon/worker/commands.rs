@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 #[derive(Default)]
 pub(super) struct Waiting {
     doubters: Vec<oneshot::Sender<Verdict>>,
-    wishes: Vec<Wish>,
+    wishes: Vec<WaitingRefresh>,
     verdict: Option<Verdict>,
     outcome: Option<Outcome>,
 }
 
 /// Somebody who waits for a value that lasts.
-struct Wish {
+struct WaitingRefresh {
     value: ValueName,
     until: Moment,
     reply: oneshot::Sender<Verdict>,
@@ -55,7 +55,7 @@ impl Worker {
                     reply,
                 } => match self.schedule.wish(&now, value, until) {
                     Some(verdict) => drop(reply.send(verdict)),
-                    None => self.waiting.wishes.push(Wish {
+                    None => self.waiting.wishes.push(WaitingRefresh {
                         value,
                         until,
                         reply,
@@ -110,7 +110,7 @@ impl Worker {
             .into_iter()
             .partition(|wish| wish.value == name);
         self.waiting.wishes = others;
-        let theirs: Vec<Wish> = theirs;
+        let theirs: Vec<WaitingRefresh> = theirs;
         for wish in theirs {
             let grant = snapshot.valid(name, now.at);
             let verdict = if grant.is_some_and(|grant| grant.expires >= wish.until) {

@@ -18,7 +18,7 @@ use crate::schedule::{Schedule, Step};
 use crate::snapshot::Snapshot;
 use crate::time::{Moment, Now};
 use commands::Waiting;
-use quota::{Counted, QuotaDesk};
+use quota::{QuotaAnswer, QuotaDesk};
 use save::Saved;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -60,7 +60,7 @@ enum Arrival {
     /// The call has ended.
     Ended(Box<Exchange>),
     /// The platform's own count came, or did not.
-    Counted(Counted),
+    Counted(QuotaAnswer),
     /// The record is written, or cannot be.
     Saved(Saved),
 }

@@ -30,7 +30,7 @@ pub(super) struct QuotaDesk {
 }
 
 /// The platform's answer, and whether its counts were cleared.
-pub(super) struct Counted {
+pub(super) struct QuotaAnswer {
     cleared: bool,
     counts: Result<Vec<EndpointCount>, NoQuota>,
 }
@@ -98,7 +98,7 @@ impl Worker {
                 (Ok(()), Some(token)) => show_counts(&client, &account, &token).await,
                 (Ok(()), None) => Ok(Vec::new()),
             };
-            Arrival::Counted(Counted {
+            Arrival::Counted(QuotaAnswer {
                 cleared: is_cleared,
                 counts,
             })
@@ -107,7 +107,7 @@ impl Worker {
     }
 
     /// Takes the platform's answer.
-    pub(super) fn on_counted(&mut self, counted: Counted, now: &Now) {
+    pub(super) fn on_counted(&mut self, counted: QuotaAnswer, now: &Now) {
         let (calls, day) = self.schedule.calls();
         let calls_today = if day == now.platform_day() { calls } else { 0 };
         if counted.cleared {
