@@ -3,7 +3,7 @@
 mod common;
 
 use common::root;
-use common::{Bench, Freshness, Source, as_user, json, raw, wait_until};
+use common::{Bench, Freshness, ReadFrom, as_user, json, raw, wait_until};
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -35,7 +35,7 @@ fn readers_tell_fresh_from_dead_missing_empty_and_partial() {
             Some(text) => drop(bench.secret("run/shop.json", text)),
             None => fs::remove_file(&path).unwrap(),
         }
-        let readers = Freshness::watch(&platform, &[Source::File(path.clone(), json)]);
+        let readers = Freshness::watch(&platform, &[ReadFrom::File(path.clone(), json)]);
         readers.wait_for_rounds(3);
         readers.stop()
     };
@@ -78,7 +78,7 @@ fn readers_read_sockets() {
             stream.unwrap().write_all(token.as_bytes()).unwrap();
         }
     });
-    let readers = Freshness::watch(&platform, &[Source::Socket(path, raw)]);
+    let readers = Freshness::watch(&platform, &[ReadFrom::Socket(path, raw)]);
     readers.wait_for_rounds(3);
     readers.stop().assert_always_fresh(0);
 }

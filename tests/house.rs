@@ -21,7 +21,7 @@ const KNOWN_CIRCLES: &[[&str; 2]] = &[
 const KNOWN_LONG: &[&str] = &["follow", "publish::place"];
 
 /// A source file of the package, without its tests.
-struct Source {
+struct ModuleText {
     path: PathBuf,
     /// `["api", "route"]` for `src/api/route.rs`.
     module: Vec<String>,
@@ -33,7 +33,7 @@ fn root() -> &'static Path {
 }
 
 /// Every file of the library and the binary that is not a test.
-fn sources() -> Vec<Source> {
+fn sources() -> Vec<ModuleText> {
     let mut found = Vec::new();
     let mut directories = vec![root().join("src")];
     while let Some(directory) = directories.pop() {
@@ -43,7 +43,7 @@ fn sources() -> Vec<Source> {
             if path.is_dir() && !path.join("Cargo.toml").exists() && !path.ends_with("tests") {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(Source::read(path));
+                found.push(ModuleText::read(path));
             }
         }
     }
@@ -52,7 +52,7 @@ fn sources() -> Vec<Source> {
     found
 }
 
-impl Source {
+impl ModuleText {
     fn read(path: PathBuf) -> Self {
         let text = fs::read_to_string(&path).unwrap();
         let end = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
@@ -180,7 +180,7 @@ fn floor_of<'f>(floors: &'f [Vec<Vec<String>>], path: &[String]) -> Option<(usiz
 }
 
 /// The file that a path leads to.
-fn resolve<'s>(sources: &'s [Source], path: &[String]) -> Option<&'s Source> {
+fn resolve<'s>(sources: &'s [ModuleText], path: &[String]) -> Option<&'s ModuleText> {
     sources
         .iter()
         .filter(|source| !source.module.is_empty() && path.starts_with(&source.module))

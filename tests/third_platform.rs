@@ -87,11 +87,11 @@ const KEY: &str = "a-key-that-only-the-daemon-has";
 
 /// The example's server: the same pass until half an hour before its end, then another one that lives an hour.
 #[derive(Default)]
-struct Server {
+struct ExampleServer {
     requests: Mutex<Vec<String>>,
 }
 
-impl Server {
+impl ExampleServer {
     fn start() -> (Arc<Self>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -177,7 +177,7 @@ async fn a_platform_of_ones_own_runs_from_configuration_to_renewal() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path();
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
-    let (server, url) = Server::start();
+    let (server, url) = ExampleServer::start();
     let path = dir.join("config.toml");
     fs::write(&path, configuration(dir, &url)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -15,7 +15,7 @@ const COLUMNS: [&str; 5] = ["ACCOUNT", "STATE", "EXPIRES", "NEXT REFRESH", "CALL
 
 /// The table at Unix time `now`, for a terminal of so many columns, in colour.
 pub(super) fn render(all: &AccountsBody, now: i64, columns: usize) -> String {
-    let rows: Vec<Row> = all
+    let rows: Vec<TableRow> = all
         .accounts
         .iter()
         .map(|account| cells(account, now))
@@ -44,9 +44,9 @@ pub(super) fn render(all: &AccountsBody, now: i64, columns: usize) -> String {
     lines.join("\n") + "\n"
 }
 
-type Row = [String; 5];
+type TableRow = [String; 5];
 
-fn cells(account: &AccountBody, now: i64) -> Row {
+fn cells(account: &AccountBody, now: i64) -> TableRow {
     let when = |time: Option<i64>| time.map_or_else(|| "-".to_owned(), |time| relative(time - now));
     [
         account.account.clone(),
@@ -115,7 +115,7 @@ fn summary(all: &AccountsBody) -> String {
     format!("{states}; wxtokend {} up {uptime}", printable(&all.version))
 }
 
-fn line(cells: &Row, widths: [usize; 5], styles: [Style; 5]) -> String {
+fn line(cells: &TableRow, widths: [usize; 5], styles: [Style; 5]) -> String {
     let cells = cells
         .iter()
         .zip(widths)

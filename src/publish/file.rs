@@ -198,7 +198,7 @@ mod tests {
     use super::super::pin::Directories;
     use super::super::place::Leftovers;
     use super::super::testing::{
-        FILE, Mount, STRANGER, access, directory, group, in_own_process, is_own_process, place,
+        FILE, STRANGER, TestMount, access, directory, group, in_own_process, is_own_process, place,
         run, run_as, user, wait_for_tick,
     };
     use super::*;
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn a_reader_sees_whole_values_with_the_right_mode_only() {
         crate::root::needs_root!();
-        let mount = Mount::new("mode=755");
+        let mount = TestMount::new("mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o640));
         let content = |n: usize| format!("{n:04}").repeat(1000 + n).into_bytes();
@@ -512,7 +512,7 @@ mod tests {
     #[test]
     fn a_full_disk_keeps_the_old_value() {
         crate::root::needs_root!();
-        let mount = Mount::new("size=64k,mode=755");
+        let mount = TestMount::new("size=64k,mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o600));
         publish(&place, CONTENT, None).unwrap();
@@ -534,7 +534,7 @@ mod tests {
     #[test]
     fn a_read_only_file_system_says_so() {
         crate::root::needs_root!();
-        let mount = Mount::new("mode=755");
+        let mount = TestMount::new("mode=755");
         let path = mount.path().join("token");
         let place = place(&path, FILE, access(0o600));
         publish(&place, CONTENT, None).unwrap();

@@ -18,11 +18,11 @@ use std::sync::Arc;
 pub struct BoundSocket {
     place: Arc<Place>,
     identity: Identity,
-    socket: SocketState,
+    socket: BoundOrigin,
 }
 
 #[derive(Debug)]
-enum SocketState {
+enum BoundOrigin {
     Hidden(HiddenSocket),
     /// In its place already.
     Inherited(OwnedFd),
@@ -41,7 +41,7 @@ impl BoundSocket {
             return Ok(Self {
                 place,
                 identity,
-                socket: SocketState::Inherited(listener),
+                socket: BoundOrigin::Inherited(listener),
             });
         }
         let fail = place.error(PublishStep::Listen);
@@ -53,7 +53,7 @@ impl BoundSocket {
         Ok(Self {
             place,
             identity,
-            socket: SocketState::Hidden(hidden),
+            socket: BoundOrigin::Hidden(hidden),
         })
     }
 
@@ -82,8 +82,8 @@ impl BoundSocket {
     ) -> Result<TokenSocket, PublishError> {
         let fail = place.error(PublishStep::Listen);
         let listener = match &self.socket {
-            SocketState::Hidden(hidden) => hidden.listener().try_clone(),
-            SocketState::Inherited(listener) => listener.try_clone(),
+            BoundOrigin::Hidden(hidden) => hidden.listener().try_clone(),
+            BoundOrigin::Inherited(listener) => listener.try_clone(),
         };
         let listener =
             listener.map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))?;
@@ -98,8 +98,8 @@ impl BoundSocket {
         let mut known = place.known();
         let identity = match self.socket {
             _ if place.is_given_up() => Err(Errno::CANCELED),
-            SocketState::Hidden(hidden) => hidden.put().map(|(_, identity)| identity),
-            SocketState::Inherited(_) => {
+            BoundOrigin::Hidden(hidden) => hidden.put().map(|(_, identity)| identity),
+            BoundOrigin::Inherited(_) => {
                 look(CWD, &place.output().path).map(|found| Identity::of(&found))
             }
         };
@@ -190,7 +190,8 @@ impl Drop for TokenSocket {
 mod tests {
     use super::super::stored_name;
     use super::super::testing::{
-        Mount, STRANGER, access, directory, group, in_own_process, place, rendered, run_as, user,
+        STRANGER, TestMount, access, directory, group, in_own_process, place, rendered, run_as,
+        user,
     };
     use super::*;
     use crate::account::{Access, OutputKind};
@@ -441,7 +442,7 @@ mod tests {
     #[test]
     fn it_is_born_for_nobody_and_deaf() {
         crate::root::needs_root!();
-        let mount = Mount::new("mode=755");
+        let mount = TestMount::new("mode=755");
         let list = [
             "-d",
             "-m",
@@ -459,7 +460,7 @@ mod tests {
     #[test]
     fn at_no_moment_it_lets_more_in_than_it_should() {
         crate::root::needs_root!();
-        let directory = Mount::new("mode=755");
+        let directory = TestMount::new("mode=755");
         let (server, _) = server();
         super::super::testing::run(
             "setfacl",

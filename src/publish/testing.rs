@@ -137,9 +137,9 @@ pub(super) fn in_own_process(test: &str, command: &[&str]) -> bool {
 }
 
 /// A file system of its own, which goes with this.
-pub(super) struct Mount(TempDir);
+pub(super) struct TestMount(TempDir);
 
-impl Mount {
+impl TestMount {
     pub(super) fn new(options: &str) -> Self {
         let mount = Self(directory());
         run(
@@ -161,7 +161,7 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl Drop for TestMount {
     fn drop(&mut self) {
         run("umount", &["-l", self.path().to_str().unwrap()]);
     }

@@ -333,12 +333,12 @@ mod tests {
     const SECOND: i64 = 1000;
 
     /// A world and its time, with one 公众号 and one app of 企业微信.
-    struct Stage {
+    struct WorldStage {
         world: World,
         now: i64,
     }
 
-    impl Stage {
+    impl WorldStage {
         fn new() -> Self {
             let mut world = World::new();
             world.account(APP, "s");
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn classic_mints_each_time_and_the_one_before_lives_five_minutes_more() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let (first, life) = stage.classic();
         assert_eq!((first.len(), life), (136, 7200));
         let (second, life) = stage.after(3600).classic();
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn stable_gives_the_same_token_with_the_remaining_seconds_until_its_last_five_minutes() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let (first, _) = stage.stable(false);
         for (wait, left) in [(1000, 6200), (5000, 1200), (899, 301)] {
             assert_eq!(stage.after(wait).stable(false), (first.clone(), left));
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn classic_and_stable_do_not_disturb_each_other() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let (stable, classic) = (stage.stable(false).0, stage.classic().0);
         stage.after(400).stable(true);
         assert!(!stage.alive(&stable) && stage.alive(&classic));
@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_refresh_is_forced_at_once_but_not_within_thirty_seconds_nor_over_twenty_times_a_day() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let mut token = stage.stable(false).0;
         for _ in 0..20 {
             let next = stage.after(1).stable(true).0;
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn short_lives_keep_their_proportions() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         stage.app().lifetime(Duration::from_secs(4));
         let (token, life) = stage.stable(false);
         assert_eq!(life, 4);
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     fn wecom_repeats_its_token_until_the_end() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let (first, life) = stage.wecom();
         assert_eq!(life, 7200);
         assert_eq!(stage.after(7199).wecom(), (first.clone(), 1));
@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     fn apps_of_a_corp_are_apart() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         for (agentid, secret) in [(1, "one"), (2, "two")] {
             let mut app = SimAccount::new("wwmany", secret);
             app.agentid = Some(agentid);
@@ -534,7 +534,7 @@ mod tests {
 
     #[test]
     fn tickets_live_like_stable_tokens() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let token = stage.stable(false).0;
         let corp = stage.wecom().0;
         for (path, token, kind) in [
@@ -562,7 +562,7 @@ mod tests {
 
     #[test]
     fn refuses_as_the_platform_does() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let token = stage.classic().0;
         for (target, expected) in [
             (
@@ -616,7 +616,7 @@ mod tests {
 
     #[test]
     fn a_strange_address_is_refused_and_named() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         for id in [APP, CORP] {
             let account = stage.world.account(id, "s");
             account.whitelist = Some(Vec::new());
@@ -639,7 +639,7 @@ mod tests {
 
     #[test]
     fn a_minted_token_settles() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         stage.app().settle = Duration::from_millis(500);
         let token = stage.stable(false).0;
         assert_eq!(stage.verdict(&token), 40001);
@@ -649,7 +649,7 @@ mod tests {
 
     #[test]
     fn a_stuck_token_is_handed_out_until_a_refresh_is_forced() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let token = stage.stable(false).0;
         stage
             .world
@@ -663,7 +663,7 @@ mod tests {
 
     #[test]
     fn a_second_fetcher_ends_a_classic_token_after_the_overlap() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         let (classic, stable) = (stage.classic().0, stage.stable(false).0);
         stage
             .world
@@ -680,7 +680,7 @@ mod tests {
 
     #[test]
     fn quotas_run_out() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         stage.app().per_day = Some(3);
         for expected in [0, 0, 0, 45009, 45009] {
             let answer = stage.get(&format!("/cgi-bin/token?{CREDENTIALS}"));
@@ -698,7 +698,7 @@ mod tests {
 
     #[test]
     fn a_year_leaves_no_trace() {
-        let mut stage = Stage::new();
+        let mut stage = WorldStage::new();
         for _ in 0..365 * 24 {
             stage.after(3600).classic();
             let token = stage.stable(false).0;
@@ -714,7 +714,7 @@ mod tests {
 
     /// A step of a random story: wait so many milliseconds, then do.
     #[derive(Debug, Clone, Copy)]
-    enum Step {
+    enum StoryStep {
         Classic,
         Stable,
         Force,
@@ -727,11 +727,11 @@ mod tests {
         fn nothing_lives_longer_than_promised(
             lifetime in 1_000..20_000_u64,
             steps in prop::collection::vec((0..8_000_i64, prop::sample::select(vec![
-                Step::Classic, Step::Stable, Step::Force, Step::Wecom,
-                Step::Kill(Kill::End), Step::Kill(Kill::Stuck), Step::Kill(Kill::SecondFetcher),
+                StoryStep::Classic, StoryStep::Stable, StoryStep::Force, StoryStep::Wecom,
+                StoryStep::Kill(Kill::End), StoryStep::Kill(Kill::Stuck), StoryStep::Kill(Kill::SecondFetcher),
             ])), 1..60),
         ) {
-            let mut stage = Stage::new();
+            let mut stage = WorldStage::new();
             for id in [APP, CORP] {
                 stage.world.account(id, "s").lifetime(Duration::from_millis(lifetime));
             }
@@ -742,14 +742,14 @@ mod tests {
             for (wait, step) in steps {
                 stage.now += wait;
                 let fetched = match step {
-                    Step::Classic => Some(stage.classic()),
-                    Step::Stable => Some(stage.stable(false)),
-                    Step::Force if stage.world.members[0].forced.refusal(stage.now, Quota {
+                    StoryStep::Classic => Some(stage.classic()),
+                    StoryStep::Stable => Some(stage.stable(false)),
+                    StoryStep::Force if stage.world.members[0].forced.refusal(stage.now, Quota {
                         day: Some(20), ..Quota::default()
                     }).is_none() => Some(stage.stable(true)),
-                    Step::Force => None,
-                    Step::Wecom => Some(stage.wecom()),
-                    Step::Kill(how) => {
+                    StoryStep::Force => None,
+                    StoryStep::Wecom => Some(stage.wecom()),
+                    StoryStep::Kill(how) => {
                         for id in [APP, CORP] {
                             stage.world.kill(stage.now, id, "access_token", how);
                         }

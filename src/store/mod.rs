@@ -323,12 +323,12 @@ mod tests {
     }
 
     /// A store in a directory of its own.
-    struct Bench {
+    struct StoreBench {
         dir: tempfile::TempDir,
         store: Store,
     }
 
-    impl Bench {
+    impl StoreBench {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(dir.path()).unwrap();
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_last_of_each_account_comes_back() {
-        let bench = Bench::new();
+        let bench = StoreBench::new();
         assert_eq!(bench.kept("shop"), None);
         bench.save("shop", &record(), &NOW).unwrap();
         bench.save("blog", &later(1), &NOW).unwrap();
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_same_boot_ignores_clock_steps_and_another_boot_goes_by_unix_time() {
-        let bench = Bench::new();
+        let bench = StoreBench::new();
         bench.save("shop", &record(), &NOW).unwrap();
         let mut kept = bench.store.load(&NOW).unwrap();
         let stepped = Now {
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_set_aside_and_the_rest_stays() {
-        let bench = Bench::new();
+        let bench = StoreBench::new();
         bench.save("blog", &record(), &NOW).unwrap();
         bench.save("shop", &record(), &NOW).unwrap();
         let good = bench.text();
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn an_emptied_file_is_set_aside_once() {
-        let bench = Bench::new();
+        let bench = StoreBench::new();
         fs::write(bench.path(), "").unwrap();
         assert!(bench.store.load(&NOW).unwrap().damaged().is_some());
         assert_eq!(bench.kept("shop"), None);
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_line_without_its_end_is_not_added_to() {
-        let mut bench = Bench::new();
+        let mut bench = StoreBench::new();
         bench.save("shop", &record(), &NOW).unwrap();
         fs::write(bench.path(), bench.text().trim_end()).unwrap();
         bench.reopen();
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn it_does_not_grow_for_ever_and_forgets_what_is_old() {
-        let bench = Bench::new();
+        let bench = StoreBench::new();
         let now = clock::now();
         let old = Now {
             // Of a boot that lasted longer than this one.
@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_nothing_and_says_so() {
-        let mut bench = Bench::new();
+        let mut bench = StoreBench::new();
         bench.save("shop", &record(), &NOW).unwrap();
         let before = bench.text();
         bench.reopen();
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn what_was_set_aside_goes_when_nothing_in_it_lives() {
-        let bench = Bench::new();
+        let bench = StoreBench::new();
         fs::write(bench.path(), "{").unwrap();
         let aside = bench
             .store

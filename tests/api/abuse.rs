@@ -1,6 +1,6 @@
 //! Clients that do what no client should. Each test ends with somebody else being served.
 
-use crate::fixture::{Daemon, Reply, Who, account, grant, until, user};
+use crate::fixture::{ApiDaemon, HttpReply, Who, account, grant, until, user};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Longer than any limit of the server that is waited for here, shorter than for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn connect(daemon: &Daemon) -> UnixStream {
+fn connect(daemon: &ApiDaemon) -> UnixStream {
     let stream = UnixStream::connect(&daemon.socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -28,14 +28,14 @@ fn rest(mut stream: UnixStream) -> Vec<u8> {
     rest
 }
 
-fn serves(daemon: &Daemon) {
+fn serves(daemon: &ApiDaemon) {
     let start = Instant::now();
     assert_eq!(daemon.get("/v1/accounts/shop/token").status, 200);
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
-fn daemon() -> Daemon {
-    Daemon::of(&[account("shop", vec![])])
+fn daemon() -> ApiDaemon {
+    ApiDaemon::of(&[account("shop", vec![])])
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_connection_that_falls_silent_after_a_request_is_cut_off() {
     stream
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         .unwrap();
-    let reply = Reply::parse(&rest(stream));
+    let reply = HttpReply::parse(&rest(stream));
     assert_eq!(reply.body, "ok\n");
     serves(&daemon);
 }
@@ -93,7 +93,7 @@ fn a_slow_body_is_refused() {
     )
     .unwrap();
     serves(&daemon);
-    let reply = Reply::parse(&rest(slow));
+    let reply = HttpReply::parse(&rest(slow));
     assert_eq!((reply.status, &*reply.error()), (400, "bad_request"));
     serves(&daemon);
 }
@@ -139,7 +139,7 @@ fn garbage_instead_of_http() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let answer = rest(stream);
         if !answer.is_empty() {
-            let reply = Reply::parse(&answer);
+            let reply = HttpReply::parse(&answer);
             assert_eq!((reply.status, &*reply.error()), (400, "bad_request"));
             assert_eq!(reply.headers["content-type"], "application/json");
             assert_eq!(reply.headers["content-length"], reply.body.len().to_string());
@@ -157,12 +157,12 @@ fn a_huge_header_is_refused() {
     ] {
         let mut stream = connect(&daemon);
         let _ = write!(stream, "GET /healthz HTTP/1.1\r\n{header}\r\n");
-        let reply = Reply::parse(&rest(stream));
+        let reply = HttpReply::parse(&rest(stream));
         assert_eq!((reply.status, &*reply.error()), (431, "header_too_large"));
     }
     let mut stream = connect(&daemon);
     let _ = write!(stream, "GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
-    assert_eq!(Reply::parse(&rest(stream)).error(), "header_too_large");
+    assert_eq!(HttpReply::parse(&rest(stream)).error(), "header_too_large");
     serves(&daemon);
 }
 
@@ -178,7 +178,7 @@ fn a_huge_body_is_refused_before_it_is_read() {
         .unwrap();
         let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
         while stream.write_all(chunk.as_bytes()).is_ok() {}
-        assert_eq!(Reply::parse(&rest(stream)).status, 413);
+        assert_eq!(HttpReply::parse(&rest(stream)).status, 413);
     }
     serves(&daemon);
 }
@@ -234,7 +234,7 @@ const HOARD: &str = r#"
 fn ten_thousand_idle_connections_of_one_user_leave_room_for_others() {
     crate::root::needs_root!();
     raise_file_limit();
-    let daemon = Daemon::of(&[account("shop", vec![user(4444)])]);
+    let daemon = ApiDaemon::of(&[account("shop", vec![user(4444)])]);
     let hoarder = Who {
         uid: 65534,
         gid: 65534,
@@ -304,7 +304,7 @@ const LONG_POLLS: &str = r#"
 struct Hoarder(std::process::Child);
 
 impl Hoarder {
-    fn start(daemon: &Daemon, uid: u32) -> (Self, usize) {
+    fn start(daemon: &ApiDaemon, uid: u32) -> (Self, usize) {
         let who = Who {
             uid,
             gid: uid,
@@ -331,7 +331,7 @@ impl Hoarder {
     }
 }
 
-fn token_status(daemon: &Daemon, uid: u32) -> u16 {
+fn token_status(daemon: &ApiDaemon, uid: u32) -> u16 {
     let who = Who {
         uid,
         gid: uid,
@@ -343,7 +343,7 @@ fn token_status(daemon: &Daemon, uid: u32) -> u16 {
 }
 
 /// An account without a token, so that whoever waits for one does wait.
-fn daemon_of_users() -> Daemon {
+fn daemon_of_users() -> ApiDaemon {
     raise_file_limit();
     let readers = [4441, 4442, 4443, 4444].map(user);
     let shop = account("shop", readers.into());
@@ -351,7 +351,7 @@ fn daemon_of_users() -> Daemon {
         snapshot.grants = Box::default();
         snapshot.valid_values = 0;
     });
-    Daemon::of_one(&shop)
+    ApiDaemon::of_one(&shop)
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn clients_that_are_gone_free_their_slots_at_once() {
 #[test]
 fn client_that_has_no_more_to_say_gets_its_answer() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let mut stream = connect(&daemon);
     let first = wxtokend::value::Value::parse("TOKEN-shop-1")
         .unwrap()
@@ -410,14 +410,14 @@ fn client_that_has_no_more_to_say_gets_its_answer() {
     assert!(stream.read(&mut [0]).is_err(), "it waits");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     shop.publish(|snapshot| snapshot.grants[0].1 = grant("TOKEN-shop-2", 7000));
-    let reply = Reply::parse(&rest(stream));
+    let reply = HttpReply::parse(&rest(stream));
     assert_eq!(reply.json()["access_token"], "TOKEN-shop-2");
 }
 
 #[test]
 fn stopping_daemon_answers_what_it_accepted() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let first = wxtokend::value::Value::parse("TOKEN-shop-1")
         .unwrap()
         .fingerprint();
@@ -441,10 +441,10 @@ fn stopping_daemon_answers_what_it_accepted() {
     serves(&daemon);
     daemon.stopping.send_replace(true);
     assert_eq!(
-        Reply::parse(&rest(waiting)).json()["access_token"],
+        HttpReply::parse(&rest(waiting)).json()["access_token"],
         "TOKEN-shop-1"
     );
-    assert_eq!(Reply::parse(&rest(reporting)).error(), "stopping");
+    assert_eq!(HttpReply::parse(&rest(reporting)).error(), "stopping");
     let stream = rest(watcher);
     assert!(
         stream.ends_with(b"\r\n0\r\n\r\n"),
@@ -457,7 +457,7 @@ fn stopping_daemon_answers_what_it_accepted() {
         String::from_utf8_lossy(&answer)
     );
     silent.write_all(token.as_bytes()).unwrap();
-    let reply = Reply::parse(&rest(silent));
+    let reply = HttpReply::parse(&rest(silent));
     assert_eq!(reply.json()["access_token"], "TOKEN-shop-1");
     until("nobody is accepted any more", || {
         let mut late = connect(&daemon);

@@ -1,6 +1,6 @@
 //! The client commands, as people and scripts run them.
 
-use crate::fixture::{Daemon, Fake, Who, account, grant, until, user};
+use crate::fixture::{ApiDaemon, Fake, Who, account, grant, until, user};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -17,13 +17,13 @@ use wxtokend::trouble::LastError;
 const READER: u32 = 4002;
 
 /// The built binary where every user can run it, and what it is told.
-struct Cli {
+struct InstalledCli {
     program: PathBuf,
     socket: PathBuf,
 }
 
-impl Cli {
-    fn of(daemon: &Daemon) -> Self {
+impl InstalledCli {
+    fn of(daemon: &ApiDaemon) -> Self {
         let program = daemon.dir.path().join("wxtokend");
         // By another process: what a thread of ours has open for writing, another may be about to hand to its child, and
         // then it cannot be run.
@@ -50,11 +50,11 @@ impl Cli {
             .stdin(Stdio::null());
     }
 
-    fn run(&self, args: &[&str]) -> Ended {
-        Ended::of(&self.command(args).output().unwrap())
+    fn run(&self, args: &[&str]) -> CommandResult {
+        CommandResult::of(&self.command(args).output().unwrap())
     }
 
-    fn run_as(&self, uid: u32, args: &[&str]) -> Ended {
+    fn run_as(&self, uid: u32, args: &[&str]) -> CommandResult {
         let who = Who {
             uid,
             gid: uid,
@@ -62,10 +62,10 @@ impl Cli {
         };
         let mut command = who.command(&self.program);
         self.complete(&mut command, args);
-        Ended::of(&command.output().unwrap())
+        CommandResult::of(&command.output().unwrap())
     }
 
-    fn run_with_input(&self, args: &[&str], input: &str) -> Ended {
+    fn run_with_input(&self, args: &[&str], input: &str) -> CommandResult {
         let mut command = self.command(args);
         let piped = command
             .stdin(Stdio::piped())
@@ -78,7 +78,7 @@ impl Cli {
             .unwrap()
             .write_all(input.as_bytes())
             .unwrap();
-        Ended::of(&child.wait_with_output().unwrap())
+        CommandResult::of(&child.wait_with_output().unwrap())
     }
 
     /// What it writes to a terminal of 80 columns.
@@ -107,13 +107,13 @@ impl Cli {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Ended {
+struct CommandResult {
     status: i32,
     out: String,
     err: String,
 }
 
-impl Ended {
+impl CommandResult {
     fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Self {
@@ -154,8 +154,8 @@ fn degrade(fake: &Fake) {
 fn status() {
     crate::root::needs_root!();
     let (blog, shop) = (account("blog", vec![]), account("shop", vec![user(READER)]));
-    let daemon = Daemon::of(&[blog.clone(), shop]);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[blog.clone(), shop]);
+    let cli = InstalledCli::of(&daemon);
     let ended = cli.run(&["status"]);
     assert_eq!((ended.status, &*ended.err), (0, ""));
     let table = "\
@@ -200,8 +200,8 @@ shop     fresh  in 1h52m  in 4m         31 of 10000
 
 #[test]
 fn status_of_a_daemon_without_accounts() {
-    let daemon = Daemon::of(&[]);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[]);
+    let cli = InstalledCli::of(&daemon);
     let ended = cli.run(&["status"]);
     assert_eq!((ended.status, &*ended.err), (0, ""));
     assert!(
@@ -213,8 +213,8 @@ fn status_of_a_daemon_without_accounts() {
 
 #[test]
 fn status_for_programs() {
-    let daemon = Daemon::of(&[account("blog", vec![]), account("shop", vec![])]);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[account("blog", vec![]), account("shop", vec![])]);
+    let cli = InstalledCli::of(&daemon);
     let ended = cli.run(&["status", "--json"]);
     assert_eq!((ended.status, ended.out.lines().count()), (0, 1));
     let mut printed: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
@@ -241,8 +241,8 @@ fn status_for_programs() {
 
 #[test]
 fn colours_are_for_terminals_and_those_who_want_them() {
-    let daemon = Daemon::of(&[account("shop", vec![])]);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
+    let cli = InstalledCli::of(&daemon);
     let written = |env: &[(&str, &str)]| {
         let output = cli.on_terminal("status", env).wait_with_output().unwrap();
         assert!(output.status.success());
@@ -256,8 +256,8 @@ fn colours_are_for_terminals_and_those_who_want_them() {
 #[test]
 fn watching_redraws_a_terminal_in_place() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of_one(&shop);
+    let cli = InstalledCli::of(&daemon);
     for (env, fresh) in [
         (vec![], "\x1b[32mfresh\x1b[0m"),
         (vec![("NO_COLOR", "1")], "fresh"),
@@ -291,8 +291,8 @@ fn watching_redraws_a_terminal_in_place() {
 #[test]
 fn watching_without_terminal_prints_what_changes() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of_one(&shop);
+    let cli = InstalledCli::of(&daemon);
     let mut command = cli.command(&["status", "--watch", "--json"]);
     let mut watching = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
@@ -317,9 +317,9 @@ fn watching_without_terminal_prints_what_changes() {
 fn get() {
     crate::root::needs_root!();
     let shop = account("shop", vec![user(READER)]);
-    let daemon = Daemon::of(&[shop.clone(), account("blog", vec![])]);
-    let cli = Cli::of(&daemon);
-    let printed = |out: &str| Ended {
+    let daemon = ApiDaemon::of(&[shop.clone(), account("blog", vec![])]);
+    let cli = InstalledCli::of(&daemon);
+    let printed = |out: &str| CommandResult {
         status: 0,
         out: out.to_owned(),
         err: String::new(),
@@ -358,8 +358,8 @@ fn get() {
 #[test]
 fn get_with_enough_life() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of_one(&shop);
+    let cli = InstalledCli::of(&daemon);
     shop.on_request(|request, snapshot| {
         let TaskCommand::Renew { until, .. } = request else {
             panic!("{request:?}")
@@ -388,23 +388,23 @@ fn get_with_enough_life() {
 
 #[test]
 fn get_fits_into_a_shell() {
-    let daemon = Daemon::of(&[account("shop", vec![])]);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
+    let cli = InstalledCli::of(&daemon);
     let mut command = Command::new("sh");
     cli.complete(
         &mut command,
         &["-c", r#"token=$("$0" get shop) && printf '[%s]' "$token""#],
     );
     let output = command.arg(&cli.program).output().unwrap();
-    assert_eq!(Ended::of(&output).out, "[TOKEN-shop-1]");
+    assert_eq!(CommandResult::of(&output).out, "[TOKEN-shop-1]");
 }
 
 #[test]
 fn a_full_disk_is_not_success() {
-    let daemon = Daemon::of(&[account("shop", vec![])]);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
     let full = || std::fs::File::create("/dev/full").unwrap();
     for args in [&["get", "shop"][..], &["status"], &["completions", "bash"]] {
-        let ended = Cli::of(&daemon)
+        let ended = InstalledCli::of(&daemon)
             .command(args)
             .stdout(full())
             .output()
@@ -417,8 +417,8 @@ fn a_full_disk_is_not_success() {
 fn refresh() {
     crate::root::needs_root!();
     let shop = account("shop", vec![user(READER)]);
-    let daemon = Daemon::of_one(&shop);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of_one(&shop);
+    let cli = InstalledCli::of(&daemon);
     for (verdict, said) in [
         (
             Verdict::Superseded,
@@ -497,10 +497,10 @@ fn reload() {
         unchanged: vec!["shop".to_owned()],
         ..Changes::default()
     };
-    let daemon = Daemon::start(&[account("shop", vec![user(READER)])], move || {
+    let daemon = ApiDaemon::start(&[account("shop", vec![user(READER)])], move || {
         Some(Ok(changes.clone()))
     });
-    let cli = Cli::of(&daemon);
+    let cli = InstalledCli::of(&daemon);
     let ended = cli.run(&["reload"]);
     assert_eq!((ended.status, &*ended.err), (0, ""));
     assert_eq!(ended.out, "reloaded\nadded: blog, corp\nremoved: old\n");
@@ -518,8 +518,8 @@ fn reload_of_a_faulty_configuration() {
         is_warning: false,
     };
     let faults = vec![fault(7, "`appid` is wrong"), fault(9, "`mode` is wrong")];
-    let daemon = Daemon::start(&[], move || Some(Err(faults.clone())));
-    let ended = Cli::of(&daemon).run(&["reload"]);
+    let daemon = ApiDaemon::start(&[], move || Some(Err(faults.clone())));
+    let ended = InstalledCli::of(&daemon).run(&["reload"]);
     assert_eq!((ended.status, &*ended.out), (78, ""));
     assert_eq!(
         ended.err,
@@ -531,8 +531,8 @@ fn reload_of_a_faulty_configuration() {
 #[test]
 fn without_a_daemon() {
     crate::root::needs_root!();
-    let daemon = Daemon::of(&[account("shop", vec![])]);
-    let mut cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
+    let mut cli = InstalledCli::of(&daemon);
     let all = [
         &["status"][..],
         &["get", "shop"],
@@ -606,8 +606,8 @@ fn without_a_daemon() {
 
 #[test]
 fn the_socket_comes_from_the_command_line_the_environment_or_the_configuration() {
-    let daemon = Daemon::of(&[account("shop", vec![])]);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
+    let cli = InstalledCli::of(&daemon);
     let config = daemon.dir.path().join("config.toml");
     let text = format!(
         "[api]\nsocket = {:?}\nunknown = 1\n[accounts.shop]\n",
@@ -622,7 +622,7 @@ fn the_socket_comes_from_the_command_line_the_environment_or_the_configuration()
             .env_remove("WXTOKEND_CONFIG");
         socket.map(|socket| command.env("WXTOKEND_SOCKET", socket));
         config.map(|config| command.env("WXTOKEND_CONFIG", config));
-        Ended::of(&command.output().unwrap())
+        CommandResult::of(&command.output().unwrap())
     };
     let socket = cli.socket.to_str().unwrap();
     let config = config.to_str().unwrap();
@@ -648,8 +648,8 @@ fn the_socket_comes_from_the_command_line_the_environment_or_the_configuration()
 
 #[test]
 fn help_and_completions() {
-    let daemon = Daemon::of(&[]);
-    let cli = Cli::of(&daemon);
+    let daemon = ApiDaemon::of(&[]);
+    let cli = InstalledCli::of(&daemon);
     for command in [
         "run",
         "check",

@@ -32,7 +32,7 @@ use wxtokend::subscribe::Subscribers;
 use wxtokend::value::{Grant, Value, ValueName};
 
 /// What the account's task would do with a request; `None` keeps the one who asks waiting.
-type Script = Box<dyn FnMut(&TaskCommand, &SnapshotCell) -> Option<Verdict> + Send>;
+type AccountScript = Box<dyn FnMut(&TaskCommand, &SnapshotCell) -> Option<Verdict> + Send>;
 
 /// Publishes what was published last, but for what `change` changes.
 pub(crate) fn modify(published: &SnapshotCell, change: impl FnOnce(&mut Snapshot)) {
@@ -56,7 +56,7 @@ pub(crate) struct Fake {
     pub(crate) snapshot: Arc<SnapshotCell>,
     pub(crate) counters: Arc<Counters>,
     inbox: Arc<Inbox>,
-    script: Arc<Mutex<Script>>,
+    script: Arc<Mutex<AccountScript>>,
 }
 
 impl Fake {
@@ -206,7 +206,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
 }
 
 /// A server of made-up accounts.
-pub(crate) struct Daemon {
+pub(crate) struct ApiDaemon {
     pub(crate) dir: TempDir,
     pub(crate) socket: PathBuf,
     pub(crate) metrics_addr: SocketAddr,
@@ -221,7 +221,7 @@ pub(crate) struct Daemon {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Daemon {
+impl ApiDaemon {
     /// Serves these accounts; whoever runs the tests is administrator. Reloads end as `reloaded` says.
     pub(crate) fn start(
         fakes: &[Fake],
@@ -317,23 +317,23 @@ impl Daemon {
     }
 
     /// Asks as root.
-    pub(crate) fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> HttpReply {
         self.ask("GET", path, "")
     }
 
     /// Asks as root.
-    pub(crate) fn post(&self, path: &str, body: &str) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &str) -> HttpReply {
         self.ask("POST", path, body)
     }
 
     /// Asks as root.
-    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> HttpReply {
         let stream = UnixStream::connect(&self.socket).unwrap();
         ask(stream, method, path, body)
     }
 
     /// Asks the listener for metrics.
-    pub(crate) fn scrape(&self, method: &str, path: &str) -> Reply {
+    pub(crate) fn scrape(&self, method: &str, path: &str) -> HttpReply {
         ask(
             TcpStream::connect(self.metrics_addr).unwrap(),
             method,
@@ -343,7 +343,7 @@ impl Daemon {
     }
 
     /// Asks as somebody else.
-    pub(crate) fn as_user(&self, who: &Who, method: &str, path: &str, body: &str) -> Reply {
+    pub(crate) fn as_user(&self, who: &Who, method: &str, path: &str, body: &str) -> HttpReply {
         let output = who
             .command("curl")
             .args([
@@ -365,11 +365,11 @@ impl Daemon {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        Reply::parse(&output.stdout)
+        HttpReply::parse(&output.stdout)
     }
 }
 
-impl Drop for Daemon {
+impl Drop for ApiDaemon {
     fn drop(&mut self) {
         drop(self.stop.take());
         let ended = self.thread.take().map(JoinHandle::join);
@@ -416,13 +416,13 @@ impl Who {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub(crate) struct HttpReply {
     pub(crate) status: u16,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
 }
 
-impl Reply {
+impl HttpReply {
     /// Splits an answer as it came.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -457,7 +457,12 @@ impl Reply {
 }
 
 /// One request on a connection of its own.
-pub(crate) fn ask(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> Reply {
+pub(crate) fn ask(
+    mut stream: impl Read + Write,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> HttpReply {
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -466,7 +471,7 @@ pub(crate) fn ask(mut stream: impl Read + Write, method: &str, path: &str, body:
     .unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    Reply::parse(&answer)
+    HttpReply::parse(&answer)
 }
 
 /// Waits until something is so; the test fails if it does not come to be.

@@ -1,6 +1,6 @@
 //! The metrics, as Prometheus reads them.
 
-use crate::fixture::{Daemon, account};
+use crate::fixture::{ApiDaemon, account};
 use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::path::Path;
@@ -41,7 +41,7 @@ const PROMISED: &[&str] = &[
 ];
 
 /// A server to which everything has happened that is counted.
-fn daemon() -> Daemon {
+fn daemon() -> ApiDaemon {
     let (shop, blog) = (account("shop", vec![]), account("blog", vec![]));
     for (what, count) in [
         (Counted::Call("stable_token", "ok"), 30),
@@ -62,7 +62,7 @@ fn daemon() -> Daemon {
         snapshot.calls_day -= 1;
         snapshot.last_success = None;
     });
-    let daemon = Daemon::of(&[shop, blog]);
+    let daemon = ApiDaemon::of(&[shop, blog]);
     daemon
         .metrics
         .observe_call("stable_token", Duration::from_millis(30));
@@ -81,7 +81,7 @@ fn promtool_accepts_them() {
     let daemon = daemon();
     for text in [
         daemon.get("/metrics").body,
-        Daemon::of(&[]).get("/metrics").body,
+        ApiDaemon::of(&[]).get("/metrics").body,
     ] {
         let mut promtool = Command::new("promtool")
             .args(["check", "metrics"])

@@ -1,6 +1,6 @@
 //! Who may what, by the kernel's word: as processes of other users.
 
-use crate::fixture::{Daemon, Reply, Who, account, directory, group, user};
+use crate::fixture::{ApiDaemon, HttpReply, Who, account, directory, group, user};
 use std::sync::Arc;
 use wxtokend::changes::Changes;
 use wxtokend::snapshot::Verdict;
@@ -18,7 +18,7 @@ fn who(uid: u32, gid: u32, groups: &[u32]) -> Who {
     }
 }
 
-fn daemon() -> Daemon {
+fn daemon() -> ApiDaemon {
     let (shop, blog) = (
         account("shop", vec![user(READER), group(APPS)]),
         account("blog", vec![]),
@@ -26,12 +26,12 @@ fn daemon() -> Daemon {
     for fake in [&shop, &blog] {
         fake.on_request(|_, _| Some(Verdict::StillValid));
     }
-    let daemon = Daemon::start(&[shop, blog], || Some(Ok(Changes::default())));
+    let daemon = ApiDaemon::start(&[shop, blog], || Some(Ok(Changes::default())));
     daemon.admins.send_replace([user(0), group(ADMINS)].into());
     daemon
 }
 
-fn visible(reply: &Reply) -> Vec<String> {
+fn visible(reply: &HttpReply) -> Vec<String> {
     let accounts = reply.json()["accounts"].clone();
     let name = |account: &serde_json::Value| account["account"].as_str().unwrap().to_owned();
     accounts.as_array().unwrap().iter().map(name).collect()
@@ -140,7 +140,7 @@ fn a_reader_is_no_admin_to_the_account() {
         asked.send(format!("{request:?}")).unwrap();
         Some(Verdict::Superseded)
     });
-    let daemon = Daemon::of(&[shop]);
+    let daemon = ApiDaemon::of(&[shop]);
     let body = r#"{"bad_token":"x"}"#;
     let reply = daemon.as_user(
         &who(READER, 1, &[]),
@@ -159,7 +159,7 @@ fn health_is_judged_by_what_one_may_see() {
     crate::root::needs_root!();
     let (shop, blog) = (account("shop", vec![user(READER)]), account("blog", vec![]));
     blog.publish(|snapshot| snapshot.grants = Box::default());
-    let daemon = Daemon::of(&[shop, blog]);
+    let daemon = ApiDaemon::of(&[shop, blog]);
     let reader = daemon.as_user(&who(READER, 1, &[]), "GET", "/healthz", "");
     assert_eq!((reader.status, &*reader.body), (200, "ok\n"));
     let admin = daemon.get("/healthz");
@@ -170,7 +170,7 @@ fn health_is_judged_by_what_one_may_see() {
 fn new_readers_and_admins_count_at_once() {
     crate::root::needs_root!();
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let reader = who(READER, 1, &[]);
     let status = || {
         daemon

@@ -1,6 +1,6 @@
 //! What each path answers to an administrator.
 
-use crate::fixture::{Daemon, Fake, account, directory, grant, until};
+use crate::fixture::{ApiDaemon, Fake, account, directory, grant, until};
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn last_error() -> Arc<LastError> {
 #[test]
 fn accounts() {
     let (blog, shop) = (account("blog", vec![]), account("shop", vec![]));
-    let daemon = Daemon::of(&[shop.clone(), blog]);
+    let daemon = ApiDaemon::of(&[shop.clone(), blog]);
     let all = daemon.get("/v1/accounts");
     assert_eq!(all.status, 200);
     assert_eq!(all.headers["content-type"], "application/json");
@@ -71,7 +71,7 @@ fn accounts() {
 #[test]
 fn token() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let expires = |index: usize| {
         let now = clock::now();
         now.unix(shop.snapshot.latest().grants[index].1.expires)
@@ -120,7 +120,7 @@ fn token() {
 #[test]
 fn an_expired_value_is_never_given() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     shop.publish(|snapshot| {
         snapshot.grants[0].1 = grant("TOKEN-shop-1", -1);
         snapshot.last_error = Some(last_error());
@@ -145,7 +145,7 @@ fn an_expired_value_is_never_given() {
 #[test]
 fn a_value_that_is_good_enough_is_not_renewed() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let (asked, requests) = std::sync::mpsc::channel();
     shop.on_request(move |_, _| {
         asked.send(()).unwrap();
@@ -159,7 +159,7 @@ fn a_value_that_is_good_enough_is_not_renewed() {
 #[test]
 fn a_value_with_too_little_life_is_renewed_first() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     shop.on_request(|request, snapshot| {
         let TaskCommand::Renew { value, until, .. } = request else {
             panic!("{request:?}")
@@ -179,7 +179,7 @@ fn a_value_with_too_little_life_is_renewed_first() {
 #[test]
 fn the_value_that_stands_is_given_when_the_platform_grants_no_better() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     shop.on_request(|_, _| {
         Some(Verdict::Unavailable {
             retry_at: clock::now().at + Duration::from_secs(10),
@@ -193,10 +193,10 @@ fn the_value_that_stands_is_given_when_the_platform_grants_no_better() {
 
 /// Asks for another value in a thread of its own, once the server has it waiting.
 fn waiting(
-    daemon: &Daemon,
+    daemon: &ApiDaemon,
     shop: &Fake,
     query: &str,
-) -> std::thread::JoinHandle<crate::fixture::Reply> {
+) -> std::thread::JoinHandle<crate::fixture::HttpReply> {
     let before = Arc::strong_count(&shop.snapshot);
     let path = format!("/v1/accounts/shop/token?{query}");
     let stream = std::os::unix::net::UnixStream::connect(&daemon.socket).unwrap();
@@ -210,7 +210,7 @@ fn waiting(
 #[test]
 fn a_rotation_wakes_who_waits_at_once() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let after = fingerprint("TOKEN-shop-1");
     let alone = Arc::strong_count(&shop.snapshot);
     let start = Instant::now();
@@ -234,7 +234,7 @@ fn a_rotation_wakes_who_waits_at_once() {
 #[test]
 fn who_waits_in_vain_gets_what_stands() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let start = Instant::now();
     let path = format!(
         "/v1/accounts/shop/token?wait=1&after={}",
@@ -247,7 +247,7 @@ fn who_waits_in_vain_gets_what_stands() {
 
 #[test]
 fn another_value_than_the_one_named_is_given_without_waiting() {
-    let daemon = Daemon::of(&[account("shop", vec![])]);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
     let start = Instant::now();
     for query in ["wait=300&after=00000000", "wait=300&after=", "wait=300"] {
         let reply = daemon.get(&format!("/v1/accounts/shop/token?{query}"));
@@ -259,7 +259,7 @@ fn another_value_than_the_one_named_is_given_without_waiting() {
 #[test]
 fn the_first_value_is_waited_for_too() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     shop.publish(|snapshot| {
         snapshot.grants = Box::default();
         snapshot.state = State::Starting;
@@ -278,7 +278,7 @@ fn the_first_value_is_waited_for_too() {
 #[test]
 fn who_waits_learns_that_the_account_went() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of(&[account("blog", vec![])]);
+    let daemon = ApiDaemon::of(&[account("blog", vec![])]);
     {
         let going = account("shop", vec![]);
         daemon
@@ -300,7 +300,7 @@ fn who_waits_learns_that_the_account_went() {
 #[test]
 fn long_poll_gets_what_stands_when_the_daemon_stops() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let after = fingerprint("TOKEN-shop-1");
     let asking = waiting(&daemon, &shop, &format!("wait=300&after={after}"));
     shop.snapshot.end(false);
@@ -313,7 +313,7 @@ fn long_poll_gets_what_stands_when_the_daemon_stops() {
 #[test]
 fn a_refresh_ends_as_the_account_says() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let later = || clock::now().at + Duration::from_millis(12_500);
     let refresh = || {
         daemon.post(
@@ -370,7 +370,7 @@ fn a_refresh_ends_as_the_account_says() {
 #[test]
 fn the_body_of_a_refresh() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     shop.on_request(|_, _| Some(Verdict::StillValid));
     let long = format!(r#"{{"bad_token":"{}"}}"#, "x".repeat(20_000));
     for (body, status) in [
@@ -413,7 +413,7 @@ fn a_reload_says_what_changed() {
         unchanged: vec!["shop".to_owned()],
         ..Changes::default()
     };
-    let daemon = Daemon::start(&[], move || Some(Ok(changes.clone())));
+    let daemon = ApiDaemon::start(&[], move || Some(Ok(changes.clone())));
     let reply = daemon.post("/v1/reload", "");
     assert_eq!(reply.status, 200);
     assert_eq!(
@@ -431,7 +431,7 @@ fn a_reload_says_what_is_wrong() {
         message: "`shop` is wrong".to_owned(),
         is_warning: false,
     };
-    let daemon = Daemon::start(&[], move || Some(Err(vec![fault.clone()])));
+    let daemon = ApiDaemon::start(&[], move || Some(Err(vec![fault.clone()])));
     let reply = daemon.post("/v1/reload", "");
     assert_eq!(reply.status, 422);
     assert_eq!(
@@ -442,7 +442,7 @@ fn a_reload_says_what_is_wrong() {
 
 #[test]
 fn a_reload_that_the_daemon_does_not_end_is_an_error() {
-    let daemon = Daemon::start(&[], || None);
+    let daemon = ApiDaemon::start(&[], || None);
     let reply = daemon.post("/v1/reload", "");
     assert_eq!((reply.status, &*reply.error()), (503, "stopping"));
 }
@@ -450,7 +450,7 @@ fn a_reload_that_the_daemon_does_not_end_is_an_error() {
 #[test]
 fn health() {
     let (blog, shop) = (account("blog", vec![]), account("shop", vec![]));
-    let daemon = Daemon::of(&[blog.clone(), shop.clone()]);
+    let daemon = ApiDaemon::of(&[blog.clone(), shop.clone()]);
     let ask = || daemon.get("/healthz");
     assert_eq!((ask().status, &*ask().body), (200, "ok\n"));
     assert_eq!(daemon.scrape("GET", "/healthz").status, 200);
@@ -469,7 +469,7 @@ fn health() {
 #[test]
 fn one_connection_carries_many_requests() {
     use std::io::{Read, Write};
-    let daemon = Daemon::of(&[account("shop", vec![])]);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
     let mut stream = std::os::unix::net::UnixStream::connect(&daemon.socket).unwrap();
     let request = "GET /v1/accounts/shop/token HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(request.repeat(3).as_bytes()).unwrap();
@@ -485,7 +485,7 @@ fn one_connection_carries_many_requests() {
 #[test]
 fn an_old_client_is_served() {
     use std::io::{Read, Write};
-    let daemon = Daemon::of(&[account("shop", vec![])]);
+    let daemon = ApiDaemon::of(&[account("shop", vec![])]);
     let mut stream = std::os::unix::net::UnixStream::connect(&daemon.socket).unwrap();
     stream
         .write_all(b"GET /v1/accounts/shop/token HTTP/1.0\r\n\r\n")
@@ -499,7 +499,7 @@ fn an_old_client_is_served() {
 fn a_client_that_says_no_more_is_answered() {
     use std::io::{Read, Write};
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     shop.on_request(|_, _| Some(Verdict::StillValid));
     for request in [
         "GET /v1/accounts/shop/token HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -517,7 +517,7 @@ fn a_client_that_says_no_more_is_answered() {
 #[test]
 fn the_socket_moves_and_what_is_under_way_goes_on() {
     let shop = account("shop", vec![]);
-    let daemon = Daemon::of_one(&shop);
+    let daemon = ApiDaemon::of_one(&shop);
     let asking = waiting(
         &daemon,
         &shop,
@@ -544,7 +544,7 @@ fn the_socket_moves_and_what_is_under_way_goes_on() {
 #[test]
 fn the_socket_replaces_what_a_killed_daemon_left_and_nothing_else() {
     use std::os::unix::fs::PermissionsExt;
-    let daemon = Daemon::of(&[]);
+    let daemon = ApiDaemon::of(&[]);
     let _entered = daemon.runtime.enter();
     let mode = std::fs::metadata(&daemon.socket)
         .unwrap()
@@ -584,7 +584,7 @@ fn the_socket_replaces_what_a_killed_daemon_left_and_nothing_else() {
 
 #[test]
 fn unknown_paths_say_what_there_is() {
-    let daemon = Daemon::of(&[]);
+    let daemon = ApiDaemon::of(&[]);
     let reply = daemon.get("/v1/account/shop");
     assert_eq!((reply.status, &*reply.error()), (404, "no_such_path"));
     let hint: Json = reply.json()["hint"].clone();

@@ -1,6 +1,6 @@
 //! The stream: what a follower is told, and when.
 
-use crate::fixture::{Daemon, Fake, Reply, Who, account, directory, grant, user};
+use crate::fixture::{ApiDaemon, Fake, HttpReply, Who, account, directory, grant, user};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,13 +13,13 @@ use wxtokend::value::ValueName;
 const READER: u32 = 4102;
 
 /// A follower, which reads the chunks of one answer.
-struct Follower<R> {
+struct StreamReader<R> {
     reader: BufReader<R>,
     unread: Vec<u8>,
 }
 
-impl Follower<UnixStream> {
-    fn start(daemon: &Daemon, query: &str) -> Self {
+impl StreamReader<UnixStream> {
+    fn start(daemon: &ApiDaemon, query: &str) -> Self {
         let mut stream = UnixStream::connect(&daemon.socket).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
@@ -34,7 +34,7 @@ impl Follower<UnixStream> {
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
         }
-        let reply = Reply::parse(head.as_bytes());
+        let reply = HttpReply::parse(head.as_bytes());
         assert_eq!(reply.status, 200, "{head}");
         assert_eq!(reply.headers["content-type"], "application/x-ndjson");
         assert_eq!(reply.headers["transfer-encoding"], "chunked");
@@ -46,7 +46,7 @@ impl Follower<UnixStream> {
     }
 }
 
-impl<R: Read> Follower<R> {
+impl<R: Read> StreamReader<R> {
     /// The next line, which may be a heartbeat; `None` when the stream has ended as it should.
     fn any(&mut self) -> Option<Json> {
         loop {
@@ -125,16 +125,16 @@ fn rotate(fake: &Fake, value: ValueName, text: &str) {
     });
 }
 
-fn two() -> (Fake, Fake, Daemon) {
+fn two() -> (Fake, Fake, ApiDaemon) {
     let (shop, blog) = (account("shop", vec![user(READER)]), account("blog", vec![]));
-    let daemon = Daemon::of(&[shop.clone(), blog.clone()]);
+    let daemon = ApiDaemon::of(&[shop.clone(), blog.clone()]);
     (shop, blog, daemon)
 }
 
 #[test]
 fn stream_begins_with_what_stands_and_goes_on_with_changes() {
     let (shop, blog, daemon) = two();
-    let mut follower = Follower::start(&daemon, "");
+    let mut follower = StreamReader::start(&daemon, "");
     let lines = follower.synced();
     let first = &lines[0];
     let end = first["expire_time"].as_i64().unwrap();
@@ -172,12 +172,13 @@ fn stream_begins_with_what_stands_and_goes_on_with_changes() {
 #[test]
 fn only_named_accounts_and_values_are_followed() {
     let (shop, blog, daemon) = two();
-    let mut follower = Follower::start(&daemon, "?account=shop&account=shop&value=jsapi_ticket");
+    let mut follower =
+        StreamReader::start(&daemon, "?account=shop&account=shop&value=jsapi_ticket");
     assert_eq!(
         follower.synced().iter().map(brief).collect::<Vec<_>>(),
         [triple("shop", "jsapi_ticket", Some("TICKET-shop-1"))]
     );
-    let mut both = Follower::start(
+    let mut both = StreamReader::start(
         &daemon,
         "?value=jsapi_ticket&value=access_token&account=blog&account=shop",
     );
@@ -212,7 +213,7 @@ fn wrong_wishes_are_refused() {
 #[test]
 fn value_that_is_not_valid_any_more_is_none() {
     let (shop, _blog, daemon) = two();
-    let mut follower = Follower::start(&daemon, "?account=shop");
+    let mut follower = StreamReader::start(&daemon, "?account=shop");
     follower.synced();
     shop.publish(|snapshot| {
         snapshot.grants[0].1 = grant("TOKEN-shop-1", -1);
@@ -226,7 +227,7 @@ fn value_that_is_not_valid_any_more_is_none() {
         })
     );
     // A follower that begins now is told too.
-    let mut late = Follower::start(&daemon, "?account=shop&value=access_token");
+    let mut late = StreamReader::start(&daemon, "?account=shop&value=access_token");
     assert_eq!(late.synced(), [line]);
     // Nothing that its values do not show is told.
     shop.publish(|snapshot| snapshot.calls_today += 1);
@@ -292,8 +293,8 @@ fn reader_is_told_gone_as_soon_as_access_is_taken_away() {
 #[test]
 fn accounts_come_and_go_with_reloads() {
     let (shop, blog, daemon) = two();
-    let mut all = Follower::start(&daemon, "");
-    let mut named = Follower::start(&daemon, "?account=shop&value=access_token");
+    let mut all = StreamReader::start(&daemon, "");
+    let mut named = StreamReader::start(&daemon, "?account=shop&value=access_token");
     all.synced();
     named.synced();
     daemon
@@ -312,7 +313,7 @@ fn accounts_come_and_go_with_reloads() {
 #[test]
 fn ticket_that_is_configured_no_more_is_none() {
     let (shop, _blog, daemon) = two();
-    let mut follower = Follower::start(&daemon, "?account=shop");
+    let mut follower = StreamReader::start(&daemon, "?account=shop");
     follower.synced();
     shop.publish(|snapshot| {
         let mut account = wxtokend::account::Account::clone(&snapshot.account);
@@ -330,8 +331,8 @@ fn slow_reader_gets_the_newest_of_each_value() {
     let fakes: Vec<_> = (0..500)
         .map(|number| account(&format!("a{number:03}"), vec![]))
         .collect();
-    let daemon = Daemon::of(&fakes);
-    let mut follower = Follower::start(&daemon, "?value=access_token");
+    let daemon = ApiDaemon::of(&fakes);
+    let mut follower = StreamReader::start(&daemon, "?value=access_token");
     // It does not read. Far more is told than sockets hold.
     for round in 1..=200 {
         for fake in &fakes {
@@ -360,7 +361,7 @@ fn slow_reader_gets_the_newest_of_each_value() {
 #[test]
 fn idle_stream_wakes_the_daemon_for_heartbeats_only() {
     let (shop, _blog, daemon) = two();
-    let mut follower = Follower::start(&daemon, "?account=shop&value=access_token");
+    let mut follower = StreamReader::start(&daemon, "?account=shop&value=access_token");
     follower.synced();
     let unix = || {
         let now = std::time::SystemTime::now();
@@ -382,7 +383,7 @@ fn idle_stream_wakes_the_daemon_for_heartbeats_only() {
 #[test]
 fn stream_ends_when_the_daemon_stops() {
     let (_shop, _blog, daemon) = two();
-    let mut follower = Follower::start(&daemon, "");
+    let mut follower = StreamReader::start(&daemon, "");
     follower.synced();
     daemon.stopping.send_replace(true);
     assert_eq!(follower.any(), None);

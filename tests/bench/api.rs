@@ -34,9 +34,9 @@ fn main() -> Anything<()> {
         return Ok(());
     }
     let directory = tempfile::tempdir()?;
-    let daemon = Server::daemon()?;
-    let nginx = Server::nginx(directory.path(), &daemon.body()?)?;
-    let redis = Server::redis(directory.path())?;
+    let daemon = ServerProcess::daemon()?;
+    let nginx = ServerProcess::nginx(directory.path(), &daemon.body()?)?;
+    let redis = ServerProcess::redis(directory.path())?;
     println!(
         "requests a second, in how long 99 of 100 are answered, and what each costs the server"
     );
@@ -57,7 +57,7 @@ fn token() -> String {
 
 /// Gives the servers, of which one is at work at a time, the first processor, and the clients all others: so nothing
 /// depends on where the scheduler happens to put them.
-fn place(servers: &[&Server]) -> Anything<()> {
+fn place(servers: &[&ServerProcess]) -> Anything<()> {
     let processors = thread::available_parallelism()?.get();
     if processors == 1 {
         return Ok(());
@@ -82,7 +82,7 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 
 /// The rates of these servers, in turns. Says how many times that of the second the first one's is: what else the host
 /// does hits two rounds in a row alike.
-fn compare(servers: [&Server; 3], clients: usize, keep: bool) -> Anything<()> {
+fn compare(servers: [&ServerProcess; 3], clients: usize, keep: bool) -> Anything<()> {
     let mut rounds = servers.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for (server, rounds) in servers.iter().zip(&mut rounds) {
@@ -123,7 +123,7 @@ struct Round {
 }
 
 /// So many clients at once.
-fn round(server: &Server, clients: usize, keep: bool) -> Anything<Round> {
+fn round(server: &ServerProcess, clients: usize, keep: bool) -> Anything<Round> {
     let is_over = AtomicBool::new(false);
     let ask = || ask_until(&is_over, server, keep).map_err(|error| error.to_string());
     let (start, before) = (Instant::now(), server.processor_time()?);
@@ -146,7 +146,7 @@ fn round(server: &Server, clients: usize, keep: bool) -> Anything<Round> {
     })
 }
 
-fn ask_until(is_over: &AtomicBool, server: &Server, keep: bool) -> Anything<Vec<Duration>> {
+fn ask_until(is_over: &AtomicBool, server: &ServerProcess, keep: bool) -> Anything<Vec<Duration>> {
     let token = token();
     let mut times = Vec::new();
     let connect = || UnixStream::connect(&server.socket);
@@ -173,7 +173,7 @@ fn ask_until(is_over: &AtomicBool, server: &Server, keep: bool) -> Anything<Vec<
 }
 
 /// What so many connections cost that say nothing, or nothing more after one request.
-fn memory(daemon: &Server, after_a_request: bool) -> Anything<()> {
+fn memory(daemon: &ServerProcess, after_a_request: bool) -> Anything<()> {
     let before = daemon.resident()?;
     let mut idle = Vec::new();
     for _ in 0..IDLE {
@@ -197,7 +197,7 @@ fn memory(daemon: &Server, after_a_request: bool) -> Anything<()> {
 }
 
 /// A process that serves a socket until this is dropped.
-struct Server {
+struct ServerProcess {
     name: &'static str,
     process: Child,
     socket: PathBuf,
@@ -206,7 +206,7 @@ struct Server {
     length: usize,
 }
 
-impl Server {
+impl ServerProcess {
     fn start(
         name: &'static str,
         process: Child,
@@ -313,7 +313,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         // The daemon's side ends with its input, and cleans up.
         if self.process.stdin.take().is_none() {
@@ -327,7 +327,7 @@ impl Drop for Server {
 fn serve() {
     let shop = fixture::account("shop", vec![]);
     shop.publish(|snapshot| snapshot.grants[0].1 = fixture::grant(&token(), 7200));
-    let daemon = fixture::Daemon::of_one(&shop);
+    let daemon = fixture::ApiDaemon::of_one(&shop);
     println!("{}", daemon.socket.display());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }

@@ -12,7 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{Bench, Daemon, PATIENCE};
+use common::{Bench, PATIENCE, RunningDaemon};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ fn memory() -> bool {
 
 /// The resident memory of a daemon that has fetched the tokens of its accounts and rests, bytes.
 fn resident(accounts: usize, more: &str) -> f64 {
-    let platform = Process::start(accounts);
+    let platform = PlatformProcess::start(accounts);
     let site = configured(&platform, accounts, "5m", more);
     let daemon = fetched(&site, accounts);
     // What was needed to fetch is given back by then.
@@ -111,7 +111,7 @@ fn resident(accounts: usize, more: &str) -> f64 {
 
 fn start_up() {
     let accounts = 1000;
-    let platform = Process::start(accounts);
+    let platform = PlatformProcess::start(accounts);
     let (mut bare, mut fetch, mut stored) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.push(bare_loop(&platform, accounts).0);
@@ -149,7 +149,7 @@ fn start_up() {
 
 /// Has a process make the calls that the daemon has to make, with the daemon's own HTTP client, and do nothing else. Says how
 /// long that took from its start to its end, and how much of it the processor was busy with the calls.
-fn bare_loop(platform: &Process, accounts: usize) -> (Duration, Duration) {
+fn bare_loop(platform: &PlatformProcess, accounts: usize) -> (Duration, Duration) {
     let bench = Bench::new();
     bench.secret("secret", "0");
     bench.write_config(&format!(
@@ -203,7 +203,7 @@ fn call_for(config: &str, accounts: usize) {
 
 fn polling() {
     let accounts = 200;
-    let platform = Process::start(accounts);
+    let platform = PlatformProcess::start(accounts);
     let site = configured(&platform, accounts, "1s", "");
     let daemon = fetched(&site, accounts);
     let look = || {
@@ -228,7 +228,7 @@ fn polling() {
 
 fn idle() {
     let accounts = 100;
-    let platform = Process::start(accounts);
+    let platform = PlatformProcess::start(accounts);
     let sites = [(); 2].map(|()| configured(&platform, accounts, "5m", ""));
     let daemons = [
         sites[0].bench.spawn(),
@@ -266,7 +266,7 @@ struct Switches {
 }
 
 impl Switches {
-    fn watch(daemon: &Daemon<'_>) -> Self {
+    fn watch(daemon: &RunningDaemon<'_>) -> Self {
         let mut this = Self {
             pid: daemon.pid().to_string(),
             threads: BTreeMap::new(),
@@ -311,7 +311,7 @@ struct Site {
 
 /// A site for so many accounts of a platform, each with a file and `more`. Some of the default hosts are left in: the system's
 /// root certificates are loaded, as they are by nearly everybody.
-fn configured(platform: &Process, accounts: usize, poll_every: &str, more: &str) -> Site {
+fn configured(platform: &PlatformProcess, accounts: usize, poll_every: &str, more: &str) -> Site {
     let bench = Bench::new();
     let run = tempfile::tempdir_in("/dev/shm").unwrap();
     let out = run.path().display();
@@ -340,13 +340,13 @@ fn configured(platform: &Process, accounts: usize, poll_every: &str, more: &str)
 }
 
 /// A daemon that has published all files.
-fn fetched(site: &Site, accounts: usize) -> Daemon<'_> {
+fn fetched(site: &Site, accounts: usize) -> RunningDaemon<'_> {
     let daemon = site.bench.spawn();
     wait_for_files(site, &daemon, accounts);
     daemon
 }
 
-fn wait_for_files(site: &Site, daemon: &Daemon<'_>, accounts: usize) {
+fn wait_for_files(site: &Site, daemon: &RunningDaemon<'_>, accounts: usize) {
     let deadline = Instant::now() + PATIENCE * 4;
     for number in 0..accounts {
         let path = site.run.path().join(format!("a{number}.json"));
@@ -363,12 +363,12 @@ fn wait_for_files(site: &Site, daemon: &Daemon<'_>, accounts: usize) {
 }
 
 /// The simulated platform in a process of its own, so that it takes neither memory nor time of what is measured.
-struct Process {
+struct PlatformProcess {
     child: Child,
     url: String,
 }
 
-impl Process {
+impl PlatformProcess {
     fn start(accounts: usize) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["platform", &accounts.to_string()])
@@ -404,7 +404,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for PlatformProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -26,10 +26,10 @@ fn main() {
     ways();
 }
 
-/// Redis on a Unix socket, if it is installed; ended when dropped.
-struct Redis(Child);
+/// RedisServer on a Unix socket, if it is installed; ended when dropped.
+struct RedisServer(Child);
 
-impl Redis {
+impl RedisServer {
     fn start(socket: &Path, token: &str) -> Option<Self> {
         let child = Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--unixsocket"])
@@ -49,7 +49,7 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
+impl Drop for RedisServer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -73,7 +73,7 @@ fn ways() {
 
     let json = common::read_json(&bench.path("run/shop.json"));
     let token = json["access_token"].as_str().unwrap();
-    let redis = Redis::start(&bench.path("redis.sock"), token);
+    let redis = RedisServer::start(&bench.path("redis.sock"), token);
     let sqlite = bench.path("token.db");
     let made = Command::new("php")
         .arg("-r")

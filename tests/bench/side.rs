@@ -1,6 +1,6 @@
 //! The builds that a benchmark compares.
 
-use crate::common::{Bench, Daemon};
+use crate::common::{Bench, RunningDaemon};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -25,7 +25,7 @@ impl Build {
         &self,
         bench: &'a Bench,
         change: impl FnOnce(&mut Command),
-    ) -> Daemon<'a> {
+    ) -> RunningDaemon<'a> {
         bench.spawn_with(|command| {
             let mut own = Command::new(&self.program);
             own.args(command.get_args()).env_clear();

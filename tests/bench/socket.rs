@@ -46,9 +46,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Err("cannot compile accept.c".into());
     }
     let (c, daemon) = (directory.path().join("c"), directory.path().join("daemon"));
-    let _c = Process::start(Command::new(program).arg(&c).arg(&value), &c)?;
+    let _c = SocketProcess::start(Command::new(program).arg(&c).arg(&value), &c)?;
     let itself = std::env::current_exe()?;
-    let _daemon = Process::start(Command::new(itself).arg("serve").arg(&daemon), &daemon)?;
+    let _daemon = SocketProcess::start(Command::new(itself).arg("serve").arg(&daemon), &daemon)?;
 
     let mut is_fast = true;
     for clients in [1, 4, 16] {
@@ -102,9 +102,9 @@ fn read_until(is_over: &AtomicBool, path: &Path, value: &str) -> Result<usize, S
 }
 
 /// A process that serves a socket until this is dropped.
-struct Process(Child);
+struct SocketProcess(Child);
 
-impl Process {
+impl SocketProcess {
     fn start(command: &mut Command, path: &Path) -> Result<Self, Box<dyn Error>> {
         let mut server = Self(command.spawn()?);
         let read = || UnixStream::connect(path)?.read_to_end(&mut Vec::new());
@@ -118,7 +118,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for SocketProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -16,7 +16,7 @@ mod common;
 #[path = "side.rs"]
 mod side;
 
-use common::{Bench, Daemon, as_user, call, read_socket, root};
+use common::{Bench, RunningDaemon, as_user, call, read_socket, root};
 use side::{Build, builds};
 use std::any::Any;
 use std::fmt::Write as _;
@@ -44,19 +44,19 @@ type Read = Box<dyn Fn() -> Option<String> + Send>;
 /// A name server that never answers.
 const NAME_SERVER: &str = "127.77.0.1:53";
 
-struct Trouble {
+struct TroubleCase {
     name: &'static str,
     title: &'static str,
     /// Changes the configuration; `HOST` is the base URL of the platform.
-    configure: fn(&mut String, &Site),
+    configure: fn(&mut String, &TroubleSite),
     /// Changes the command that starts the daemon.
-    spawn: fn(&mut Command, &Site),
+    spawn: fn(&mut Command, &TroubleSite),
     /// Begins once the daemon is ready, and lasts until what it returns is dropped.
-    begin: fn(&Site) -> Box<dyn Any>,
+    begin: fn(&TroubleSite) -> Box<dyn Any>,
 }
 
-const TROUBLES: &[Trouble] = &[
-    Trouble {
+const TROUBLES: &[TroubleCase] = &[
+    TroubleCase {
         name: "names",
         title: "silent name server, 200 accounts",
         configure: |text, _| {
@@ -66,7 +66,7 @@ const TROUBLES: &[Trouble] = &[
         spawn: with_silent_name_server,
         begin: |_| Box::new(()),
     },
-    Trouble {
+    TroubleCase {
         name: "disk",
         title: "hung disk below 20 files",
         configure: |text, site| {
@@ -81,7 +81,7 @@ const TROUBLES: &[Trouble] = &[
         spawn: |_, _| {},
         begin: |site| Box::new(Frozen::freeze(&site.path("disk"))),
     },
-    Trouble {
+    TroubleCase {
         name: "stderr",
         title: "nobody reads standard error",
         configure: |text, _| {
@@ -91,7 +91,7 @@ const TROUBLES: &[Trouble] = &[
         spawn: with_unread_stderr,
         begin: |_| Box::new(()),
     },
-    Trouble {
+    TroubleCase {
         name: "hosts",
         title: "300 accounts on hosts that hang",
         configure: |text, site| {
@@ -102,7 +102,7 @@ const TROUBLES: &[Trouble] = &[
         spawn: |_, _| {},
         begin: |_| Box::new(()),
     },
-    Trouble {
+    TroubleCase {
         name: "api",
         title: "two users hold the API's connections",
         configure: |_, _| {},
@@ -142,8 +142,8 @@ fn main() {
     }
 }
 
-fn measure(trouble: &'static Trouble, build: &Build) {
-    let (calm, troubled) = (Site::new(None), Site::new(Some(trouble)));
+fn measure(trouble: &'static TroubleCase, build: &Build) {
+    let (calm, troubled) = (TroubleSite::new(None), TroubleSite::new(Some(trouble)));
     let daemons = [&calm, &troubled].map(|site| site.start(build));
     let lasting = (trouble.begin)(&troubled);
     let readers = [calm.read(), troubled.read()];
@@ -160,16 +160,16 @@ fn measure(trouble: &'static Trouble, build: &Build) {
 }
 
 /// A bench with a healthy account whose tokens live for seconds, and a platform for all accounts.
-struct Site {
+struct TroubleSite {
     bench: Bench,
     platform: Arc<SimPlatform>,
     /// It takes connections and never answers.
     silent: TcpListener,
-    trouble: Option<&'static Trouble>,
+    trouble: Option<&'static TroubleCase>,
 }
 
-impl Site {
-    fn new(trouble: Option<&'static Trouble>) -> Self {
+impl TroubleSite {
+    fn new(trouble: Option<&'static TroubleCase>) -> Self {
         let mut world = World::new();
         world.add(SimAccount {
             lifetime: Duration::from_secs(8),
@@ -210,7 +210,7 @@ impl Site {
         self.bench.path(name)
     }
 
-    fn start(&self, build: &Build) -> Daemon<'_> {
+    fn start(&self, build: &Build) -> RunningDaemon<'_> {
         let daemon = build.spawn_with(&self.bench, |command| {
             if let Some(trouble) = self.trouble {
                 (trouble.spawn)(command, self);
@@ -243,7 +243,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for TroubleSite {
     fn drop(&mut self) {
         if self.trouble.is_some_and(|trouble| trouble.name == "disk") {
             let _ = Command::new("umount")
@@ -355,7 +355,7 @@ fn by_shell(command: &mut Command, script: &str, first: &Path) {
     *command = shell;
 }
 
-fn with_silent_name_server(command: &mut Command, site: &Site) {
+fn with_silent_name_server(command: &mut Command, site: &TroubleSite) {
     let (address, _) = NAME_SERVER.split_once(':').unwrap();
     let path = site.path("resolv.conf");
     fs::write(&path, format!("nameserver {address}\n")).unwrap();
@@ -363,7 +363,7 @@ fn with_silent_name_server(command: &mut Command, site: &Site) {
     by_shell(command, script, &path);
 }
 
-fn with_unread_stderr(command: &mut Command, site: &Site) {
+fn with_unread_stderr(command: &mut Command, site: &TroubleSite) {
     let path = site.path("stderr");
     let made = Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());

@@ -14,7 +14,7 @@ mod common;
 #[path = "side.rs"]
 mod side;
 
-use common::{Bench, Daemon, PATIENCE, wait_until};
+use common::{Bench, PATIENCE, RunningDaemon, wait_until};
 use side::{Build, builds};
 use std::fmt::Write as _;
 use std::fs;
@@ -101,7 +101,7 @@ fn site(accounts: usize) -> (SimPlatform, Bench) {
     (platform, bench)
 }
 
-fn last_file(bench: &Bench, daemon: &Daemon<'_>, accounts: usize) {
+fn last_file(bench: &Bench, daemon: &RunningDaemon<'_>, accounts: usize) {
     for number in 0..accounts {
         let path = bench.path(&format!("run/a{number}.json"));
         wait_until("a file", PATIENCE * 4, || daemon.log(), || path.exists());
@@ -167,7 +167,7 @@ fn reads(builds: &[Build; 2]) {
     drop(daemons);
 }
 
-fn build_ready<'a>(build: &Build, bench: &'a Bench) -> Daemon<'a> {
+fn build_ready<'a>(build: &Build, bench: &'a Bench) -> RunningDaemon<'a> {
     let daemon = build.spawn_with(bench, |_| {});
     daemon.wait_until("READY=1", || daemon.said("READY=1"));
     daemon

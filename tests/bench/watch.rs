@@ -18,7 +18,7 @@ mod fixture;
 )]
 mod root;
 
-use fixture::{Daemon, Fake, account, grant};
+use fixture::{ApiDaemon, Fake, account, grant};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -32,7 +32,7 @@ fn main() {
     let fakes: Vec<Fake> = (0..ACCOUNTS)
         .map(|number| account(&format!("account-{number:05}"), vec![]))
         .collect();
-    let daemon = Daemon::of(&fakes);
+    let daemon = ApiDaemon::of(&fakes);
     let mut stream = UnixStream::connect(&daemon.socket).unwrap();
     // As in HTTP/1.0: without chunks, so that both sides of the comparison read lines.
     stream

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// An answer of the API.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiReply {
     pub status: u16,
     /// In lower case.
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
+impl ApiReply {
     /// The body, which has to be JSON.
     pub fn json(&self) -> Json {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -23,7 +23,7 @@ impl Answer {
 }
 
 /// Sends one request as whoever the thread is.
-pub fn call(socket: &Path, method: &str, target: &str, body: &str) -> std::io::Result<Answer> {
+pub fn call(socket: &Path, method: &str, target: &str, body: &str) -> std::io::Result<ApiReply> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(90)))?;
     let length = body.len();
@@ -36,7 +36,7 @@ pub fn call(socket: &Path, method: &str, target: &str, body: &str) -> std::io::R
     stream.read_to_string(&mut text)?;
     let parsed = text.split_once("\r\n\r\n").and_then(|(head, body)| {
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Answer {
+        Some(ApiReply {
             status,
             head: head.to_ascii_lowercase(),
             body: body.into(),

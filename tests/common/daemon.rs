@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A daemon that runs. Killed when dropped; what it logged is shown if the test fails.
-pub struct Daemon<'a> {
+pub struct RunningDaemon<'a> {
     bench: &'a Bench,
     child: Child,
     /// What the manager was told before this daemon started.
@@ -20,7 +20,7 @@ pub struct Daemon<'a> {
     log: PathBuf,
 }
 
-impl<'a> Daemon<'a> {
+impl<'a> RunningDaemon<'a> {
     pub(super) fn spawn(bench: &'a Bench, change: impl FnOnce(&mut Command)) -> Self {
         let log = bench.path("log");
         let open = || -> File {
@@ -102,7 +102,7 @@ impl<'a> Daemon<'a> {
     }
 }
 
-impl Drop for Daemon<'_> {
+impl Drop for RunningDaemon<'_> {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();

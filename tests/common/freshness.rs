@@ -14,17 +14,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wxtokend::sim::SimPlatform;
 
 /// What an app finds in an output.
-pub struct Held {
+pub struct Reading {
     pub value: String,
     /// Unix seconds, where the format has it.
     pub expire_time: Option<u64>,
 }
 
 /// How an app reads what it found; `None` for what it cannot read.
-pub type Parse = fn(&str) -> Option<Held>;
+pub type Parse = fn(&str) -> Option<Reading>;
 
 /// Reads the `json` format of any value.
-pub fn json(text: &str) -> Option<Held> {
+pub fn json(text: &str) -> Option<Reading> {
     let json: Json = serde_json::from_str(text).ok()?;
     let names = [
         "access_token",
@@ -33,17 +33,17 @@ pub fn json(text: &str) -> Option<Held> {
         "agent_ticket",
     ];
     let value = names.iter().find_map(|name| json.get(name))?.as_str()?;
-    Some(Held {
+    Some(Reading {
         value: value.into(),
         expire_time: Some(json.get("expire_time")?.as_u64()?),
     })
 }
 
 /// Reads the `raw` format. A cut value is one that the platform does not know: dead.
-pub fn raw(text: &str) -> Option<Held> {
+pub fn raw(text: &str) -> Option<Reading> {
     text.bytes()
         .all(|byte| byte.is_ascii_graphic())
-        .then(|| Held {
+        .then(|| Reading {
             value: text.into(),
             expire_time: None,
         })
@@ -51,7 +51,7 @@ pub fn raw(text: &str) -> Option<Held> {
 
 /// Where an app reads.
 #[derive(Clone)]
-pub enum Source {
+pub enum ReadFrom {
     File(PathBuf, Parse),
     Socket(PathBuf, Parse),
 }
@@ -132,10 +132,10 @@ pub struct Freshness {
 
 impl Freshness {
     /// Starts to read, each source about once a millisecond.
-    pub fn watch(platform: &Arc<SimPlatform>, sources: &[Source]) -> Self {
+    pub fn watch(platform: &Arc<SimPlatform>, sources: &[ReadFrom]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let rounds: Vec<Arc<AtomicUsize>> = sources.iter().map(|_| Arc::default()).collect();
-        let reader = |(source, round): (&Source, &Arc<AtomicUsize>)| {
+        let reader = |(source, round): (&ReadFrom, &Arc<AtomicUsize>)| {
             let (source, platform, stop) = (source.clone(), platform.clone(), stop.clone());
             let round = round.clone();
             std::thread::spawn(move || {
@@ -177,11 +177,11 @@ impl Freshness {
     }
 }
 
-fn look(source: &Source, platform: &SimPlatform, findings: &mut Findings) {
+fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings) {
     let began = Instant::now();
     let (read, path, parse) = match source {
-        Source::File(path, parse) => (std::fs::read_to_string(path), path, parse),
-        Source::Socket(path, parse) => (read_socket(path), path, parse),
+        ReadFrom::File(path, parse) => (std::fs::read_to_string(path), path, parse),
+        ReadFrom::Socket(path, parse) => (read_socket(path), path, parse),
     };
     let path = path.display();
     let wall = SystemTime::now()

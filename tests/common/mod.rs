@@ -12,9 +12,9 @@ mod manager;
 mod program;
 pub(crate) mod root;
 
-pub use api::{Answer, call};
-pub use daemon::{Daemon, PATIENCE};
-pub use freshness::{Findings, Freshness, Held, Source, json, raw, read_socket};
+pub use api::{ApiReply, call};
+pub use daemon::{PATIENCE, RunningDaemon};
+pub use freshness::{Findings, Freshness, ReadFrom, Reading, json, raw, read_socket};
 pub use manager::{Manager, Message};
 pub use program::program;
 
@@ -131,20 +131,20 @@ impl Bench {
     }
 
     /// Starts the daemon and waits until it is ready.
-    pub fn start(&self) -> Daemon<'_> {
+    pub fn start(&self) -> RunningDaemon<'_> {
         let daemon = self.spawn();
         daemon.wait_until("READY=1", || daemon.said("READY=1"));
         daemon
     }
 
     /// Starts the daemon.
-    pub fn spawn(&self) -> Daemon<'_> {
+    pub fn spawn(&self) -> RunningDaemon<'_> {
         self.spawn_with(|_| {})
     }
 
     /// Starts the daemon after a change to its command line, environment or user.
-    pub fn spawn_with(&self, change: impl FnOnce(&mut Command)) -> Daemon<'_> {
-        Daemon::spawn(self, change)
+    pub fn spawn_with(&self, change: impl FnOnce(&mut Command)) -> RunningDaemon<'_> {
+        RunningDaemon::spawn(self, change)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is right by itself, but not beside something else, in one file or in several.
 
-use crate::Host;
+use crate::ConfigHost;
 use std::os::unix::fs::symlink;
 
 /// An account named after the last digit of its appid.
@@ -12,7 +12,7 @@ fn account(name: char, rest: &str) -> String {
 
 #[test]
 fn two_outputs_have_one_path() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     host.directory("real", 0o755);
     symlink(host.path("real"), host.path("link")).unwrap();
     // As configured, so that an administrator finds it.
@@ -42,7 +42,7 @@ fn two_outputs_have_one_path() {
 
 #[test]
 fn an_output_has_the_path_of_the_api() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let text = "[api]\nsocket = 'DIR/run/x'\n".to_owned()
         + &account('a', "[[accounts.a.socket]]\npath = 'DIR/run/x'");
     host.faults(
@@ -53,7 +53,7 @@ fn an_output_has_the_path_of_the_api() {
 
 #[test]
 fn two_accounts_fetch_for_one_app() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let twice = |id: &str, one: &str, other: &str| {
         let account =
             |name, more| format!("[accounts.{name}]\n{id}\nsecret_file = 'DIR/secret'\n{more}\n");
@@ -79,7 +79,7 @@ fn two_accounts_fetch_for_one_app() {
 
 #[test]
 fn files_collide_with_each_other() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let output = "[[accounts.NAME.file]]\npath = 'DIR/run/x'";
     let included =
         |name| account(name, "method = 'classic'") + &output.replace("NAME", &name.to_string());

@@ -1,6 +1,6 @@
 //! `config.example.toml` is the manual: it must be right, and complete.
 
-use crate::{Host, good};
+use crate::{ConfigHost, good};
 use std::fs;
 use wxtokend::account::Account;
 use wxtokend::config::{Config, keys};
@@ -11,7 +11,7 @@ fn read(name: &str) -> String {
 }
 
 /// The example, on a host that has what it names.
-pub(crate) fn text(host: &Host) -> String {
+pub(crate) fn text(host: &ConfigHost) -> String {
     host.file("etc/corp.pem", 0o644, good::CERTIFICATE);
     let secret = "0123456789abcdef0123456789abcdef";
     host.file("etc/secrets/shop", 0o640, secret);
@@ -29,8 +29,8 @@ pub(crate) fn text(host: &Host) -> String {
         .replace("\"@wxtokend\"", "\"@root\"")
 }
 
-pub(crate) fn host() -> Host {
-    let mut host = Host::new();
+pub(crate) fn host() -> ConfigHost {
+    let mut host = ConfigHost::new();
     host.env.credentials_dir = Some(host.path("credentials"));
     host
 }

@@ -1,10 +1,10 @@
 //! Every fault that an administrator can cause: where it is said to be, what is wrong, and what to do.
 
-use crate::Host;
+use crate::ConfigHost;
 
 /// A host with things to stumble over.
-pub(crate) fn host() -> Host {
-    let host = Host::new();
+pub(crate) fn host() -> ConfigHost {
+    let host = ConfigHost::new();
     host.file("readable", 0o604, "0123456789abcdef0123456789abcdef");
     host.file("good.j2", 0o644, "{{ access_token }}");
     host.file("bad.j2", 0o644, "one\n{{ access_token");

@@ -31,7 +31,7 @@ const SHOP: &str = "[accounts.shop]\nappid = 'wx0123456789abcdef'\nsecret_file =
 
 #[test]
 fn an_empty_file_is_all_defaults() {
-    let host = fixture::Host::new();
+    let host = fixture::ConfigHost::new();
     let path = host.file("config.toml", 0o644, "");
     let config = wxtokend::config::load(&path, &Environment::default())
         .unwrap()
@@ -66,7 +66,7 @@ fn an_empty_file_is_all_defaults() {
 
 #[test]
 fn an_account_has_defaults_of_its_method() {
-    let host = fixture::Host::new();
+    let host = fixture::ConfigHost::new();
     let config = host.good(&format!(
         "{SHOP}
          [accounts.old]
@@ -115,7 +115,7 @@ fn an_account_has_defaults_of_its_method() {
 #[test]
 #[expect(clippy::too_many_lines, reason = "there is that much to set")]
 fn everything_can_be_set() {
-    let mut host = fixture::Host::new();
+    let mut host = fixture::ConfigHost::new();
     host.env.credentials_dir = Some(host.path("credentials"));
     host.directory("out", 0o755);
     host.file("ca.pem", 0o644, &CERTIFICATE.repeat(2));
@@ -247,7 +247,7 @@ fn everything_can_be_set() {
 
 #[test]
 fn included_files_add_accounts() {
-    let host = fixture::Host::new();
+    let host = fixture::ConfigHost::new();
     let account = |id: &str| {
         format!("[accounts.{id}]\nappid = 'wx0123456789abcde{id}'\nsecret_file = 'secret'\n")
     };

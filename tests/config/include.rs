@@ -1,18 +1,18 @@
 //! A typo in `include` is told: no account goes in silence.
 
-use crate::Host;
+use crate::ConfigHost;
 use wxtokend::config;
 
 const SHOP: &str = "[accounts.shop]\nappid = 'wx0123456789abcdef'\nsecret_file = 'DIR/secret'\n";
 
-fn warnings(host: &Host, text: &str) -> Vec<String> {
+fn warnings(host: &ConfigHost, text: &str) -> Vec<String> {
     let path = host.file("etc/config.toml", 0o600, text);
     host.shown(&config::load(&path, &host.env).unwrap().warnings)
 }
 
 #[test]
 fn a_directory_that_is_not_there_is_a_fault() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     host.directory("accounts.d", 0o755);
     host.faults(
         "[daemon]\ninclude = ['account.d/*.toml', 'none/*.toml', 'none/shop.toml']",
@@ -26,7 +26,7 @@ fn a_directory_that_is_not_there_is_a_fault() {
 
 #[test]
 fn a_pattern_that_finds_nothing_is_a_warning() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     host.directory("etc/accounts.d", 0o755);
     assert_eq!(
         warnings(&host, "[daemon]\ninclude = ['accounts.d/*.toml']"),
@@ -38,7 +38,7 @@ fn a_pattern_that_finds_nothing_is_a_warning() {
 
 #[test]
 fn a_file_that_is_left_out_because_of_its_name_is_a_warning() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     host.file("etc/accounts.d/shop.toml", 0o600, SHOP);
     for name in ["blog.conf", ".corp.toml", "old.toml.bak"] {
         host.file(&format!("etc/accounts.d/{name}"), 0o600, "");

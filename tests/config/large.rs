@@ -1,13 +1,13 @@
 //! Ten thousand accounts.
 
-use crate::Host;
+use crate::ConfigHost;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[test]
 fn ten_thousand_accounts_are_read_at_once_and_share_what_is_equal() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     host.directory("out", 0o755);
     let mut text = String::new();
     for n in 0..10_000 {

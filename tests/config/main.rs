@@ -19,12 +19,12 @@ use wxtokend::config::{self, Config, Environment};
 use wxtokend::fault::Fault;
 
 /// A host to read configurations on: a directory (`DIR` in every text) with a secret and room for outputs.
-struct Host {
+struct ConfigHost {
     dir: tempfile::TempDir,
     env: Environment,
 }
 
-impl Host {
+impl ConfigHost {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);

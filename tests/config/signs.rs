@@ -1,11 +1,11 @@
 //! Files as Chinese keyboards and Windows editors write them.
 
-use crate::Host;
+use crate::ConfigHost;
 use wxtokend::config;
 
 #[test]
 fn chinese_punctuation_is_named_with_the_right_sign() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     host.faults(
         "[daemon]\nlog_level = “info”\n",
         &["2:13: this is not valid TOML: it holds Chinese punctuation; write `\"` for `“`, `\"` for `”`"],
@@ -31,7 +31,7 @@ fn chinese_punctuation_is_named_with_the_right_sign() {
 
 #[test]
 fn a_forgotten_quotation_mark_is_told() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let file = |line: &str| {
         format!(
             "[accounts.shop]\nappid = 'wx0123456789abcdef'\nsecret_file = 'DIR/secret'\n[[accounts.shop.file]]\npath = 'DIR/run/x'\n{line}\n"
@@ -66,7 +66,7 @@ fn a_forgotten_quotation_mark_is_told() {
 
 #[test]
 fn a_byte_order_mark_and_windows_line_ends_are_fine() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let shop = "[accounts.shop]\r\nappid = 'wx0123456789abcdef'\r\nsecret_file = 'DIR/secret'\r\n";
     host.file("accounts.d/shop.toml", 0o600, &format!("\u{feff}{shop}"));
     host.file("x.j2", 0o644, "\u{feff}{{ access_token }}\r\n");
@@ -88,7 +88,7 @@ fn a_byte_order_mark_and_windows_line_ends_are_fine() {
 
 #[test]
 fn other_encodings_are_named() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let path = host.path("config.toml");
     let text = "# 配置\r\n[daemon]\r\nlog_level = \"info\"\r\n";
     let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -108,7 +108,7 @@ fn other_encodings_are_named() {
 
 #[test]
 fn what_is_unusual_is_a_warning() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let check = |id: &str, platform: &str, expected: &[&str]| {
         let text = format!("{platform}[accounts.a]\n{id}\nsecret_file = 'DIR/secret'\n");
         let path = host.file("config.toml", 0o600, &text);
@@ -151,7 +151,7 @@ fn what_is_unusual_is_a_warning() {
 
 #[test]
 fn http_is_for_the_hosts_that_are_allowed_it() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     host.faults(
         "[platform]\nallow_http = ['http://a', 'b/c', 'u@d', '', 'wecom.example:8080']\n\
          hosts = ['http://wecom.example:8081', 'http://other.example:8080']\n",

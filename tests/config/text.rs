@@ -1,6 +1,6 @@
 //! Files that are not readable, or not TOML; and that no report of a fault ever shows a secret.
 
-use crate::{Host, chmod};
+use crate::{ConfigHost, chmod};
 use proptest::prelude::*;
 use std::fs;
 use wxtokend::config::{self, api_socket};
@@ -8,7 +8,7 @@ use wxtokend::platform::Platforms;
 
 #[test]
 fn a_file_that_cannot_be_read() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let check = |name: &str, expected: &str| {
         let faults = config::load(&host.path(name), &host.env).unwrap_err();
         assert_eq!(host.shown(&faults), [expected]);
@@ -39,7 +39,7 @@ fn a_file_that_cannot_be_read() {
 
 #[test]
 fn an_inline_secret_in_a_file_that_everybody_may_read() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let account =
         |name| format!("[accounts.{name}]\nappid = 'wx0123456789abcdef'\nsecret = 'CANARY'\n");
     let main = host.file(
@@ -64,7 +64,7 @@ fn an_inline_secret_in_a_file_that_everybody_may_read() {
 
 #[test]
 fn no_fault_shows_a_secret() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     for line in [
         "secret = CANARY0123456789abcdef",
         "secret = \"CANARY",
@@ -109,7 +109,7 @@ fn no_fault_shows_a_secret() {
 
 #[test]
 fn a_client_finds_the_api_socket_even_in_a_faulty_file() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let check = |text: &str, expected: &str| {
         let path = host.file("config.toml", 0o600, text);
         assert_eq!(api_socket(&path, &host.env), host.path(expected));
@@ -129,7 +129,7 @@ fn a_client_finds_the_api_socket_even_in_a_faulty_file() {
 
 #[test]
 fn depth_is_refused() {
-    let host = Host::new();
+    let host = ConfigHost::new();
     let depth = 100_000;
     for text in [
         "a.".repeat(depth) + "a = 1",
@@ -199,7 +199,7 @@ fn piece() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_text_is_loaded_or_refused(pieces in prop::collection::vec(piece(), 0..24)) {
-        let host = Host::new();
+        let host = ConfigHost::new();
         let text = pieces.concat();
         let lines = text.lines().count().max(1);
         if let Err(faults) = host.load(&text) {

@@ -1,7 +1,7 @@
 //! Every errcode of the platform's table, as an administrator meets it: what the log, `status`, the status line, `get` and
 //! `check --online` say, when the platform is asked again, and that no valid token is given up for it.
 
-use crate::common::{Bench, Daemon};
+use crate::common::{Bench, RunningDaemon};
 use crate::fixture::{
     SECRET, account, appid, bench, get, in_file, in_socket, is_alive, platform, state, token_calls,
 };
@@ -355,8 +355,8 @@ fn over_a_restart<'a>(
     trial: &Trial,
     platform: &SimPlatform,
     bench: &'a Bench,
-    daemon: Daemon<'a>,
-) -> Daemon<'a> {
+    daemon: RunningDaemon<'a>,
+) -> RunningDaemon<'a> {
     let account = || get(bench, &format!("/v1/accounts/{}", trial.name)).json();
     let (before, calls) = (account(), token_calls(platform, &trial.id));
     daemon.terminate();

@@ -1,6 +1,6 @@
 //! What most of these tests begin with.
 
-use crate::common::{Answer, Bench, call, json, output_of, read_socket};
+use crate::common::{ApiReply, Bench, call, json, output_of, read_socket};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ pub(crate) fn token_calls(platform: &SimPlatform, id: &str) -> u64 {
 }
 
 /// Asks the API as root.
-pub(crate) fn get(bench: &Bench, target: &str) -> Answer {
+pub(crate) fn get(bench: &Bench, target: &str) -> ApiReply {
     call(&bench.socket(), "GET", target, "").unwrap()
 }
 

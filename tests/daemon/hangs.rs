@@ -1,6 +1,6 @@
 //! Whatever hangs outside of the daemon, a disk, a mount or a reader of its messages, hangs alone.
 
-use crate::common::{Bench, Daemon, Freshness, PATIENCE, Source, json, output_of, raw};
+use crate::common::{Bench, Freshness, PATIENCE, ReadFrom, RunningDaemon, json, output_of, raw};
 use crate::fixture::{SECRET, SHOP, account, appid, bench, get, in_file, platform, shop};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -100,14 +100,14 @@ fn blog(bench: &Bench, platform: &Arc<SimPlatform>) -> Freshness {
     Freshness::watch(
         platform,
         &[
-            Source::File(bench.path("run/blog.json"), json),
-            Source::Socket(bench.path("run/blog.sock"), raw),
+            ReadFrom::File(bench.path("run/blog.json"), json),
+            ReadFrom::Socket(bench.path("run/blog.sock"), raw),
         ],
     )
 }
 
 /// Waits for other tokens of `blog`.
-fn wait_for_rotations(bench: &Bench, daemon: &Daemon<'_>, count: usize) {
+fn wait_for_rotations(bench: &Bench, daemon: &RunningDaemon<'_>, count: usize) {
     for _ in 0..count {
         let held = in_file(bench, "blog");
         daemon.wait_until("another token", || {
@@ -124,7 +124,7 @@ fn output_state(bench: &Bench, name: &str) -> (String, String) {
 }
 
 /// Ends the daemon, whatever hangs.
-fn assert_stops_in_time(daemon: Daemon<'_>) {
+fn assert_stops_in_time(daemon: RunningDaemon<'_>) {
     let began = Instant::now();
     let status = daemon.terminate();
     let took = began.elapsed();

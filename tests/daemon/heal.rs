@@ -1,7 +1,7 @@
 //! Whatever somebody, or a disk, does to an output: it is right again soon, nobody reads anything else than what is right
 //! or the damage itself meanwhile, it is told once and counted, and nothing else notices.
 
-use crate::common::{Bench, Daemon, Freshness, Source, json, output_of, raw, wait_until};
+use crate::common::{Bench, Freshness, ReadFrom, RunningDaemon, json, output_of, raw, wait_until};
 use crate::fixture::{Mount, SECRET, account, appid, bench, get, is_alive, platform};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::BTreeSet;
@@ -22,23 +22,23 @@ const AT_ONCE: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(60);
 
 /// What happens to an output.
-struct Scenario {
+struct DamageCase {
     /// Its path in the bench. Sockets end in `.sock`.
     path: &'static str,
     damage: fn(&Path),
     /// What a reader may find instead of nothing.
     instead: &'static [&'static str],
-    end: End,
+    end: DamageEnd,
 }
 
-enum End {
+enum DamageEnd {
     /// It is right again by itself, within so long.
     Healed(Duration),
     /// It is reported with these words, until somebody does this; then it is right within so long.
     Reported(&'static str, fn(&Path), Duration),
 }
 
-use End::{Healed, Reported};
+use DamageEnd::{Healed, Reported};
 
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap()
@@ -73,26 +73,26 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 /// Changes of files and of sockets, each with an output of its own.
-const SCENARIOS: &[Scenario] = &[
-    Scenario {
+const SCENARIOS: &[DamageCase] = &[
+    DamageCase {
         path: "run/removed.json",
         damage: |path| fs::remove_file(path).unwrap(),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/overwritten.json",
         damage: |path| fs::write(path, "foreign").unwrap(),
         instead: &["foreign", ""],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/truncated.json",
         damage: |path| drop(fs::File::create(path).unwrap()),
         instead: &[""],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/appended.json",
         damage: |path| {
             use std::io::Write;
@@ -102,49 +102,49 @@ const SCENARIOS: &[Scenario] = &[
         instead: &["GOODmore"],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/renamed.json",
         damage: |path| fs::rename(path, path.with_extension("bak")).unwrap(),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/opened.json",
         damage: |path| set_mode(path, 0o666),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/closed.json",
         damage: |path| set_mode(path, 0),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/owned.json",
         damage: |path| chown(path, Some(33), Some(33)).unwrap(),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/listed.json",
         damage: |path| run("setfacl", &["-m", "u:news:r"], path),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/unlisted.json",
         damage: |path| run("setfacl", &["-b"], path),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/directory.json",
         damage: |path| swap(path, |new| fs::create_dir(new).unwrap()),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/link.json",
         damage: |path| {
             let target = path.with_extension("target");
@@ -154,7 +154,7 @@ const SCENARIOS: &[Scenario] = &[
         instead: &["foreign"],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/precious.json",
         damage: |path| {
             swap(path, |new| {
@@ -169,20 +169,20 @@ const SCENARIOS: &[Scenario] = &[
             AT_ONCE,
         ),
     },
-    Scenario {
+    DamageCase {
         // Below the runtime directory, where missing ones are made.
         path: "run/gone/token.json",
         damage: remove_directory,
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/moved/token.json",
         damage: |path| fs::rename(parent(path), aside(path)).unwrap(),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "srv/gone/token.json",
         damage: remove_directory,
         instead: &[],
@@ -192,7 +192,7 @@ const SCENARIOS: &[Scenario] = &[
             SOON,
         ),
     },
-    Scenario {
+    DamageCase {
         path: "srv/back/token.json",
         damage: |path| fs::rename(parent(path), aside(path)).unwrap(),
         instead: &[],
@@ -202,7 +202,7 @@ const SCENARIOS: &[Scenario] = &[
             SOON,
         ),
     },
-    Scenario {
+    DamageCase {
         path: "srv/other/token.json",
         damage: |path| {
             fs::create_dir(aside(path)).unwrap();
@@ -217,63 +217,63 @@ const SCENARIOS: &[Scenario] = &[
             SOON,
         ),
     },
-    Scenario {
+    DamageCase {
         // The kernel tells nobody.
         path: "srv/mounted/token.json",
         damage: |path| run("mount", &["-t", "tmpfs", "tmpfs"], parent(path)),
         instead: &[],
         end: Healed(SOON),
     },
-    Scenario {
+    DamageCase {
         path: "run/removed.sock",
         damage: |path| fs::remove_file(path).unwrap(),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/opened.sock",
         damage: |path| set_mode(path, 0o666),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/closed.sock",
         damage: |path| set_mode(path, 0),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/unlisted.sock",
         damage: |path| run("setfacl", &["-b"], path),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/file.sock",
         damage: |path| swap(path, |new| fs::write(new, "foreign").unwrap()),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/directory.sock",
         damage: |path| swap(path, |new| fs::create_dir(new).unwrap()),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         // Bound by somebody else, who does not serve.
         path: "run/foreign.sock",
         damage: |path| swap(path, |new| drop(UnixListener::bind(new).unwrap())),
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "run/lost/token.sock",
         damage: remove_directory,
         instead: &[],
         end: Healed(AT_ONCE),
     },
-    Scenario {
+    DamageCase {
         path: "srv/lost/token.sock",
         damage: |path| fs::rename(parent(path), aside(path)).unwrap(),
         instead: &[],
@@ -285,7 +285,7 @@ const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-impl Scenario {
+impl DamageCase {
     fn is_socket(&self) -> bool {
         self.path.contains(".sock")
     }
@@ -318,14 +318,14 @@ fn access(path: &Path) -> Option<String> {
 }
 
 /// All that one daemon has to bear at the same time.
-struct Trial<'a> {
+struct HealTrial<'a> {
     bench: &'a Bench,
-    daemon: &'a Daemon<'a>,
+    daemon: &'a RunningDaemon<'a>,
     /// Content and access as they were before, in the order of the scenarios.
     good: Vec<(String, String)>,
 }
 
-impl Trial<'_> {
+impl HealTrial<'_> {
     fn path(&self, n: usize) -> PathBuf {
         self.bench.path(SCENARIOS[n].path)
     }
@@ -382,7 +382,7 @@ impl Trial<'_> {
 }
 
 /// Reads all outputs again and again, and notes what it should not have got.
-struct Watch {
+struct OutputWatch {
     rounds: AtomicUsize,
     stop: AtomicBool,
     /// From now on, nothing but what is right.
@@ -390,8 +390,8 @@ struct Watch {
     wrong: Mutex<BTreeSet<String>>,
 }
 
-impl Watch {
-    fn run(&self, trial: &Trial<'_>) {
+impl OutputWatch {
+    fn run(&self, trial: &HealTrial<'_>) {
         while !self.stop.load(Ordering::Relaxed) {
             for (n, scenario) in SCENARIOS.iter().enumerate() {
                 let good = &trial.good[n].0;
@@ -489,7 +489,7 @@ fn whatever_happens_to_an_output_it_heals() {
         let path = bench.path(scenario.path);
         (scenario.read(&path).unwrap(), access(&path).unwrap())
     });
-    let trial = Trial {
+    let trial = HealTrial {
         good: good.collect(),
         bench: &bench,
         daemon: &daemon,
@@ -497,13 +497,13 @@ fn whatever_happens_to_an_output_it_heals() {
     let others = Freshness::watch(
         &platform,
         &[
-            Source::File(bench.path("run/blog.json"), json),
-            Source::Socket(bench.path("run/blog.sock"), raw),
-            Source::File(bench.path("srv/full/a.json"), json),
-            Source::File(bench.path("srv/ro/a.json"), json),
+            ReadFrom::File(bench.path("run/blog.json"), json),
+            ReadFrom::Socket(bench.path("run/blog.sock"), raw),
+            ReadFrom::File(bench.path("srv/full/a.json"), json),
+            ReadFrom::File(bench.path("srv/ro/a.json"), json),
         ],
     );
-    let watch = Watch {
+    let watch = OutputWatch {
         rounds: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         strict: AtomicBool::new(false),
@@ -552,7 +552,7 @@ fn in_json(path: &Path) -> Option<String> {
 }
 
 /// All scenarios at once.
-fn bear(trial: &Trial<'_>) {
+fn bear(trial: &HealTrial<'_>) {
     let since = Instant::now();
     for (n, scenario) in SCENARIOS.iter().enumerate() {
         (scenario.damage)(&trial.path(n));
@@ -609,7 +609,7 @@ fn bear(trial: &Trial<'_>) {
 }
 
 /// Whether it is told once and counted, and is well now.
-fn check(trial: &Trial<'_>, path: &Path, reported: Option<&str>) {
+fn check(trial: &HealTrial<'_>, path: &Path, reported: Option<&str>) {
     let foreign = "was changed or removed by somebody else and is put right";
     // What is right is shown a moment before that is told.
     let told = || (trial.told("WARN", path), trial.told("INFO", path));
@@ -635,7 +635,7 @@ fn check(trial: &Trial<'_>, path: &Path, reported: Option<&str>) {
 }
 
 /// A disk that is full and one that is read-only, when new tokens come, and both as they should be again.
-fn bear_disks(trial: &Trial<'_>, read_only: &Mount, filler: &Path) {
+fn bear_disks(trial: &HealTrial<'_>, read_only: &Mount, filler: &Path) {
     let disks = [
         (
             "srv/full/a.json",

@@ -3,7 +3,7 @@
 
 use crate::common::Bench;
 use crate::fixture::{SECRET, bench, get, in_file, platform, shop, token_calls};
-use crate::tls::{Kind, Tls, USUAL};
+use crate::tls::{CertificateKind, Tls, USUAL};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -148,9 +148,9 @@ fn a_name_that_is_not_found_is_named_with_the_name_server() {
 
 #[test]
 fn each_fault_of_a_certificate_has_its_own_hint() {
-    let cases: &[(Kind, &[&str], &str)] = &[
+    let cases: &[(CertificateKind, &[&str], &str)] = &[
         (
-            Kind {
+            CertificateKind {
                 name: "DNS:other.example",
                 ..USUAL
             },
@@ -158,7 +158,7 @@ fn each_fault_of_a_certificate_has_its_own_hint() {
             "as the certificate names it",
         ),
         (
-            Kind {
+            CertificateKind {
                 valid: Some(("20240101000000Z", "20240301000000Z")),
                 ..USUAL
             },
@@ -166,7 +166,7 @@ fn each_fault_of_a_certificate_has_its_own_hint() {
             "set this host's clock: its time server",
         ),
         (
-            Kind {
+            CertificateKind {
                 valid: Some(("20990101000000Z", "20990301000000Z")),
                 ..USUAL
             },

@@ -1,6 +1,6 @@
 //! What outlives a restart, and what becomes of it when it is damaged or cannot be written.
 
-use crate::common::{Freshness, Source, json};
+use crate::common::{Freshness, ReadFrom, json};
 use crate::fixture::{
     Mount, SECRET, SHOP, bench, get, in_file, is_alive, names, platform, platform_of, shop, state,
     token_calls,
@@ -159,7 +159,7 @@ fn a_full_disk_below_the_state_costs_no_reader_anything() {
     let filler = disk.fill();
     let readers = Freshness::watch(
         &platform,
-        &[Source::File(bench.path("run/shop.json"), json)],
+        &[ReadFrom::File(bench.path("run/shop.json"), json)],
     );
     let said = "no space left on device; until that works, a restart costs a call";
     // There is room for some lines left in the last block of the file.
@@ -213,7 +213,7 @@ fn a_full_disk_below_an_output_leaves_the_old_value_while_it_is_valid() {
     let path = bench.path("full/shop.json");
     let held = fs::read_to_string(&path).unwrap();
     let filler = disk.fill();
-    let readers = Freshness::watch(&platform, &[Source::File(path.clone(), json)]);
+    let readers = Freshness::watch(&platform, &[ReadFrom::File(path.clone(), json)]);
     daemon.wait_until("degraded", || state(&bench, "shop") == "degraded");
     assert_eq!(
         fs::read_to_string(&path).unwrap(),

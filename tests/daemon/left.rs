@@ -1,6 +1,6 @@
 //! What is configured no more goes, also when the daemon did not run while that was changed.
 
-use crate::common::{Bench, Freshness, Source, json, read_socket};
+use crate::common::{Bench, Freshness, ReadFrom, json, read_socket};
 use crate::fixture::{SECRET, account, appid, bench, in_file, names, platform, shop};
 use std::fs;
 use wxtokend::sim::World;
@@ -35,7 +35,7 @@ fn what_a_restart_finds_configured_no_more_goes() {
     // One account less, and of the other one output.
     let text = shop("").replace("run/shop.sock", "run/other.sock");
     bench.configure(&platform, &text);
-    let file = Source::File(bench.path("run/shop.json"), json);
+    let file = ReadFrom::File(bench.path("run/shop.json"), json);
     let readers = Freshness::watch(&platform, &[file]);
     let daemon = bench.start();
     readers.wait_for_rounds(2);

@@ -1,6 +1,6 @@
 //! From the start to the end of a daemon, and the next one.
 
-use crate::common::{Daemon, read_json};
+use crate::common::{RunningDaemon, read_json};
 use crate::fixture::{
     SHOP, bench, in_file, in_socket, is_alive, names, platform, probe, shop, state, token_calls,
 };
@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 use wxtokend::sim::{Effect, Endpoint, SimFault};
 
-fn code(daemon: &mut Daemon<'_>) -> Option<i32> {
+fn code(daemon: &mut RunningDaemon<'_>) -> Option<i32> {
     daemon.wait().code()
 }
 

@@ -1,6 +1,6 @@
 //! Many accounts, many clients, few file descriptors.
 
-use crate::common::{Bench, Freshness, Source, call, json, raw};
+use crate::common::{Bench, Freshness, ReadFrom, call, json, raw};
 use crate::fixture::{
     Mount, SHOP, account, appid, bench, get, in_file, in_socket, limit_files, names, platform,
     platform_of, shop,
@@ -144,8 +144,8 @@ fn silent_clients_cost_nobody_anything() {
     let readers = Freshness::watch(
         &platform,
         &[
-            Source::Socket(socket.clone(), raw),
-            Source::File(file, json),
+            ReadFrom::Socket(socket.clone(), raw),
+            ReadFrom::File(file, json),
         ],
     );
     // Those that read nothing, and those that ask for nothing.

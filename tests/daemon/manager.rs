@@ -1,6 +1,6 @@
 //! What a service manager is told, and signals.
 
-use crate::common::{Daemon, PATIENCE, wait_until};
+use crate::common::{PATIENCE, RunningDaemon, wait_until};
 use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, shop, state};
 use rustix::process::Signal;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wxtokend::sim::{Effect, Endpoint, Kill, SimFault};
 
 /// What the last `STATUS=` said.
-fn waits_for_status(daemon: &Daemon<'_>, bench: &crate::common::Bench, what: &str) {
+fn waits_for_status(daemon: &RunningDaemon<'_>, bench: &crate::common::Bench, what: &str) {
     daemon.wait_until(what, || {
         bench
             .manager

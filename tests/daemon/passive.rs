@@ -1,7 +1,7 @@
 //! Apps that report a token because the platform refused it: as many as like, as often as they like, and the account's
 //! quota is none the worse for it.
 
-use crate::common::{Answer, as_user, call};
+use crate::common::{ApiReply, as_user, call};
 use crate::fixture::{
     SECRET, SHOP, account, appid, bench, in_file, is_alive, platform, probe, shop, state,
     token_calls,
@@ -18,13 +18,13 @@ const READERS: (&str, u32) = ("www-data", 33);
 const CORP: &str = "ww0123456789abcdef";
 
 /// Asks as user number `n` of the readers.
-fn ask(socket: &Path, n: u32, method: &str, target: &str, body: &str) -> Answer {
+fn ask(socket: &Path, n: u32, method: &str, target: &str, body: &str) -> ApiReply {
     as_user(30_000 + n, 30_000 + n, &[READERS.1], || {
         call(socket, method, target, body).unwrap()
     })
 }
 
-fn report(socket: &Path, n: u32, account: &str, token: &str) -> Answer {
+fn report(socket: &Path, n: u32, account: &str, token: &str) -> ApiReply {
     let target = format!("/v1/accounts/{account}/refresh");
     let body = json!({"bad_token": token, "errcode": 40001}).to_string();
     ask(socket, n, "POST", &target, &body)
@@ -112,7 +112,7 @@ fn readers_who_complain_for_a_minute_cause_a_call_each_half_minute() {
     let (socket, token) = (bench.socket(), in_file(&bench, "shop").unwrap());
     let began = Instant::now();
     // As fast as an app that handles requests of its own.
-    let for_a_minute = |ask: &dyn Fn() -> Answer| {
+    let for_a_minute = |ask: &dyn Fn() -> ApiReply| {
         let mut answers = Vec::new();
         while began.elapsed() < Duration::from_secs(61) {
             answers.push(ask());

@@ -1,6 +1,6 @@
 //! Reloads, good and bad.
 
-use crate::common::{Freshness, Source, as_user, json, output_of, raw, read_socket};
+use crate::common::{Freshness, ReadFrom, as_user, json, output_of, raw, read_socket};
 use crate::fixture::{
     SECRET, SHOP, account, appid, bench, get, in_file, in_socket, names, platform, probe, shop,
     state, token_calls,
@@ -44,10 +44,10 @@ fn accounts_and_outputs_come_change_and_go() {
     let readers = Freshness::watch(
         &platform,
         &[
-            Source::File(run.join("shop.json"), json),
-            Source::Socket(run.join("shop.sock"), raw),
-            Source::File(run.join("one.json"), json),
-            Source::Socket(run.join("one.sock"), raw),
+            ReadFrom::File(run.join("shop.json"), json),
+            ReadFrom::Socket(run.join("shop.sock"), raw),
+            ReadFrom::File(run.join("one.json"), json),
+            ReadFrom::Socket(run.join("one.sock"), raw),
         ],
     );
     let token = in_file(&bench, "one").unwrap();

@@ -1,6 +1,6 @@
 //! Tokens that are replaced: readers never meet a dead one, nor none.
 
-use crate::common::{Freshness, Source, json, raw};
+use crate::common::{Freshness, ReadFrom, json, raw};
 use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, shop};
 use crate::fixture::{is_alive, probe, token_calls};
 use std::time::Duration;
@@ -34,10 +34,10 @@ fn readers_of_every_kind_of_account_always_hold_a_living_token() {
     let daemon = bench.start();
     let run = |name: &str| bench.path(&format!("run/{name}"));
     daemon.wait_until("the ticket", || run("jsapi.json").exists());
-    let mut sources = vec![Source::File(run("jsapi.json"), json)];
+    let mut sources = vec![ReadFrom::File(run("jsapi.json"), json)];
     for name in ["shop", "blog", "corp"] {
-        sources.push(Source::File(run(&format!("{name}.json")), json));
-        sources.push(Source::Socket(run(&format!("{name}.sock")), raw));
+        sources.push(ReadFrom::File(run(&format!("{name}.json")), json));
+        sources.push(ReadFrom::Socket(run(&format!("{name}.sock")), raw));
     }
     let readers = Freshness::watch(&platform, &sources);
     for name in ["shop", "blog", "corp"] {
@@ -81,7 +81,7 @@ fn a_token_minted_for_a_daemon_that_was_killed_costs_no_reader_a_dead_one() {
     daemon.kill();
     let readers = Freshness::watch(
         &platform,
-        &[Source::File(bench.path("run/shop.json"), json)],
+        &[ReadFrom::File(bench.path("run/shop.json"), json)],
     );
     assert!(
         probe(&platform, &old).ends_in_ms.unwrap() <= 6000,

@@ -13,7 +13,7 @@ pub(crate) struct Tls {
 
 /// A certificate for a server.
 #[derive(Clone, Copy)]
-pub(crate) struct Kind {
+pub(crate) struct CertificateKind {
     /// The name it is for.
     pub(crate) name: &'static str,
     /// Its first and last moment, as `openssl ca` reads them; two days from now if empty.
@@ -21,7 +21,7 @@ pub(crate) struct Kind {
 }
 
 /// One for the address that the server listens on.
-pub(crate) const USUAL: Kind = Kind {
+pub(crate) const USUAL: CertificateKind = CertificateKind {
     name: "IP:127.0.0.1",
     valid: None,
 };
@@ -43,7 +43,7 @@ impl Tls {
     }
 
     /// The same with another certificate.
-    pub(crate) fn of_ca(bench: &Bench, platform: SocketAddr, kind: Kind) -> Self {
+    pub(crate) fn of_ca(bench: &Bench, platform: SocketAddr, kind: CertificateKind) -> Self {
         let [ca, ca_key, request, key, certificate, settings] = [
             "ca.pem",
             "ca.key",

@@ -1,6 +1,6 @@
 //! A platform that fails in every way it knows, and accounts that have trouble of their own.
 
-use crate::common::{Freshness, Source, json, raw, read_json};
+use crate::common::{Freshness, ReadFrom, json, raw, read_json};
 use crate::fixture::{
     SECRET, SHOP, account, appid, bench, get, in_file, in_socket, is_alive, platform, platform_of,
     shop, state, token_calls,
@@ -75,8 +75,8 @@ fn no_fault_costs_a_valid_token() {
     });
     let mut sources = Vec::new();
     for n in 0..ids.len() {
-        sources.push(Source::File(bench.path(&format!("run/a{n}.json")), json));
-        sources.push(Source::Socket(bench.path(&format!("run/a{n}.sock")), raw));
+        sources.push(ReadFrom::File(bench.path(&format!("run/a{n}.json")), json));
+        sources.push(ReadFrom::Socket(bench.path(&format!("run/a{n}.sock")), raw));
     }
     let readers = Freshness::watch(&platform, &sources);
     for (n, effect) in effects.iter().enumerate() {
@@ -143,8 +143,8 @@ fn trouble_of_one_account_is_not_that_of_another() {
     let readers = Freshness::watch(
         &platform,
         &[
-            Source::File(run.join("shop.json"), json),
-            Source::Socket(run.join("shop.sock"), raw),
+            ReadFrom::File(run.join("shop.json"), json),
+            ReadFrom::Socket(run.join("shop.sock"), raw),
         ],
     );
     daemon.wait_until("what is wrong with each", || {
@@ -354,8 +354,8 @@ fn what_expires_while_the_platform_is_away_is_taken_away() {
     let readers = Freshness::watch(
         &platform,
         &[
-            Source::File(bench.path("run/shop.json"), json),
-            Source::Socket(bench.path("run/shop.sock"), raw),
+            ReadFrom::File(bench.path("run/shop.json"), json),
+            ReadFrom::Socket(bench.path("run/shop.sock"), raw),
         ],
     );
     daemon.wait_until("the file is gone", || in_file(&bench, "shop").is_none());

@@ -1,7 +1,7 @@
 //! The examples that speak to the API, and every answer that it gives.
 
 use crate::common::PATIENCE;
-use crate::{Stage, can_run};
+use crate::{LegacyStage, can_run};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -13,16 +13,16 @@ use std::time::Instant;
 use wxtokend::sim::World;
 
 /// What the socket does for one request after the other; the last is repeated. Nothing: nobody listens.
-type Script = &'static [Step];
+type AnswerScript = &'static [AnswerStep];
 
-enum Step {
+enum AnswerStep {
     /// Answers with a status and a body.
     Answer(u16, &'static str),
     /// Closes the connection without an answer.
     Cut,
 }
 
-use Step::{Answer, Cut};
+use AnswerStep::{Answer, Cut};
 
 const TOKEN: &str = r#"{"access_token":"57_current","expire_time":4102444799,"expires_in":7200}"#;
 const STILL_VALID: &str = r#"{"outcome":"still_valid","access_token":"57_current","expire_time":4102444799,"expires_in":7200,"verified_seconds_ago":12}"#;
@@ -33,7 +33,7 @@ const NO_ACCOUNT: &str =
     r#"{"error":"no_such_account","message":"there is no such account","hint":"see readers"}"#;
 
 /// Title, script, and what the app prints for a read and for a report: the token, or `!` and these words.
-const CASES: &[(&str, Script, &str, &str)] = &[
+const CASES: &[(&str, AnswerScript, &str, &str)] = &[
     ("a token", &[Answer(200, TOKEN)], "57_current", "57_current"),
     (
         "refreshed",
@@ -75,7 +75,7 @@ const CASES: &[(&str, Script, &str, &str)] = &[
 ];
 
 /// An API that follows a script, at a path that everybody may connect to. It ends with the test's process.
-fn serve(stage: &Stage, script: Script) -> PathBuf {
+fn serve(stage: &LegacyStage, script: AnswerScript) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let path = stage.path(&format!(
         "run/{}.sock",
@@ -144,14 +144,14 @@ fn first_line(mut command: Command) -> String {
 }
 
 /// A program that reads the socket at a path.
-type Program<'a> = &'a dyn Fn(&str) -> Command;
+type StartReader<'a> = &'a dyn Fn(&str) -> Command;
 
 #[test]
 fn examples_handle_every_answer_of_the_api() {
     if !can_run("examples_handle_every_answer_of_the_api") {
         return;
     }
-    let stage = &Stage::new(World::new());
+    let stage = &LegacyStage::new(World::new());
     // Both programs are compiled once.
     stage.mono(&[]);
     stage.dotnet(&[]);
@@ -162,13 +162,13 @@ fn examples_handle_every_answer_of_the_api() {
     });
 }
 
-fn check(stage: &Stage, (title, script, read, report): &(&str, Script, &str, &str)) {
+fn check(stage: &LegacyStage, (title, script, read, report): &(&str, AnswerScript, &str, &str)) {
     let bad = "56_bad";
     let php = |socket: &str, call: &str| {
         let client = format!("(new Wxtokend('shop', '{socket}'))");
         stage.php("api_socket.php", &format!("{client}->{call}"))
     };
-    let programs: [(&str, [Program<'_>; 2]); 3] = [
+    let programs: [(&str, [StartReader<'_>; 2]); 3] = [
         (
             "PHP",
             [&|socket| php(socket, "accessToken()"), &|socket| {

@@ -1,6 +1,6 @@
 //! Every app of the README's table, and how it is run here. In arguments, `OUT` is the directory of the outputs.
 
-use crate::reader::Wanted;
+use crate::reader::WantedValue;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ pub(crate) const BLOG: &str = "wx00000000000000a2";
 pub(crate) const CORP: &str = "ww00000000000000a3";
 
 const TOKEN: &str = "access_token";
-const SHOP_TOKEN: Wanted = (SHOP, TOKEN);
-const BLOG_TOKEN: Wanted = (BLOG, TOKEN);
-const CORP_TOKEN: Wanted = (CORP, TOKEN);
-const JSAPI: Wanted = (BLOG, "jsapi_ticket");
-const CARD: Wanted = (BLOG, "wx_card_ticket");
+const SHOP_TOKEN: WantedValue = (SHOP, TOKEN);
+const BLOG_TOKEN: WantedValue = (BLOG, TOKEN);
+const CORP_TOKEN: WantedValue = (CORP, TOKEN);
+const JSAPI: WantedValue = (BLOG, "jsapi_ticket");
+const CARD: WantedValue = (BLOG, "wx_card_ticket");
 
 /// 公众号 under both methods, 企业微信, and one whose token outlives the test.
 pub(crate) const ACCOUNTS: &str = r#"
@@ -65,19 +65,19 @@ file = [{ path = "OUT/calm.json" }]
 "#;
 
 /// An app that reads.
-pub(crate) struct App {
+pub(crate) struct LegacyApp {
     /// Its row in the README's table.
     pub(crate) row: &'static str,
     /// What tells it from others of that row.
     pub(crate) variant: &'static str,
-    pub(crate) program: Program,
+    pub(crate) program: AppProgram,
     /// Whose value it is to show.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: WantedValue,
 }
 
 /// What runs it.
 #[derive(Clone, Copy)]
-pub(crate) enum Program {
+pub(crate) enum AppProgram {
     /// An expression in PHP, once an example is loaded, as www-data.
     Php(&'static str, &'static str),
     /// The same, in the directory where the sample's files are.
@@ -92,7 +92,7 @@ pub(crate) enum Program {
     Shell(&'static str),
 }
 
-impl Program {
+impl AppProgram {
     /// The file that is shipped and runs in it.
     fn example(self) -> String {
         match self {
@@ -118,8 +118,13 @@ impl Program {
     }
 }
 
-const fn app(row: &'static str, variant: &'static str, program: Program, wanted: Wanted) -> App {
-    App {
+const fn app(
+    row: &'static str,
+    variant: &'static str,
+    program: AppProgram,
+    wanted: WantedValue,
+) -> LegacyApp {
+    LegacyApp {
         row,
         variant,
         program,
@@ -127,10 +132,10 @@ const fn app(row: &'static str, variant: &'static str, program: Program, wanted:
     }
 }
 
-use Program::{DotNet, JsSdk, Mono, Page, Php, Shell};
+use AppProgram::{DotNet, JsSdk, Mono, Page, Php, Shell};
 
 /// All of them.
-pub(crate) const APPS: &[App] = &[
+pub(crate) const APPS: &[LegacyApp] = &[
     app(
         "PHP, own cache file",
         "CLI",

@@ -1,6 +1,6 @@
 //! C# on Mono, old and still in use, and on .NET.
 
-use crate::Stage;
+use crate::LegacyStage;
 use crate::common::output_of;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +23,7 @@ pub(crate) fn missing() -> impl Iterator<Item = &'static str> {
     missing.map(|(_, name)| name)
 }
 
-impl Stage {
+impl LegacyStage {
     /// The C# examples on Mono in a loop: the class, the method and its arguments.
     pub(crate) fn mono(&self, arguments: &[&str]) -> Command {
         let program = self.path("loop.exe");

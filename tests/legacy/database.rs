@@ -2,7 +2,7 @@
 
 use crate::common::{PATIENCE, wait_until};
 use crate::reader::Background;
-use crate::{Stage, can_run};
+use crate::{LegacyStage, can_run};
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use std::time::Duration;
 use wxtokend::sim::World;
 
 /// A database as an app has it, and what keeps the token of one account in it, as the user games.
-pub(crate) struct Database {
+pub(crate) struct AppDatabase {
     path: PathBuf,
     account: &'static str,
     _keeper: Background,
 }
 
-impl Database {
+impl AppDatabase {
     /// Makes it, and waits for the first token.
-    pub(crate) fn keep(stage: &Stage, account: &'static str) -> Self {
+    pub(crate) fn keep(stage: &LegacyStage, account: &'static str) -> Self {
         let directory = stage.path("db");
         fs::create_dir(&directory).unwrap();
         let path = directory.join("app.db");
@@ -99,13 +99,13 @@ fn a_row_is_kept_right_and_never_outlives_its_token() {
     account.lifetime(Duration::from_secs(12));
     (account.window, account.overlap) =
         (Some(Duration::from_secs(6)), Some(Duration::from_secs(6)));
-    let stage = Stage::new(world);
+    let stage = LegacyStage::new(world);
     stage.configure(
         "[accounts.shop]\nappid = \"wx00000000000000d1\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n\
          readers = [\"games\"]\n",
     );
     let daemon = stage.start();
-    let database = Database::keep(&stage, "shop");
+    let database = AppDatabase::keep(&stage, "shop");
     let is_alive = |token: &str| {
         stage
             .platform

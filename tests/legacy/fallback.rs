@@ -2,8 +2,8 @@
 //! when it comes back.
 
 use crate::common::{PATIENCE, call, wait_until};
-use crate::reader::{Reader, Seen};
-use crate::{Stage, can_run};
+use crate::reader::{Reader, ReaderLog};
+use crate::{LegacyStage, can_run};
 use std::time::Duration;
 use wxtokend::sim::{Endpoint, World};
 
@@ -32,7 +32,7 @@ readers = ["www-data"]
 file = [{ path = "OUT/dummy.json" }]
 "#;
 
-fn set_life(stage: &Stage, life: Duration) {
+fn set_life(stage: &LegacyStage, life: Duration) {
     stage.platform.with(|world, _| {
         for id in [STABLE, CLASSIC, DUMMY] {
             let account = world.account(id, SECRET).lifetime(life);
@@ -41,7 +41,7 @@ fn set_life(stage: &Stage, life: Duration) {
     });
 }
 
-fn start(stage: &Stage, name: &'static str, appid: &'static str, secret: &str) -> Reader {
+fn start(stage: &LegacyStage, name: &'static str, appid: &'static str, secret: &str) -> Reader {
     let mut command = stage.php(
         "own_cache_file.php",
         &format!("access_token('OUT/{name}.json')"),
@@ -60,14 +60,14 @@ fn start(stage: &Stage, name: &'static str, appid: &'static str, secret: &str) -
 }
 
 /// Calls for a classic token, which are all that the app makes.
-fn classic_calls(stage: &Stage, appid: &str) -> u64 {
+fn classic_calls(stage: &LegacyStage, appid: &str) -> u64 {
     stage
         .platform
         .with(|world, _| world.calls(appid, Endpoint::Token))
 }
 
 /// The calls for a classic token that the daemon counted since it started.
-fn daemon_calls(stage: &Stage) -> u64 {
+fn daemon_calls(stage: &LegacyStage) -> u64 {
     let metrics = call(&stage.bench.socket(), "GET", "/metrics", "")
         .unwrap()
         .body;
@@ -84,7 +84,7 @@ fn an_app_that_fetches_by_itself_does_not_fight() {
         return;
     }
     let life = Duration::from_secs(12);
-    let stage = Stage::new(World::new());
+    let stage = LegacyStage::new(World::new());
     set_life(&stage, life);
     stage.configure(ACCOUNTS);
     let daemon = stage.start();
@@ -122,7 +122,7 @@ fn an_app_that_fetches_by_itself_does_not_fight() {
     let _daemon = stage.start();
     for app in &apps {
         let before = app.seen().distinct;
-        let new = |seen: &Seen| seen.distinct.difference(&before).count() >= 3;
+        let new = |seen: &ReaderLog| seen.distinct.difference(&before).count() >= 3;
         app.until("rotating again", new);
     }
     assert_eq!(classic_calls(&stage, STABLE), 1);

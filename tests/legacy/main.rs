@@ -20,7 +20,7 @@ mod reader;
 mod rotation;
 mod web;
 
-use common::{Bench, Daemon};
+use common::{Bench, RunningDaemon};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -61,12 +61,12 @@ fn can_run(test: &str) -> bool {
 }
 
 /// A bench with the binary, the examples and the templates where every user can use them, and a platform beside it.
-struct Stage {
+struct LegacyStage {
     bench: Bench,
     platform: Arc<SimPlatform>,
 }
 
-impl Stage {
+impl LegacyStage {
     fn new(world: World) -> Self {
         let platform = Arc::new(SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap());
         let stage = Self {
@@ -110,7 +110,7 @@ impl Stage {
     }
 
     /// Starts the daemon and waits until it is ready.
-    fn start(&self) -> Daemon<'_> {
+    fn start(&self) -> RunningDaemon<'_> {
         let daemon = self.bench.spawn_with(|command| {
             command.env(ZONE.0, ZONE.1);
         });

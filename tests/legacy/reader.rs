@@ -17,12 +17,12 @@ pub(crate) struct Reader {
     pub(crate) name: String,
     child: Background,
     thread: Option<JoinHandle<()>>,
-    shared: Arc<(Mutex<Seen>, Condvar)>,
+    shared: Arc<(Mutex<ReaderLog>, Condvar)>,
 }
 
 /// What a reader got.
 #[derive(Default, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct ReaderLog {
     /// Values read.
     pub(crate) reads: usize,
     /// Different ones among them.
@@ -37,7 +37,7 @@ pub(crate) struct Seen {
 }
 
 /// Whose value of which kind a reader is there for.
-pub(crate) type Wanted = (&'static str, &'static str);
+pub(crate) type WantedValue = (&'static str, &'static str);
 
 impl Reader {
     /// Starts `command` as `user`, with nothing but the user's own groups.
@@ -45,12 +45,12 @@ impl Reader {
         name: impl Into<String>,
         user: &str,
         command: Command,
-        (appid, kind): Wanted,
+        (appid, kind): WantedValue,
         platform: &Arc<SimPlatform>,
     ) -> Self {
         let mut child = Background::start(user, command);
         let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        let shared = Arc::<(Mutex<Seen>, Condvar)>::default();
+        let shared = Arc::<(Mutex<ReaderLog>, Condvar)>::default();
         let (platform, theirs) = (platform.clone(), shared.clone());
         let thread = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -81,16 +81,16 @@ impl Reader {
     }
 
     /// What it got so far.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> ReaderLog {
         self.shared.0.lock().unwrap().clone()
     }
 
     /// Waits until it got what `enough` wants to see. Panics after a minute, or when the program ends.
-    pub(crate) fn until(&self, what: &str, enough: impl Fn(&Seen) -> bool) {
+    pub(crate) fn until(&self, what: &str, enough: impl Fn(&ReaderLog) -> bool) {
         let patience = Duration::from_secs(60);
         let seen = {
             let seen = self.shared.0.lock().unwrap();
-            let not_yet = |seen: &mut Seen| !seen.ended && !enough(seen);
+            let not_yet = |seen: &mut ReaderLog| !seen.ended && !enough(seen);
             let waited = self.shared.1.wait_timeout_while(seen, patience, not_yet);
             waited.unwrap().0.clone()
         };

@@ -1,10 +1,10 @@
 //! Every kind of app reads through rotations, a reload and a restart.
 
-use crate::apps::{ACCOUNTS, APPS, App, BLOG, CORP, Program, SHOP};
-use crate::database::Database;
+use crate::apps::{ACCOUNTS, APPS, AppProgram, BLOG, CORP, LegacyApp, SHOP};
+use crate::database::AppDatabase;
 use crate::reader::Reader;
 use crate::web::Web;
-use crate::{Stage, can_run};
+use crate::{LegacyStage, can_run};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -30,24 +30,24 @@ fn world() -> World {
 }
 
 /// Starts an app, as another user than the daemon's. A page is read by anyone, and runs as www-data.
-fn start(stage: &Stage, web: &Web, app: &App) -> Reader {
+fn start(stage: &LegacyStage, web: &Web, app: &LegacyApp) -> Reader {
     let (user, command) = match app.program {
-        Program::Php(example, call) => ("www-data", stage.php(example, call)),
-        Program::JsSdk(example, call) => {
+        AppProgram::Php(example, call) => ("www-data", stage.php(example, call)),
+        AppProgram::JsSdk(example, call) => {
             let mut command = stage.php(example, call);
             command.current_dir(stage.path("run/jssdk"));
             ("www-data", command)
         }
-        Program::Page(site, example, call) => {
+        AppProgram::Page(site, example, call) => {
             let url = web.page(site, &stage.path(example), &stage.expand(call));
             ("news", stage.shell(&format!("curl -sSf {url}")))
         }
-        Program::Mono(arguments) => ("nobody", stage.mono(arguments)),
-        Program::DotNet(arguments) => ("nobody", stage.dotnet(arguments)),
-        Program::Shell(line) => ("games", stage.shell(line)),
+        AppProgram::Mono(arguments) => ("nobody", stage.mono(arguments)),
+        AppProgram::DotNet(arguments) => ("nobody", stage.dotnet(arguments)),
+        AppProgram::Shell(line) => ("games", stage.shell(line)),
     };
     let mut command = command;
-    if !matches!(app.program, Program::Page(..)) {
+    if !matches!(app.program, AppProgram::Page(..)) {
         // Hosts behind a proxy have it in the environment of everybody: a Unix socket is not to be reached by it.
         command.env("http_proxy", "http://127.0.0.1:9");
     }
@@ -67,7 +67,7 @@ fn rotate(readers: &[Reader], more: usize) {
 }
 
 /// Whether `news`, who is no reader at first, can read in any way.
-fn news_can_read(stage: &Stage) -> bool {
+fn news_can_read(stage: &LegacyStage) -> bool {
     let user = nix::unistd::User::from_name("news").unwrap().unwrap();
     let run = |command: &mut Command| {
         let output = command
@@ -100,7 +100,7 @@ fn every_app_reads_live_values_only() {
     if !can_run("every_app_reads_live_values_only") {
         return;
     }
-    let stage = Stage::new(world());
+    let stage = LegacyStage::new(world());
     let config = |readers: &str| ACCOUNTS.replace("READERS", readers);
     stage.configure(&config(r#"["www-data", "nobody", "@games"]"#));
     let daemon = stage.start();
@@ -108,7 +108,7 @@ fn every_app_reads_live_values_only() {
     assert!(!open_basedir_lets_files_through(&stage, &web));
     assert!(!news_can_read(&stage));
 
-    let _database = Database::keep(&stage, "blog");
+    let _database = AppDatabase::keep(&stage, "blog");
     let readers: Vec<_> = APPS.iter().map(|app| start(&stage, &web, app)).collect();
     rotate(&readers, 3);
 
@@ -163,7 +163,7 @@ fn every_app_reads_live_values_only() {
 }
 
 /// Under `open_basedir`, a page cannot read the file that another one of the same user can.
-fn open_basedir_lets_files_through(stage: &Stage, web: &Web) -> bool {
+fn open_basedir_lets_files_through(stage: &LegacyStage, web: &Web) -> bool {
     let example = stage.path("raw_answer.php");
     let file = stage.path("run/raw/answer.json");
     let [open, shut] = ["open", "shut"].map(|site| {

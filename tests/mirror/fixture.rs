@@ -1,6 +1,6 @@
 //! What these tests begin with: a daemon with a mirror, accounts that apps have keys of, and a platform beside it.
 
-use crate::common::{Answer as ApiAnswer, Bench, Daemon, call};
+use crate::common::{ApiReply, Bench, RunningDaemon, call};
 use crate::http::{Answer, Client};
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -109,7 +109,7 @@ impl Stage {
     }
 
     /// Starts the daemon and waits until the mirror listens and every account has all of its values.
-    pub(crate) fn start(&self) -> Daemon<'_> {
+    pub(crate) fn start(&self) -> RunningDaemon<'_> {
         let daemon = self.start_without_values();
         daemon.wait_until("every account is fresh", || {
             let accounts = self.api("/v1/accounts").json();
@@ -120,14 +120,14 @@ impl Stage {
     }
 
     /// Starts the daemon and waits until the mirror listens.
-    pub(crate) fn start_without_values(&self) -> Daemon<'_> {
+    pub(crate) fn start_without_values(&self) -> RunningDaemon<'_> {
         let daemon = self.bench.start();
         self.wait(&daemon);
         daemon
     }
 
     /// Waits until the mirror listens.
-    pub(crate) fn wait(&self, daemon: &Daemon<'_>) {
+    pub(crate) fn wait(&self, daemon: &RunningDaemon<'_>) {
         daemon.wait_until("the mirror listens", || {
             TcpStream::connect(self.address).is_ok()
         });
@@ -156,7 +156,7 @@ impl Stage {
     }
 
     /// Asks the API as root.
-    pub(crate) fn api(&self, target: &str) -> ApiAnswer {
+    pub(crate) fn api(&self, target: &str) -> ApiReply {
         call(&self.bench.socket(), "GET", target, "").unwrap()
     }
 

@@ -22,7 +22,7 @@ mod upgrade;
 
 use machine::{Machine, Release};
 use packages::Packages;
-use platform::Platform;
+use platform::MachinePlatform;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
@@ -139,7 +139,7 @@ fn obstacle(releases: &[Release]) -> Option<String> {
 /// Shows everything on one release; returns how much passed, and how much failed or could not be tried.
 fn run(release: Release, packages: &Packages) -> (usize, usize) {
     let mut machine = Machine::boot(release);
-    let platform = Platform::start(&machine, &packages.platform, &[]);
+    let platform = MachinePlatform::start(&machine, &packages.platform, &[]);
     for (done, (title, scenario)) in SCENARIOS.iter().enumerate() {
         if !succeeds(release, title, || scenario(&mut machine, packages)) {
             println!("{}", machine.post_mortem());

@@ -9,9 +9,9 @@ use std::process::{Child, Stdio};
 pub(crate) const URL: &str = "http://127.0.0.1:8080";
 
 /// A simulated platform that runs. Dropping it ends it.
-pub(crate) struct Platform(Child);
+pub(crate) struct MachinePlatform(Child);
 
-impl Platform {
+impl MachinePlatform {
     /// Starts one that knows no account, unless options say otherwise.
     pub(crate) fn start(machine: &Machine, program: &Path, options: &[&str]) -> Self {
         let child = machine
@@ -30,7 +30,7 @@ impl Platform {
     }
 }
 
-impl Drop for Platform {
+impl Drop for MachinePlatform {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

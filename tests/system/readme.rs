@@ -2,7 +2,7 @@
 
 use crate::machine::{Machine, Release, must};
 use crate::packages::Packages;
-use crate::platform::{Platform, is_alive};
+use crate::platform::{MachinePlatform, is_alive};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// Follows it.
 pub(crate) fn follow(release: Release, packages: &Packages) {
     let machine = Machine::boot(release);
-    let _platform = Platform::start(&machine, &packages.platform, &["--any-account"]);
+    let _platform = MachinePlatform::start(&machine, &packages.platform, &["--any-account"]);
     let _https = Https::start(&machine);
     let deb = packages.current.file_name().expect("a file");
     machine.write(

@@ -17,23 +17,23 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory with a stand-in for the daemon.
-struct Bench {
+struct WatchBench {
     dir: tempfile::TempDir,
     daemon: StandIn,
     manager: Manager,
 }
 
 /// A `wxtokend watch` that runs; killed when dropped.
-struct Watch(Child);
+struct WatchProcess(Child);
 
-impl Drop for Watch {
+impl Drop for WatchProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Watch {
+impl WatchProcess {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
     }
@@ -44,7 +44,7 @@ impl Watch {
     }
 }
 
-impl Bench {
+impl WatchBench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let daemon = StandIn::start(&dir.path().join("api.sock"));
@@ -90,8 +90,8 @@ impl Bench {
         command
     }
 
-    fn watch(&self, arguments: &[&str]) -> Watch {
-        Watch(self.command(arguments).spawn().unwrap())
+    fn watch(&self, arguments: &[&str]) -> WatchProcess {
+        WatchProcess(self.command(arguments).spawn().unwrap())
     }
 
     fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
@@ -120,7 +120,7 @@ fn is_running(pid: &str) -> bool {
 
 #[test]
 fn the_command_runs_once_for_each_value_and_gets_it_on_standard_input_alone() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     bench.daemon.set("shop", "access_token", "CANARY-ONE", 7200);
     bench
         .daemon
@@ -179,7 +179,7 @@ fn the_command_runs_once_for_each_value_and_gets_it_on_standard_input_alone() {
 
 #[test]
 fn changes_during_a_run_coalesce_to_the_newest() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     bench.daemon.set("shop", "access_token", "ONE", 7200);
     bench.daemon.set("blog", "access_token", "OTHER", 7200);
     let script = "cat >>$WXTOKEND_ACCOUNT; echo >>$WXTOKEND_ACCOUNT; echo >started.$WXTOKEND_ACCOUNT; \
@@ -201,7 +201,7 @@ fn changes_during_a_run_coalesce_to_the_newest() {
 
 #[test]
 fn a_run_that_hangs_is_killed_with_all_that_it_started_and_tried_again() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     bench.daemon.set("shop", "access_token", "ONE", 7200);
     let script = "echo $$ >>leader; sleep 1000 & echo $! >>child; wait";
     let mut watch = bench.watch(&["shop", "--timeout", "300ms", "--", "sh", "-c", script]);
@@ -227,7 +227,7 @@ fn a_run_that_hangs_is_killed_with_all_that_it_started_and_tried_again() {
 
 #[test]
 fn failed_runs_are_tried_again_while_their_value_stands() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     bench.daemon.set("shop", "access_token", "ONE", 7200);
     let script = "cat >>runs; echo >>runs; test -e ok && exit 0; test -e die && kill -9 $$; exit 3";
     let _watch = bench.watch(&["shop", "--", "sh", "-c", script]);
@@ -252,7 +252,7 @@ fn failed_runs_are_tried_again_while_their_value_stands() {
 
 #[test]
 fn a_command_that_cannot_be_run_is_told_and_a_child_that_stays_is_not_waited_for() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     bench.daemon.set("shop", "access_token", "ONE", 7200);
     let _missing = bench.watch(&["shop", "--", "/no/such/program"]);
     bench.until("the reason", || {
@@ -275,7 +275,7 @@ fn a_command_that_cannot_be_run_is_told_and_a_child_that_stays_is_not_waited_for
 
 #[test]
 fn with_on_none_the_command_runs_with_nothing_on_its_input() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     bench.daemon.set_none("shop", "access_token");
     let script = "printf '%s:%s\\n' \"$(cat)\" \"$WXTOKEND_EXPIRE_TIME\" >>runs";
     let _watch = bench.watch(&["shop", "--on-none", "--", "sh", "-c", script]);
@@ -299,7 +299,7 @@ fn with_on_none_the_command_runs_with_nothing_on_its_input() {
 
 #[test]
 fn a_daemon_that_restarts_is_followed_and_what_stands_does_not_run_again() {
-    let mut bench = Bench::new();
+    let mut bench = WatchBench::new();
     bench.daemon.set("shop", "access_token", "ONE", 7200);
     bench.daemon.set("blog", "access_token", "OTHER", 7200);
     let mut watch = bench.watch(&["--", "sh", "-c", "cat >>$WXTOKEND_ACCOUNT"]);
@@ -325,7 +325,7 @@ fn a_daemon_that_restarts_is_followed_and_what_stands_does_not_run_again() {
 
 #[test]
 fn json_is_the_stream_itself() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     bench.daemon.set("shop", "access_token", "ONE", 7200);
     let mut watch = bench.watch(&["shop", "--json", "--value", "access_token"]);
     bench.until("the first lines", || {
@@ -349,7 +349,7 @@ fn json_is_the_stream_itself() {
 
 #[test]
 fn what_is_wrong_at_the_start_is_an_exit_status() {
-    let bench = Bench::new();
+    let bench = WatchBench::new();
     let ends = |arguments: &[&str]| bench.command(arguments).status().unwrap().code();
     assert_eq!(ends(&["nobody"]), Some(66));
     assert_eq!(ends(&["No Such Name"]), Some(66));

@@ -14,12 +14,12 @@ use std::time::{Duration, SystemTime};
 /// Runs until dropped.
 pub struct StandIn {
     path: PathBuf,
-    state: Arc<State>,
+    state: Arc<StandInState>,
     stopped: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
-struct State {
+struct StandInState {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -40,7 +40,7 @@ impl StandIn {
         Self::serve(path, Arc::default())
     }
 
-    fn serve(path: &Path, state: Arc<State>) -> Self {
+    fn serve(path: &Path, state: Arc<StandInState>) -> Self {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
@@ -113,7 +113,11 @@ impl Drop for StandIn {
     }
 }
 
-fn serve(mut stream: &UnixStream, state: &State, stopped: &AtomicBool) -> std::io::Result<()> {
+fn serve(
+    mut stream: &UnixStream,
+    state: &StandInState,
+    stopped: &AtomicBool,
+) -> std::io::Result<()> {
     let mut head = Vec::new();
     let mut reader = BufReader::new(stream);
     loop {

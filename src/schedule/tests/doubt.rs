@@ -10,10 +10,10 @@ fn dead() -> Answered {
 }
 
 /// An account whose token `T1` is no longer young.
-fn settled(method: &'static Terms, change: impl FnOnce(&mut Account)) -> Bench {
+fn settled(method: &'static Terms, change: impl FnOnce(&mut Account)) -> ScheduleBench {
     let mut account = account(method);
     change(&mut account);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.pass(secs(60));
     bench
 }
@@ -111,7 +111,7 @@ fn a_token_is_looked_at_once_per_half_minute() {
         bench.suspect("T1", admin);
         bench.call(Call::Verify, ALIVE);
         for age in [0, 1, 29] {
-            let mut bench = Bench {
+            let mut bench = ScheduleBench {
                 schedule: Schedule::restore(
                     bench.schedule.account().clone(),
                     bench.schedule.record(),
@@ -138,7 +138,7 @@ fn a_token_is_looked_at_once_per_half_minute() {
 fn a_young_token_is_asked_about_once_more_before_it_is_believed_dead() {
     for age in [0, 300, 5000, 9999] {
         for lives in [true, false] {
-            let mut bench = Bench::granted(account(CLASSIC));
+            let mut bench = ScheduleBench::granted(account(CLASSIC));
             let born = bench.now.at;
             bench.pass(Duration::from_millis(age));
             assert_eq!(said(bench.suspect("T1", false)), "later");
@@ -156,7 +156,7 @@ fn a_young_token_is_asked_about_once_more_before_it_is_believed_dead() {
             assert_eq!((named(&outcome), said(verdict)), expected);
         }
     }
-    let mut bench = Bench::granted(account(CLASSIC));
+    let mut bench = ScheduleBench::granted(account(CLASSIC));
     bench.pass(secs(10));
     bench.suspect("T1", false);
     let (outcome, _) = bench.call(Call::Verify, dead());
@@ -338,7 +338,7 @@ fn a_forced_refresh_that_changes_nothing_is_not_repeated() {
 fn a_withdrawn_token_comes_back_when_the_platform_changes_its_mind() {
     let mut account = account(STABLE);
     account.poll_every = Duration::ZERO;
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.pass(secs(60));
     bench.suspect("T1", false);
     bench.call(Call::Verify, dead());
@@ -375,7 +375,7 @@ fn a_new_token_after_a_dead_one_ends_all_trouble() {
 fn a_ticket_refused_for_its_token_makes_the_token_suspicious() {
     let mut account = account(CLASSIC);
     account.tickets = Box::new([ValueName::JsapiTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.call(JSAPI, granted("J1", 1000));
     bench.later(JSAPI, refused(JSAPI, 40001));
     bench.call(Call::Verify, dead());
@@ -392,7 +392,7 @@ fn without_a_token_an_app_waits_for_the_next_try_and_an_administrator_causes_it(
         (45009, "unavailable", "later"),
         (89507, "unavailable", "later"),
     ] {
-        let mut bench = Bench::new(account(CLASSIC));
+        let mut bench = ScheduleBench::new(account(CLASSIC));
         bench.call(Call::Token, refused(Call::Token, errcode));
         let due = bench.now.at + bench.wait();
         let verdict = bench.suspect("T0", false);
@@ -442,7 +442,7 @@ fn an_administrators_doubt_also_ends_the_wait_of_what_failed() {
 fn a_dead_token_is_asked_for_as_soon_as_the_budget_allows() {
     let mut account = account(CLASSIC);
     account.daily_budget = 3;
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.pass(secs(60));
     bench.schedule.on_sent(&bench.now, Call::Verify);
     bench.pass(secs(600));
@@ -462,7 +462,7 @@ fn a_dead_token_is_asked_for_as_soon_as_the_budget_allows() {
 fn nobody_waits_for_a_question_that_cannot_be_afforded() {
     let mut account = account(STABLE);
     account.daily_budget = 2;
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     assert_eq!(said(bench.suspect("T1", true)), "later");
     let (_, verdict) = bench.call(Call::Verify, dead());
     assert_eq!(said(verdict), "unavailable", "young: to be asked again");
@@ -526,7 +526,7 @@ fn a_wish_that_stands_is_met_without_a_call() {
 fn a_wish_for_more_life_causes_a_call_now_and_then() {
     let mut bench = settled(STABLE, |account| account.poll_every = Duration::ZERO);
     bench.pass(secs(1000));
-    let wish = |bench: &mut Bench, seconds| {
+    let wish = |bench: &mut ScheduleBench, seconds| {
         let until = bench.now.at + secs(seconds);
         bench
             .schedule
@@ -569,7 +569,7 @@ fn wish_breaks_no_promise_that_apps_were_told() {
 #[test]
 fn a_wish_is_refused_at_once_where_no_call_will_come() {
     let name = ValueName::JsapiTicket;
-    let wish = |bench: &mut Bench, name| {
+    let wish = |bench: &mut ScheduleBench, name| {
         let until = bench.now.at + secs(600);
         said(bench.schedule.wish(&bench.now, name, until))
     };
@@ -577,7 +577,7 @@ fn a_wish_is_refused_at_once_where_no_call_will_come() {
         let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket]);
         change(&mut account);
-        Bench::new(account)
+        ScheduleBench::new(account)
     };
     let mut bench = with_ticket(as_configured);
     assert_eq!(

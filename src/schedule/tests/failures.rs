@@ -37,7 +37,7 @@ const REFUSALS: &[(i64, f64, f64)] = &[
 #[test]
 fn each_errcode_is_tried_again_when_its_class_says() {
     for &(errcode, least, most) in REFUSALS {
-        let mut bench = Bench::new(account(CLASSIC));
+        let mut bench = ScheduleBench::new(account(CLASSIC));
         let (outcome, _) = bench.call(Call::Token, refused(Call::Token, errcode));
         assert_eq!(named(&outcome), "failed");
         let wait = bench.wait().as_secs_f64();
@@ -57,7 +57,7 @@ fn each_errcode_is_over_by_itself_within_its_class_interval() {
             // What is transient is tried the less often the longer it lasts, down to once a minute.
             let longest = Duration::from_secs_f64(first.max(60.0));
             for trouble in [5, 700, 3600] {
-                let mut bench = Bench::granted(account(method));
+                let mut bench = ScheduleBench::granted(account(method));
                 bench.sleep();
                 bench.run(secs(trouble), |_, call| refused(call, errcode));
                 let error = bench.schedule.last_error().unwrap();
@@ -78,7 +78,7 @@ fn each_errcode_is_over_by_itself_within_its_class_interval() {
 fn no_failure_ends_a_token_that_is_valid() {
     for method in [STABLE, CLASSIC, GETTOKEN] {
         for &(errcode, ..) in REFUSALS {
-            let mut bench = Bench::granted(account(method));
+            let mut bench = ScheduleBench::granted(account(method));
             let expires = bench.now.at + secs(7200);
             let begin = bench.sleep();
             assert_eq!(begin, Call::Token);
@@ -101,7 +101,7 @@ fn a_transient_failure_is_tried_again_sooner_when_little_is_left() {
     for (left, longest) in [(3600, 60.0), (301, 60.0), (299, 10.0), (0, 10.0)] {
         let mut most = 0.0_f64;
         for seed in 0..40 {
-            let mut bench = Bench::seeded(account(CLASSIC), seed);
+            let mut bench = ScheduleBench::seeded(account(CLASSIC), seed);
             bench.call(Call::Token, granted("T1", 7200));
             bench.pass(secs(7200 - left));
             // Eight failures at once: from now on it doubles no more.
@@ -121,7 +121,7 @@ fn a_transient_failure_is_tried_again_sooner_when_little_is_left() {
 
 #[test]
 fn a_success_ends_the_trouble_and_says_so() {
-    let mut bench = Bench::granted(account(STABLE));
+    let mut bench = ScheduleBench::granted(account(STABLE));
     for times in 1..=3 {
         let (outcome, _) = bench.later(Call::Token, refused(Call::Token, -1));
         assert!(matches!(outcome, Outcome::Failed { times: t, .. } if t == times));
@@ -145,7 +145,7 @@ fn a_success_ends_the_trouble_and_says_so() {
 
 #[test]
 fn a_spurious_41002_is_asked_once_more_and_then_believed() {
-    let mut bench = Bench::granted(account(STABLE));
+    let mut bench = ScheduleBench::granted(account(STABLE));
     for _ in 0..3 {
         let (outcome, _) = bench.later(Call::Token, refused(Call::Token, 41002));
         assert_eq!(named(&outcome), "unsure");
@@ -164,7 +164,7 @@ fn a_spurious_41002_is_asked_once_more_and_then_believed() {
 
 #[test]
 fn the_days_quota_is_probed_each_half_hour_until_midnight() {
-    let mut bench = Bench::new(account(CLASSIC));
+    let mut bench = ScheduleBench::new(account(CLASSIC));
     let midnight = bench.now.next_platform_midnight();
     let calls = bench.run(secs(12 * 3600 + 60), |now, call| {
         if now.at < midnight {
@@ -183,7 +183,7 @@ fn the_days_quota_is_probed_each_half_hour_until_midnight() {
 fn a_refusal_for_one_ticket_disturbs_nothing_else() {
     let mut account = account(STABLE);
     account.tickets = Box::new([ValueName::JsapiTicket, ValueName::WxCardTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.call(JSAPI, refused(JSAPI, 45009));
     bench.call(WX_CARD, granted("C1", 7200));
     assert_eq!(bench.schedule.state(bench.now.at), State::Degraded);
@@ -199,7 +199,7 @@ fn a_refusal_for_one_ticket_disturbs_nothing_else() {
     assert_eq!(bench.schedule.state(bench.now.at), State::Fresh);
 }
 
-impl Bench {
+impl ScheduleBench {
     fn sleep_call(&self) -> Call {
         match self.next() {
             Step::Call(call) => call,
@@ -212,7 +212,7 @@ impl Bench {
 fn a_used_up_budget_leaves_a_call_each_ten_minutes_for_an_expired_token() {
     let mut account = account(CLASSIC);
     account.daily_budget = 4;
-    let mut bench = Bench::new(account);
+    let mut bench = ScheduleBench::new(account);
     let mut minted = 0;
     let calls = bench.run(secs(11 * 3600), |_, call| {
         minted += 1;
@@ -242,7 +242,7 @@ fn a_used_up_budget_asks_for_nothing_while_a_token_stands() {
     let mut account = account(CLASSIC);
     account.daily_budget = 1;
     account.tickets = Box::new([ValueName::JsapiTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     assert_eq!(bench.wait(), secs(7200));
     assert_eq!(bench.sleep(), Call::Token, "at its expiry");
 }
@@ -251,7 +251,7 @@ fn a_used_up_budget_asks_for_nothing_while_a_token_stands() {
 fn a_call_that_never_reached_the_platform_is_not_counted_and_delays_no_last_resort() {
     let mut account = account(CLASSIC);
     account.daily_budget = 2;
-    let mut bench = Bench::new(account);
+    let mut bench = ScheduleBench::new(account);
     for _ in 0..20 {
         assert_eq!(bench.sleep(), Call::Token);
         bench.schedule.on_sent(&bench.now, Call::Token);
@@ -284,7 +284,7 @@ fn long_trouble_leaves_a_tenth_of_the_budget() {
     for (what, errcode) in [(Call::Token, -1), (JSAPI, -1), (JSAPI, 40001)] {
         let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket]);
-        let mut bench = Bench::granted(account);
+        let mut bench = ScheduleBench::granted(account);
         bench.call(JSAPI, granted("J1", 7200));
         let mut minted = 1;
         let mut healthy = |call: Call| {
@@ -321,7 +321,7 @@ fn long_trouble_leaves_a_tenth_of_the_budget() {
 fn a_ticket_in_trouble_keeps_within_the_quota_of_tickets() {
     let mut account = account(GETTOKEN);
     account.tickets = Box::new([ValueName::AgentTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     for (hours, least, most) in [(1, 40, 80), (11, 500, 560)] {
         let calls = bench.run(secs(hours * 3600), |_, call| {
             if call == AGENT {
@@ -340,7 +340,7 @@ fn a_ticket_in_trouble_keeps_within_the_quota_of_tickets() {
 
 #[test]
 fn hiccup_near_the_end_is_overcome_though_most_of_the_budget_is_spent() {
-    let mut bench = Bench::granted(account(STABLE));
+    let mut bench = ScheduleBench::granted(account(STABLE));
     for _ in 0..9000 {
         bench.schedule.on_sent(&bench.now, Call::Token);
     }
@@ -356,7 +356,7 @@ fn hiccup_near_the_end_is_overcome_though_most_of_the_budget_is_spent() {
 #[test]
 fn healing_keeps_its_pace_while_a_tenth_of_the_budget_is_left() {
     // An hour of -1 with an expired token, which spends more than half of the budget.
-    let mut bench = Bench::new(account(CLASSIC));
+    let mut bench = ScheduleBench::new(account(CLASSIC));
     let calls = bench.run(secs(3600), |_, call| refused(call, -1));
     assert!((500..900).contains(&calls.len()), "{}", calls.len());
     assert!(bench.wait() <= secs(10));
@@ -364,7 +364,7 @@ fn healing_keeps_its_pace_while_a_tenth_of_the_budget_is_left() {
 
 #[test]
 fn used_up_budget_leaves_a_doubted_token_its_last_resort() {
-    let mut bench = Bench::granted(account(CLASSIC));
+    let mut bench = ScheduleBench::granted(account(CLASSIC));
     for _ in 0..1000 {
         bench.schedule.on_sent(&bench.now, Call::Verify);
     }
@@ -385,7 +385,7 @@ fn used_up_budget_leaves_a_doubted_token_its_last_resort() {
 #[test]
 fn refusal_near_the_end_is_tried_again_before_the_end() {
     // A host behind several addresses: the next call works.
-    let mut bench = Bench::granted(account(STABLE));
+    let mut bench = ScheduleBench::granted(account(STABLE));
     bench.pass(secs(7200 - 121));
     bench.call(Call::Token, refused(Call::Token, 40164));
     assert!(bench.wait() <= secs(5));
@@ -400,7 +400,7 @@ fn refusal_near_the_end_is_tried_again_before_the_end() {
 fn frequency_limit_is_waited_out_for_longer_each_time() {
     let mut account = account(GETTOKEN);
     account.tickets = Box::new([ValueName::AgentTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     let too_often = || {
         Err(Refusal {
             class: Class::Frequency,
@@ -420,13 +420,13 @@ fn frequency_limit_is_waited_out_for_longer_each_time() {
 
 #[test]
 fn lost_classic_answer_is_verified_before_the_old_token_can_die() {
-    let mut bench = Bench::granted(account(CLASSIC));
+    let mut bench = ScheduleBench::granted(account(CLASSIC));
     let lost = {
         assert_eq!(bench.sleep(), Call::Token);
         bench.call(Call::Token, unreachable());
         bench.now.at
     };
-    let told = |bench: &Bench| bench.schedule.standing(bench.now.at).unwrap().expires;
+    let told = |bench: &ScheduleBench| bench.schedule.standing(bench.now.at).unwrap().expires;
     assert!(told(&bench) <= lost + secs(300));
     bench.later(Call::Token, refused(Call::Token, 45009));
     assert_eq!(bench.sleep(), Call::Verify);
@@ -443,8 +443,8 @@ fn lost_classic_answer_is_verified_before_the_old_token_can_die() {
 
 #[test]
 fn told_end_is_never_later_than_the_daemons_own_fetch_allows() {
-    let mut bench = Bench::granted(account(CLASSIC));
-    let told = |bench: &Bench| bench.schedule.standing(bench.now.at).unwrap().expires;
+    let mut bench = ScheduleBench::granted(account(CLASSIC));
+    let told = |bench: &ScheduleBench| bench.schedule.standing(bench.now.at).unwrap().expires;
     let first = told(&bench);
     assert!(bench.now.at.until(first) <= secs(3900));
     assert_eq!(bench.sleep(), Call::Token);

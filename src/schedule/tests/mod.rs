@@ -92,12 +92,12 @@ fn unreachable() -> Answered {
 
 /// A schedule and the time.
 #[derive(Debug)]
-struct Bench {
+struct ScheduleBench {
     schedule: Schedule,
     now: Now,
 }
 
-impl Bench {
+impl ScheduleBench {
     fn new(account: Account) -> Self {
         Self::seeded(account, 7)
     }

@@ -29,7 +29,7 @@ fn stable_is_asked_every_poll_less_a_tenth_of_jitter() {
         let (shortest, longest) = shortest_and_longest(|seed| {
             let mut account = account(STABLE);
             account.poll_every = secs(poll);
-            let mut bench = Bench::seeded(account, seed);
+            let mut bench = ScheduleBench::seeded(account, seed);
             bench.call(Call::Token, granted("T1", 7200));
             bench.wait()
         });
@@ -49,7 +49,7 @@ fn stable_is_asked_when_the_window_opens_at_the_latest() {
     ] {
         let mut account = account(STABLE);
         account.poll_every = secs(poll);
-        let mut bench = Bench::new(account);
+        let mut bench = ScheduleBench::new(account);
         bench.call(Call::Token, granted("T1", life));
         assert_eq!(bench.wait(), secs(wait), "{poll} {life}");
     }
@@ -66,7 +66,7 @@ fn stable_is_asked_every_eighth_of_what_is_left_in_the_window() {
         (8, 1_000),
         (1, 1_000),
     ] {
-        let mut bench = Bench::granted(account(STABLE));
+        let mut bench = ScheduleBench::granted(account(STABLE));
         bench.pass(secs(200));
         bench.later(Call::Token, granted("T1", left));
         assert_eq!(bench.wait().as_millis(), millis, "{left} s left");
@@ -76,7 +76,7 @@ fn stable_is_asked_every_eighth_of_what_is_left_in_the_window() {
 #[test]
 fn stable_readers_are_never_without_a_token_however_short_its_life() {
     for (life, window, calls_a_life) in [(7200, 300, 30), (40, 10, 12), (60, 15, 12), (20, 5, 12)] {
-        let mut bench = Bench::new(account(STABLE));
+        let mut bench = ScheduleBench::new(account(STABLE));
         let mut platform = stable_platform(life, window);
         let first = bench.run(secs(1), &mut platform);
         assert_eq!(first.len(), 1);
@@ -109,7 +109,7 @@ fn the_same_value_again_is_a_success_that_updates_the_expiry() {
     ] {
         let mut account = account(STABLE);
         account.poll_every = secs(100);
-        let mut bench = Bench::granted(account);
+        let mut bench = ScheduleBench::granted(account);
         bench.pass(secs(after));
         let (outcome, _) = bench.call(Call::Token, granted("T1", life));
         assert_eq!(
@@ -129,7 +129,7 @@ fn the_same_value_again_is_a_success_that_updates_the_expiry() {
 
 #[test]
 fn life_counts_from_the_moment_before_the_request() {
-    let mut bench = Bench::new(account(STABLE));
+    let mut bench = ScheduleBench::new(account(STABLE));
     let sent = bench.now.at;
     bench.schedule.on_sent(&bench.now, Call::Token);
     bench.pass(secs(9));
@@ -147,7 +147,7 @@ fn classic_and_wecom_are_replaced_at_their_part_of_life_less_a_twentieth_of_jitt
             let (shortest, longest) = shortest_and_longest(|seed| {
                 let mut account = account(method);
                 account.refresh_at = refresh_at;
-                let mut bench = Bench::seeded(account, seed);
+                let mut bench = ScheduleBench::seeded(account, seed);
                 bench.call(Call::Token, granted("T1", life));
                 bench.wait()
             });
@@ -164,7 +164,7 @@ fn a_wecom_token_that_stays_the_same_until_it_ends_is_not_asked_for_all_the_time
     for refresh_at in [0.01, 0.5, 0.9, 0.99] {
         let mut account = account(GETTOKEN);
         account.refresh_at = refresh_at;
-        let mut bench = Bench::new(account);
+        let mut bench = ScheduleBench::new(account);
         let calls = bench.run(secs(7 * DAY + 100), stable_platform(7200, 0));
         let lives = 7 * 12;
         assert!(
@@ -188,7 +188,7 @@ fn tickets_follow_the_token_and_are_asked_for_every_half_hour() {
     let (shortest, longest) = shortest_and_longest(|seed| {
         let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket, ValueName::WxCardTicket]);
-        let mut bench = Bench::seeded(account, seed);
+        let mut bench = ScheduleBench::seeded(account, seed);
         bench.call(Call::Token, granted("T1", 7200));
         bench.call(JSAPI, granted("J1", 7200));
         bench.call(WX_CARD, granted("C1", 7200));
@@ -204,7 +204,7 @@ fn tickets_follow_the_token_and_are_asked_for_every_half_hour() {
 fn dearer_needs_are_served_first_when_calls_get_few() {
     let mut account = account(STABLE);
     account.tickets = Box::new([ValueName::JsapiTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.call(JSAPI, granted("J1", 7200));
     for _ in 0..8000 {
         bench.schedule.on_sent(&bench.now, Call::Token);
@@ -228,7 +228,7 @@ fn dearer_needs_are_served_first_when_calls_get_few() {
 fn a_ticket_is_not_asked_for_without_a_token() {
     let mut account = account(STABLE);
     account.tickets = Box::new([ValueName::JsapiTicket]);
-    let mut bench = Bench::new(account);
+    let mut bench = ScheduleBench::new(account);
     bench.call(Call::Token, refused(Call::Token, 40164));
     assert_eq!(bench.sleep(), Call::Token);
 }
@@ -238,7 +238,7 @@ fn ticket_is_looked_at_some_times_before_its_end_and_once_at_it() {
     let mut account = account(CLASSIC);
     account.refresh_at = 0.9;
     account.tickets = Box::new([ValueName::JsapiTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.call(JSAPI, granted("J1", 1200));
     assert_eq!(bench.wait(), secs(900), "its window");
     let mut looks = 0;
@@ -259,7 +259,7 @@ fn a_ticket_in_mid_life_keeps_the_life_that_it_was_first_seen_with() {
     let mut account = account(CLASSIC);
     account.refresh_at = 0.9;
     account.tickets = Box::new([ValueName::JsapiTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     let name = ValueName::JsapiTicket;
     bench.call(JSAPI, granted("J1", 7200));
     bench.later(JSAPI, granted("J1", 7200));
@@ -286,7 +286,7 @@ fn a_changed_token_asks_for_new_tickets_of_wecom_only() {
         let mut account = account(method);
         account.refresh_at = 0.2;
         account.tickets = Box::new([name]);
-        let mut bench = Bench::granted(account);
+        let mut bench = ScheduleBench::granted(account);
         bench.call(ticket, granted("X1", 7200));
         bench.later(Call::Token, granted("T1", 5700));
         assert!(bench.wait() > secs(60), "the same token");
@@ -305,7 +305,7 @@ fn a_changed_token_asks_for_new_tickets_of_wecom_only() {
 fn a_token_is_looked_at_as_often_as_configured() {
     let mut account = account(CLASSIC);
     account.verify_every = secs(600);
-    let mut bench = Bench::granted(account.clone());
+    let mut bench = ScheduleBench::granted(account.clone());
     for _ in 0..4 {
         assert_eq!(bench.wait(), secs(600));
         let (outcome, verdict) = bench.later(Call::Verify, Ok(Answer::Alive));
@@ -316,7 +316,7 @@ fn a_token_is_looked_at_as_often_as_configured() {
     bench.call(Call::Token, granted("T2", 7200));
     assert_eq!(bench.wait(), secs(600), "a new one is not doubted at once");
     account.verify_every = Duration::ZERO;
-    assert!(Bench::granted(account).wait() > secs(3000));
+    assert!(ScheduleBench::granted(account).wait() > secs(3000));
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn however_short_the_configured_times_calls_are_a_second_apart() {
         } else {
             (short, Duration::ZERO)
         };
-        let mut bench = Bench::new(account);
+        let mut bench = ScheduleBench::new(account);
         let calls = bench.run(secs(60), |_, call| match call {
             Call::Verify => Ok(Answer::Alive),
             _ => granted("T1", 7200),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::trouble::Class;
 
-impl Bench {
+impl ScheduleBench {
     /// The daemon stops, and is started again `down` later.
     fn restart(self, down: Duration) -> Self {
         self.restart_with(down, 0, |_| ())
@@ -33,10 +33,10 @@ impl Bench {
     }
 }
 
-fn with_ticket(method: &'static Terms) -> Bench {
+fn with_ticket(method: &'static Terms) -> ScheduleBench {
     let mut account = account(method);
     account.tickets = Box::new([ValueName::JsapiTicket]);
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     bench.call(JSAPI, granted("J1", 7200));
     bench
 }
@@ -66,10 +66,12 @@ fn a_restart_costs_no_call() {
 
 #[test]
 fn a_classic_call_without_an_answer_makes_the_token_due_after_a_restart() {
-    let silence: fn(&mut Bench) = |bench| bench.schedule.on_sent(&bench.now, Call::Token);
-    let failure: fn(&mut Bench) = |bench| drop(bench.call(Call::Token, unreachable()));
-    let refusal: fn(&mut Bench) = |bench| drop(bench.call(Call::Token, refused(Call::Token, -1)));
-    let success: fn(&mut Bench) = |bench| drop(bench.call(Call::Token, granted("T2", 7200)));
+    let silence: fn(&mut ScheduleBench) = |bench| bench.schedule.on_sent(&bench.now, Call::Token);
+    let failure: fn(&mut ScheduleBench) = |bench| drop(bench.call(Call::Token, unreachable()));
+    let refusal: fn(&mut ScheduleBench) =
+        |bench| drop(bench.call(Call::Token, refused(Call::Token, -1)));
+    let success: fn(&mut ScheduleBench) =
+        |bench| drop(bench.call(Call::Token, granted("T2", 7200)));
     for (n, (calls, is_due)) in [
         ([silence].as_slice(), true),
         (&[failure], true),
@@ -81,7 +83,7 @@ fn a_classic_call_without_an_answer_makes_the_token_due_after_a_restart() {
     .enumerate()
     {
         for method in [STABLE, CLASSIC] {
-            let mut bench = Bench::granted(account(method));
+            let mut bench = ScheduleBench::granted(account(method));
             bench.pass(secs(7000));
             for call in calls {
                 assert_eq!(bench.sleep(), Call::Token);
@@ -104,7 +106,7 @@ fn a_classic_call_without_an_answer_makes_the_token_due_after_a_restart() {
 
 #[test]
 fn a_classic_call_that_was_never_made_needs_no_answer() {
-    let mut bench = Bench::granted(account(CLASSIC));
+    let mut bench = ScheduleBench::granted(account(CLASSIC));
     assert_eq!(bench.sleep(), Call::Token);
     bench.schedule.on_sent(&bench.now, Call::Token);
     bench.schedule.on_unsent();
@@ -152,11 +154,11 @@ fn a_timed_block_is_slept_out_over_restarts_and_reloads() {
     for (errcode, block) in [(89507, 3600), (89506, DAY)] {
         for granted_before in [false, true] {
             let mut bench = if granted_before {
-                let mut bench = Bench::granted(account(CLASSIC));
+                let mut bench = ScheduleBench::granted(account(CLASSIC));
                 bench.sleep();
                 bench
             } else {
-                Bench::new(account(CLASSIC))
+                ScheduleBench::new(account(CLASSIC))
             };
             bench.call(Call::Token, refused(Call::Token, errcode));
             let mut passed = 0;
@@ -196,7 +198,7 @@ fn a_timed_block_is_slept_out_over_restarts_and_reloads() {
 
 #[test]
 fn a_block_from_a_clock_that_was_wrong_ends_within_a_day() {
-    let mut bench = Bench::new(account(CLASSIC));
+    let mut bench = ScheduleBench::new(account(CLASSIC));
     bench.call(Call::Token, refused(Call::Token, 89507));
     let bench = bench.restart_with(secs(1), -400 * 86_400, |_| ());
     assert!(bench.wait() <= secs(DAY));
@@ -220,7 +222,7 @@ fn another_app_inherits_nothing() {
 #[test]
 fn an_answer_for_the_app_that_an_account_was_before_is_of_no_use() {
     for waits in [false, true] {
-        let mut bench = Bench::granted(account(STABLE));
+        let mut bench = ScheduleBench::granted(account(STABLE));
         bench.pass(secs(60));
         if waits {
             bench.suspect("T1", false);
@@ -248,7 +250,7 @@ fn an_answer_for_the_app_that_an_account_was_before_is_of_no_use() {
 
 #[test]
 fn forced_refreshes_are_counted_over_restarts() {
-    let mut bench = Bench::granted(account(STABLE));
+    let mut bench = ScheduleBench::granted(account(STABLE));
     let mut forced = 0;
     for serial in 1..40 {
         bench.pass(secs(31));
@@ -271,7 +273,7 @@ fn forced_refreshes_are_counted_over_restarts() {
 
 #[test]
 fn a_clock_that_was_ahead_blocks_nothing() {
-    let mut bench = Bench::granted(account(STABLE));
+    let mut bench = ScheduleBench::granted(account(STABLE));
     bench.pass(secs(60));
     bench.suspect("T1", true);
     bench.call(Call::Verify, refused(Call::Verify, 40001));
@@ -292,7 +294,7 @@ fn a_clock_that_was_ahead_blocks_nothing() {
 fn a_last_resort_from_a_clock_that_was_ahead_is_not_far_away() {
     let mut account = account(CLASSIC);
     account.daily_budget = 0;
-    let mut bench = Bench::new(account);
+    let mut bench = ScheduleBench::new(account);
     bench.call(Call::Token, refused(Call::Token, 40164));
     let bench = bench.restart_with(secs(1), -400 * 86_400, |_| ());
     assert!(bench.next() == Step::Call(Call::Token) || bench.wait() <= secs(600));
@@ -359,7 +361,7 @@ fn paused_virtual_machine_lengthens_no_life_that_was_published() {
         for method in [STABLE, CLASSIC, GETTOKEN] {
             let mut bench = with_ticket(method);
             bench.pass(secs(60));
-            let told = |bench: &Bench| {
+            let told = |bench: &ScheduleBench| {
                 let grants = bench.schedule.grants();
                 grants
                     .iter()
@@ -388,7 +390,7 @@ fn paused_virtual_machine_lengthens_no_life_that_was_published() {
 fn a_reload_after_a_pause_asks_before_the_token_ends() {
     let mut account = account(CLASSIC);
     account.refresh_at = 0.9;
-    let mut bench = Bench::granted(account);
+    let mut bench = ScheduleBench::granted(account);
     // Paused: Unix time goes on, the daemon's clock stands still.
     bench.set_clock(2600);
     bench.call(Call::Verify, Ok(Answer::Alive));
@@ -471,7 +473,7 @@ fn a_changed_account_in_trouble_is_tried_at_once() {
     for (what, errcode) in [(Call::Token, 40164), (Call::Token, -1), (JSAPI, 50004)] {
         let mut account = account(CLASSIC);
         account.tickets = Box::new([ValueName::JsapiTicket]);
-        let mut bench = Bench::new(account);
+        let mut bench = ScheduleBench::new(account);
         if what == JSAPI {
             bench.call(Call::Token, granted("T1", 7200));
         }
@@ -484,7 +486,7 @@ fn a_changed_account_in_trouble_is_tried_at_once() {
 
 #[test]
 fn another_method_is_tried_at_once() {
-    let mut bench = Bench::granted(account(CLASSIC));
+    let mut bench = ScheduleBench::granted(account(CLASSIC));
     let stable = account(STABLE);
     bench.schedule.reconfigure(Arc::new(stable), &bench.now);
     bench.call(Call::Token, granted("S1", 5000));
@@ -495,7 +497,7 @@ fn another_method_is_tried_at_once() {
 fn a_raised_budget_counts_at_once() {
     let mut low = account(CLASSIC);
     low.daily_budget = 1;
-    let mut bench = Bench::new(low);
+    let mut bench = ScheduleBench::new(low);
     bench.call(Call::Token, granted("T1", 60));
     bench.pass(secs(60));
     assert_eq!(bench.wait(), secs(540));

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 /// Something that happens.
 #[derive(Debug, Clone)]
-enum Event {
+enum StormEvent {
     Pass(u64),
     /// The next call is sent, if it is due.
     Send,
@@ -50,29 +50,29 @@ fn accounts() -> impl Strategy<Value = Account> {
         )
 }
 
-fn events() -> impl Strategy<Value = Event> {
+fn events() -> impl Strategy<Value = StormEvent> {
     let errcodes = prop::sample::select(vec![
         -1, 40001, 40014, 41002, 40164, 42001, 45009, 45011, 45033, 89506, 89507, 7,
     ]);
     prop_oneof![
-        4 => prop_oneof![0_u64..60, 0_u64..20_000].prop_map(Event::Pass),
-        2 => Just(Event::Send),
-        3 => errcodes.prop_map(Event::Refuse),
+        4 => prop_oneof![0_u64..60, 0_u64..20_000].prop_map(StormEvent::Pass),
+        2 => Just(StormEvent::Send),
+        3 => errcodes.prop_map(StormEvent::Refuse),
         3 => (any::<bool>(), prop_oneof![1_u64..60, 1_u64..=86_400])
-            .prop_map(|(new, life)| Event::Grant(new, life)),
-        1 => Just(Event::Alive),
-        1 => Just(Event::Unreachable),
-        2 => (any::<bool>(), any::<Option<bool>>()).prop_map(|(admin, bad)| Event::Suspect(admin, bad)),
-        1 => (0..4_usize, 0_u64..100_000).prop_map(|(name, life)| Event::Renew(name, life)),
-        1 => accounts().prop_map(Event::Reconfigure),
-        1 => (-100_000..100_000_i64).prop_map(Event::Restart),
-        1 => prop_oneof![-90..90_i64, -40_000_000..40_000_000_i64].prop_map(Event::Clock),
+            .prop_map(|(new, life)| StormEvent::Grant(new, life)),
+        1 => Just(StormEvent::Alive),
+        1 => Just(StormEvent::Unreachable),
+        2 => (any::<bool>(), any::<Option<bool>>()).prop_map(|(admin, bad)| StormEvent::Suspect(admin, bad)),
+        1 => (0..4_usize, 0_u64..100_000).prop_map(|(name, life)| StormEvent::Renew(name, life)),
+        1 => accounts().prop_map(StormEvent::Reconfigure),
+        1 => (-100_000..100_000_i64).prop_map(StormEvent::Restart),
+        1 => prop_oneof![-90..90_i64, -40_000_000..40_000_000_i64].prop_map(StormEvent::Clock),
     ]
 }
 
 /// The schedule with those who wait for it.
-struct Trial {
-    bench: Bench,
+struct StormTrial {
+    bench: ScheduleBench,
     serial: u32,
     /// The call that is under way, and since when.
     flight: Option<(Call, Moment)>,
@@ -82,7 +82,7 @@ struct Trial {
     doubted: Option<Moment>,
 }
 
-impl Trial {
+impl StormTrial {
     /// The next step is sane.
     fn check(&self) -> Result<(), TestCaseError> {
         let now = self.bench.now.at;
@@ -148,10 +148,10 @@ impl Trial {
         Ok(())
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), TestCaseError> {
+    fn happen(&mut self, event: StormEvent) -> Result<(), TestCaseError> {
         let bench = &mut self.bench;
         match event {
-            Event::Pass(seconds) => {
+            StormEvent::Pass(seconds) => {
                 // Calls that come due meanwhile are made, and fail.
                 let end = bench.now.at + secs(seconds);
                 while self.bench.now.at < end {
@@ -168,16 +168,16 @@ impl Trial {
                     self.check()?;
                 }
             }
-            Event::Send => self.send(),
-            Event::Refuse(errcode) => self.answer(refused(Call::Token, errcode))?,
-            Event::Grant(new, life) => {
+            StormEvent::Send => self.send(),
+            StormEvent::Refuse(errcode) => self.answer(refused(Call::Token, errcode))?,
+            StormEvent::Grant(new, life) => {
                 self.serial += u32::from(new);
                 let name = format!("T{}", self.serial);
                 self.answer(granted(&name, life))?;
             }
-            Event::Alive => self.answer(Ok(Answer::Alive))?,
-            Event::Unreachable => self.answer(unreachable())?,
-            Event::Suspect(admin, bad) => {
+            StormEvent::Alive => self.answer(Ok(Answer::Alive))?,
+            StormEvent::Unreachable => self.answer(unreachable())?,
+            StormEvent::Suspect(admin, bad) => {
                 let bad = bad.and_then(|current| {
                     let token = bench.schedule.token().filter(|_| current).cloned();
                     token.or_else(|| Value::parse("T0"))
@@ -187,7 +187,7 @@ impl Trial {
                     self.doubted.get_or_insert(bench.now.at);
                 }
             }
-            Event::Renew(name, life) => {
+            StormEvent::Renew(name, life) => {
                 let until = bench.now.at + secs(life);
                 let name = ValueName::ALL[name];
                 let waits = bench.schedule.wish(&bench.now, name, until).is_none();
@@ -195,7 +195,7 @@ impl Trial {
                     prop_assert!(matches!(bench.next(), Step::Call(_)), "nobody calls");
                 }
             }
-            Event::Reconfigure(account) => {
+            StormEvent::Reconfigure(account) => {
                 let old = bench.schedule.account();
                 let account = Account {
                     id: old.id.clone(),
@@ -205,7 +205,7 @@ impl Trial {
                 };
                 bench.schedule.reconfigure(Arc::new(account), &bench.now);
             }
-            Event::Restart(clock) => {
+            StormEvent::Restart(clock) => {
                 bench.set_clock(clock);
                 let record = bench.schedule.record();
                 let account = bench.schedule.account().clone();
@@ -213,7 +213,7 @@ impl Trial {
                 bench.schedule = Schedule::restore(account, record, &bench.now, rng);
                 (self.doubted, self.flight) = (None, None);
             }
-            Event::Clock(seconds) => bench.set_clock(seconds),
+            StormEvent::Clock(seconds) => bench.set_clock(seconds),
         }
         self.check()
     }
@@ -226,8 +226,8 @@ proptest! {
         seed in any::<u64>(),
         events in vec(events(), 0..60),
     ) {
-        let mut trial = Trial {
-            bench: Bench::seeded(account, seed),
+        let mut trial = StormTrial {
+            bench: ScheduleBench::seeded(account, seed),
             serial: 0,
             flight: None,
             calls: VecDeque::new(),
