@@ -11,6 +11,7 @@ use crate::call::Call;
 use crate::clock;
 use crate::config::{self, Environment};
 use crate::follow::StreamLine;
+use crate::mirror::{AppCall, AppRequest};
 use crate::platform::{self, Ask, answer};
 use crate::store::Store;
 use crate::template::{Facts, Template};
@@ -108,6 +109,23 @@ pub fn stream(bytes: &[u8]) {
     }
 }
 
+/// A line with path and query, then a body.
+pub fn mirror_request(bytes: &[u8]) {
+    let end = bytes.iter().position(|&byte| byte == b'\n');
+    let (target, body) = bytes.split_at(end.unwrap_or(bytes.len()));
+    let target = String::from_utf8_lossy(target);
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let Some(call) = AppCall::at(path) else {
+        return;
+    };
+    if let Err(refused) = AppRequest::parse(call, query, body) {
+        let answer = refused.body(call.is_wecom(), None);
+        assert!(!answer.contains(SECRET), "a key in a refusal");
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        assert!(answer["errcode"].as_i64() != Some(0), "a refusal says why");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +173,11 @@ mod tests {
         #[test]
         fn no_state_journal_panics(bytes in seeds("state_journal")) {
             state_journal(&bytes);
+        }
+
+        #[test]
+        fn no_request_to_the_mirror_panics_or_shows_a_key(bytes in seeds("mirror_request")) {
+            mirror_request(&bytes);
         }
 
         #[test]

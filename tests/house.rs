@@ -14,7 +14,6 @@ const MAX_MEDIAN: usize = 150;
 /// Files that import each other and are to become one idea each.
 const KNOWN_CIRCLES: &[[&str; 2]] = &[
     ["daemon::run", "daemon::watching"],
-    ["mirror::connection", "mirror::service"],
     ["publish::pin", "publish::trusted"],
 ];
 /// Files that are too long and are to be split.

@@ -11,13 +11,16 @@ const LEAST_MILLIS: u128 = 3000;
 
 /// The smallest and the largest margin, in seconds, of the apps that may have asked. The same where it is known which did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MarginRange {
-    pub(super) least: u32,
-    pub(super) most: u32,
+pub struct MarginRange {
+    /// The smallest.
+    pub least: u32,
+    /// The largest.
+    pub most: u32,
 }
 
 impl MarginRange {
-    pub(super) const fn exactly(margin: u32) -> Self {
+    /// The margin of the one app that asks.
+    pub const fn exactly(margin: u32) -> Self {
         Self {
             least: margin,
             most: margin,
@@ -29,7 +32,7 @@ impl MarginRange {
 ///
 /// An SDK caches a value for `expires_in` less its margin: that is at most [`CAP`], and ends [`SLACK_MILLIS`] before the
 /// value does. In the last seconds it is one second, since some SDKs take 0 for a whole life.
-pub(super) fn expires_in(left: Duration, margin: MarginRange) -> Option<u64> {
+pub fn expires_in(left: Duration, margin: MarginRange) -> Option<u64> {
     let left = left.as_millis();
     if left < LEAST_MILLIS {
         return None;

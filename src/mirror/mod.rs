@@ -15,6 +15,10 @@ mod server;
 mod service;
 mod tokens;
 
+pub use life::{MarginRange, expires_in};
+#[cfg(any(test, fuzzing))]
+pub(crate) use request::{AppCall, AppRequest};
+
 use crate::account::Account;
 use crate::config::MirrorKey;
 use crate::fault::reason;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 /// A refusal, in the platform's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// There is no value to hand out.
     NoValue,
     /// The access token is none of ours.
@@ -62,7 +62,7 @@ impl Refused {
     }
 
     /// The body, as 公众号 or 企业微信 has it.
-    pub(super) fn body(self, is_wecom: bool, from: Option<IpAddr>) -> String {
+    pub(crate) fn body(self, is_wecom: bool, from: Option<IpAddr>) -> String {
         let (errcode, errmsg) = self.row();
         let now = clock::now();
         let seconds = now.unix(now.at);

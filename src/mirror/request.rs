@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 /// An endpoint of the platform that the mirror answers for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AppCall {
+pub(crate) enum AppCall {
     /// `GET token`
     Token,
     /// `POST stable_token`
@@ -26,7 +26,7 @@ pub(super) enum AppCall {
 
 /// An app's request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum AppRequest {
+pub(crate) enum AppRequest {
     /// An access token, for the key that was made for the app.
     Token {
         /// appid or corpid.
@@ -44,7 +44,7 @@ pub(super) enum AppRequest {
 
 impl AppCall {
     /// The endpoint at a path; SDKs put more slashes into it than there should be.
-    pub(super) fn at(path: &str) -> Option<Self> {
+    pub(crate) fn at(path: &str) -> Option<Self> {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         if parts.next() != Some("cgi-bin") {
             return None;
@@ -61,7 +61,7 @@ impl AppCall {
     }
 
     /// Whether it is of 企业微信.
-    pub(super) const fn is_wecom(self) -> bool {
+    pub(crate) const fn is_wecom(self) -> bool {
         matches!(
             self,
             Self::GetToken | Self::GetJsapiTicket | Self::AgentTicket
@@ -86,7 +86,7 @@ impl AppCall {
 
 impl AppRequest {
     /// Reads the parameters of an endpoint: of its query, or of its body.
-    pub(super) fn parse(endpoint: AppCall, query: &str, body: &[u8]) -> Result<Self, Refused> {
+    pub(crate) fn parse(endpoint: AppCall, query: &str, body: &[u8]) -> Result<Self, Refused> {
         match endpoint {
             AppCall::Token => Self::token(
                 parameter(query, "grant_type").as_deref(),

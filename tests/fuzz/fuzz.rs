@@ -22,6 +22,7 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
         "platform_answer" => fuzz::platform_answer,
         "state_journal" => fuzz::state_journal,
         "stream" => fuzz::stream,
+        "mirror_request" => fuzz::mirror_request,
         "api_request" => api_request,
         _ => panic!("{name} is no target"),
     }

@@ -1,6 +1,7 @@
 //! A year of an account, simulated in seconds: the refresh policy against a model of the platform, with everything going wrong
 //! that is known to, at random times. After each event the promises are checked (`promises.rs`).
 
+mod caching;
 mod host;
 mod life;
 mod platform;
