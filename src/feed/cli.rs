@@ -2,8 +2,8 @@
 
 mod check;
 
-use crate::config::Config;
-use crate::feed::{Feed, StartError};
+use crate::config::FeedConfig;
+use crate::feed::{Feed, FeedError};
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ use wxtokend::logging::{Entry, Log};
 /// Follows the values that wxtokend keeps, over its API socket, and writes each where an app or its SDK looks for it.
 #[derive(Debug, Parser)]
 #[command(name = "wxtokend-feed", version = version(), after_long_help = AFTER_HELP)]
-struct Cli {
+struct FeedCli {
     #[command(subcommand)]
-    command: Command,
+    command: FeedCommand,
 }
 
 const AFTER_HELP: &str = "\
@@ -31,7 +31,7 @@ Exit status:
   78  The configuration is faulty.";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum FeedCommand {
     /// Run in the foreground, until SIGTERM or SIGINT
     ///
     /// Meant to be started by systemd (wxtokend-feed@NAME.service). SIGHUP reloads the configuration; a faulty one
@@ -66,9 +66,9 @@ const BAD_CONFIGURATION: u8 = 78;
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    let exit = match Cli::parse().command {
-        Command::Run(args) => run(&args),
-        Command::Check(args) => check::run(&args),
+    let exit = match FeedCli::parse().command {
+        FeedCommand::Run(args) => run(&args),
+        FeedCommand::Check(args) => check::run(&args),
     };
     exit.into()
 }
@@ -102,7 +102,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn run(args: &RunArgs) -> u8 {
-    let config = match Config::load(&args.file, credentials().as_deref()) {
+    let config = match FeedConfig::load(&args.file, credentials().as_deref()) {
         Ok(config) => config,
         Err(faults) => {
             print_faults(&faults);
@@ -120,11 +120,11 @@ fn run(args: &RunArgs) -> u8 {
     let exit = runtime.block_on(async {
         let feed = match Feed::start(config, credentials(), log).await {
             Ok(feed) => feed,
-            Err(StartError::Faults(faults)) => {
+            Err(FeedError::Faults(faults)) => {
                 print_faults(&faults);
                 return BAD_CONFIGURATION;
             }
-            Err(StartError::Other(message)) => {
+            Err(FeedError::Other(message)) => {
                 Entry::new().error(message);
                 return FAILURE;
             }

@@ -1,4 +1,4 @@
-//! The configuration of a feed: one TOML file, read with every fault at once, into a [`Config`] that is valid.
+//! The configuration of a feed: one TOML file, read with every fault at once, into a [`FeedConfig`] that is valid.
 
 mod database;
 mod keys;
@@ -19,7 +19,7 @@ use wxtokend::fault::Fault;
 use wxtokend::value::ValueName;
 
 pub use database::Database;
-pub use redis::{Body, Cache, KeyRule, Kind, Preset, Redis, Sentinels};
+pub use redis::{Cache, KeyBody, KeyRule, Kind, Preset, Redis, Sentinels};
 pub use secret::PasswordSource;
 pub use url::{Address, Url};
 
@@ -44,7 +44,7 @@ const VALUES: [(&str, ValueName); 4] = {
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct FeedConfig {
     /// The file it was read from.
     pub path: PathBuf,
     /// The daemon's API socket.
@@ -88,13 +88,13 @@ pub enum TargetKind {
 }
 
 /// What a target takes from the file besides its own keys.
-struct Common {
+struct TargetKeys {
     value: ValueName,
     check_every: Duration,
     timeout: Duration,
 }
 
-impl Config {
+impl FeedConfig {
     /// Reads a configuration and all that it refers to. Faults come in the order of the file; none shows a secret.
     pub fn load(path: &Path, credentials: Option<&Path>) -> Result<Self, Vec<Fault>> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -162,12 +162,12 @@ impl Config {
     }
 }
 
-fn common(table: &Table<'_>, check_every: &str) -> Common {
+fn common(table: &Table<'_>, check_every: &str) -> TargetKeys {
     let default = match check_every {
         "2s" => Duration::from_secs(2),
         _ => Duration::from_mins(1),
     };
-    Common {
+    TargetKeys {
         value: (table.read("value", |name| value::choice(name, &VALUES)))
             .unwrap_or(ValueName::AccessToken),
         check_every: table
@@ -179,8 +179,8 @@ fn common(table: &Table<'_>, check_every: &str) -> Common {
 
 fn target(
     name: String,
-    common: &Common,
-    kind: impl FnOnce(&Common) -> Option<(String, TargetKind)>,
+    common: &TargetKeys,
+    kind: impl FnOnce(&TargetKeys) -> Option<(String, TargetKind)>,
 ) -> Option<Target> {
     let (place, kind) = kind(common)?;
     Some(Target {

@@ -8,9 +8,9 @@ mod sqlserver;
 mod tds_tls;
 
 use crate::config::Database;
-use crate::found::Found;
-use crate::statement::{Bound, Dialect, Parameter, Statement};
-use crate::wish::Wish;
+use crate::found::LookFinding;
+use crate::statement::{BoundParameter, Dialect, Parameter, Statement};
+use crate::wish::TargetWish;
 use scrub::scrub;
 use std::fmt;
 use std::sync::Arc;
@@ -71,11 +71,11 @@ impl Session {
     }
 
     /// Returns how many rows were found.
-    async fn execute(&mut self, sql: &str, bound: Vec<Bound>) -> Result<u64, Failure> {
+    async fn execute(&mut self, sql: &str, bound: Vec<BoundParameter>) -> Result<u64, Failure> {
         each!(self, session => session.execute(sql, bound).await)
     }
 
-    async fn query(&mut self, sql: &str, bound: Vec<Bound>) -> Result<Vec<Cell>, Failure> {
+    async fn query(&mut self, sql: &str, bound: Vec<BoundParameter>) -> Result<Vec<Cell>, Failure> {
         each!(self, session => session.query(sql, bound).await)
     }
 
@@ -148,13 +148,13 @@ impl DatabaseWriter {
     }
 
     /// Writes a value, or that there is none. What fails leaves the row as it was, where the database can do so.
-    pub async fn write(&self, wish: &Wish) -> Result<(), Failure> {
+    pub async fn write(&self, wish: &TargetWish) -> Result<(), Failure> {
         let token = wish.holding.as_ref().map(|holding| holding.token.clone());
         let written = self.write_unscrubbed(wish).await;
         written.map_err(|failure| clean(failure, token.as_ref()))
     }
 
-    async fn write_unscrubbed(&self, wish: &Wish) -> Result<(), Failure> {
+    async fn write_unscrubbed(&self, wish: &TargetWish) -> Result<(), Failure> {
         let mut session = self.connect().await?;
         let Some(holding) = &wish.holding else {
             if let Some(on_none) = &self.config.on_none {
@@ -193,7 +193,11 @@ impl DatabaseWriter {
         Ok(())
     }
 
-    fn bind(&self, statement: &Statement, wish: &Wish) -> Result<Vec<Bound>, Failure> {
+    fn bind(
+        &self,
+        statement: &Statement,
+        wish: &TargetWish,
+    ) -> Result<Vec<BoundParameter>, Failure> {
         let bound = statement.bind(wish, &self.config.time_zone);
         bound.ok_or_else(|| Failure::Refused("there is no valid value".to_owned()))
     }
@@ -225,7 +229,7 @@ impl DatabaseWriter {
     }
 
     /// Says of each wish whether the database holds it. One connection for all.
-    pub async fn check(&self, wishes: &[Wish]) -> Result<Vec<bool>, Failure> {
+    pub async fn check(&self, wishes: &[TargetWish]) -> Result<Vec<bool>, Failure> {
         let Some(read_back) = &self.config.read_back else {
             return Ok(vec![true; wishes.len()]);
         };
@@ -247,7 +251,7 @@ impl DatabaseWriter {
     }
 
     /// Connects and prepares every statement, and counts the rows that would change. Changes nothing.
-    pub async fn look(&self, wishes: &[Wish]) -> Result<Vec<Found>, Failure> {
+    pub async fn look(&self, wishes: &[TargetWish]) -> Result<Vec<LookFinding>, Failure> {
         let mut session = self.connect().await?;
         let statements = [
             ("statement", Some(&self.config.statement)),
@@ -282,10 +286,10 @@ impl DatabaseWriter {
                 _ => None,
             };
             found.push(match rows {
-                None => Found::Unknown,
+                None => LookFinding::Unknown,
                 Some(rows) => match self.check_rows(rows) {
-                    Ok(()) => Found::Rows(rows),
-                    Err(failure) => Found::Wrong(format!("`statement` {failure}")),
+                    Ok(()) => LookFinding::Rows(rows),
+                    Err(failure) => LookFinding::Wrong(format!("`statement` {failure}")),
                 },
             });
         }

@@ -1,10 +1,12 @@
 //! The feed as a whole: follows the stream, tells each target what is to stand in it, reloads.
 
-use crate::config::{Config, Target};
-use crate::metrics::{self, Metrics};
+mod reload;
+
+use crate::config::{FeedConfig, Target};
+use crate::metrics::{self, FeedMetrics};
 use crate::report::{Reports, status_line};
-use crate::target::Task;
-use crate::wish::{Change, Wish};
+use crate::target::TargetTask;
+use crate::wish::{TargetWish, WishChange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,24 +31,24 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 const STOP_GRACE: Duration = Duration::from_secs(4);
 
 /// A target that runs.
-struct Running {
+struct RunningTarget {
     /// Its place among the targets, and in the reports.
     index: usize,
     target: Target,
-    changes: UnboundedSender<Change>,
+    changes: UnboundedSender<WishChange>,
     task: JoinHandle<()>,
 }
 
 /// Everything that runs.
 pub struct Feed {
-    config: Config,
+    config: FeedConfig,
     credentials: Option<PathBuf>,
     log: Log,
     notifier: Notifier,
-    metrics: Arc<Metrics>,
+    metrics: Arc<FeedMetrics>,
     reports: Reports,
     metrics_server: Option<JoinHandle<()>>,
-    targets: Vec<Running>,
+    targets: Vec<RunningTarget>,
     events: Receiver<StreamEvent>,
     /// All that the stream has told of.
     standing: BTreeMap<Subject, (Box<str>, Option<Holding>)>,
@@ -58,7 +60,7 @@ pub struct Feed {
 }
 
 /// Why the feed could not start.
-pub enum StartError {
+pub enum FeedError {
     /// The configuration is faulty.
     Faults(Vec<Fault>),
     /// Something else.
@@ -68,11 +70,11 @@ pub enum StartError {
 impl Feed {
     /// Starts to follow and to write.
     pub async fn start(
-        config: Config,
+        config: FeedConfig,
         credentials: Option<PathBuf>,
         log: Log,
-    ) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::default());
+    ) -> Result<Self, FeedError> {
+        let metrics = Arc::new(FeedMetrics::default());
         let mut feed = Self {
             events: follow(wanted(&config)),
             credentials,
@@ -90,7 +92,7 @@ impl Feed {
         };
         feed.serve_metrics()
             .await
-            .map_err(|fault| StartError::Faults(vec![fault]))?;
+            .map_err(|fault| FeedError::Faults(vec![fault]))?;
         feed.start_targets();
         Entry::new().event(LogEvent::Started).info(format_args!(
             "wxtokend-feed {} started with {} targets",
@@ -121,7 +123,7 @@ impl Feed {
         self.reports.reset(&self.config.targets);
         let mut old = std::mem::take(&mut self.targets);
         for (index, target) in self.config.targets.iter().enumerate() {
-            let is_same = |running: &Running| {
+            let is_same = |running: &RunningTarget| {
                 running.index == index && running.target == *target && !running.task.is_finished()
             };
             if let Some(at) = old.iter().position(is_same) {
@@ -129,15 +131,15 @@ impl Feed {
                 continue;
             }
             let (changes, receiver) = mpsc::unbounded_channel();
-            let task = Task::new(index, target.clone(), receiver, self.reports.clone());
+            let task = TargetTask::new(index, target.clone(), receiver, self.reports.clone());
             for (subject, (appid, holding)) in &self.standing {
                 if subject.value == target.value {
                     let wish = wish(subject, appid, holding.as_ref());
                     // The task has not ended before it began.
-                    let _ = changes.send(Change::Wish(wish));
+                    let _ = changes.send(WishChange::Wish(wish));
                 }
             }
-            self.targets.push(Running {
+            self.targets.push(RunningTarget {
                 index,
                 target: target.clone(),
                 changes,
@@ -271,14 +273,14 @@ impl Feed {
         }
     }
 
-    fn tell(&self, wish: &Wish, value: wxtokend::value::ValueName) {
+    fn tell(&self, wish: &TargetWish, value: wxtokend::value::ValueName) {
         for running in self
             .targets
             .iter()
             .filter(|running| running.target.value == value)
         {
             // A task that ended is seen by a reload.
-            let _ = running.changes.send(Change::Wish(wish.clone()));
+            let _ = running.changes.send(WishChange::Wish(wish.clone()));
         }
     }
 
@@ -302,90 +304,10 @@ impl Feed {
         self.notifier
             .ready(&status_line(&self.reports.all(), is_connected));
     }
-
-    /// Loads the configuration anew. A faulty one changes nothing.
-    async fn reload(&mut self) {
-        self.notifier.reloading();
-        match Config::load(&self.config.path, self.credentials.as_deref()) {
-            Ok(config) => self.swap(config).await,
-            Err(faults) => self.reject(&faults),
-        }
-        let is_connected = self.metrics.is_connected.load(Ordering::Relaxed);
-        self.notifier
-            .ready(&status_line(&self.reports.all(), is_connected));
-        self.tell_status();
-    }
-
-    fn reject(&mut self, faults: &[Fault]) {
-        self.metrics
-            .rejected_reloads
-            .fetch_add(1, Ordering::Relaxed);
-        for fault in faults {
-            Entry::new()
-                .event(LogEvent::ConfigRejected)
-                .warn(format_args!("reload rejected: {fault}"));
-        }
-        self.rejected = faults.first().map(ToString::to_string);
-    }
-
-    async fn swap(&mut self, config: Config) {
-        let old = std::mem::replace(&mut self.config, config);
-        if old.metrics != self.config.metrics {
-            let server = self.metrics_server.take();
-            if let Err(fault) = self.serve_metrics().await {
-                self.metrics_server = server;
-                self.config = old;
-                return self.reject(&[fault]);
-            }
-            if let Some(server) = server {
-                server.abort();
-            }
-        }
-        self.metrics.reloads.fetch_add(1, Ordering::Relaxed);
-        self.rejected = None;
-        self.log.set_level(self.config.log_level);
-        let accounts = |config: &Config| {
-            (
-                config.socket.clone(),
-                config.accounts.clone(),
-                config.values(),
-            )
-        };
-        if accounts(&old) != accounts(&self.config) {
-            self.forget_unwanted();
-            self.heard = Some(BTreeSet::new());
-            self.events = follow(wanted(&self.config));
-        }
-        self.start_targets();
-        Entry::new()
-            .event(LogEvent::ConfigReloaded)
-            .info("the configuration was reloaded");
-    }
-
-    /// Accounts that are configured no more are left as they stand.
-    fn forget_unwanted(&mut self) {
-        let (accounts, values) = (&self.config.accounts, self.config.values());
-        let is_wanted = |subject: &Subject| {
-            (accounts.is_empty() || accounts.contains(&subject.account))
-                && values.contains(&subject.value)
-        };
-        for subject in self.standing.keys().filter(|subject| !is_wanted(subject)) {
-            for running in self
-                .targets
-                .iter()
-                .filter(|running| running.target.value == subject.value)
-            {
-                let _ = running
-                    .changes
-                    .send(Change::Forget(subject.account.clone()));
-            }
-        }
-        self.standing.retain(|subject, _| is_wanted(subject));
-    }
 }
 
 /// What to follow for a configuration.
-pub fn wanted(config: &Config) -> Wanted {
+pub fn wanted(config: &FeedConfig) -> Wanted {
     Wanted {
         socket: config.socket.clone(),
         accounts: config.accounts.clone(),
@@ -393,8 +315,8 @@ pub fn wanted(config: &Config) -> Wanted {
     }
 }
 
-fn wish(subject: &Subject, appid: &str, holding: Option<&Holding>) -> Wish {
-    Wish {
+fn wish(subject: &Subject, appid: &str, holding: Option<&Holding>) -> TargetWish {
+    TargetWish {
         account: subject.account.clone(),
         appid: appid.into(),
         holding: holding.cloned(),

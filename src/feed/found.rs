@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a write would change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum LookFinding {
     /// So many rows.
     Rows(u64),
     /// This key, and whether it is there.
@@ -15,7 +15,7 @@ pub enum Found {
     Wrong(String),
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for LookFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rows(1) => f.write_str("would change 1 row"),

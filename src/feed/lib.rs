@@ -6,7 +6,7 @@
 //!                                  └──► Reports ──► STATUS=, metrics, log
 //! ```
 //!
-//! A [`config::Config`] is valid. [`feed`] follows the stream and tells each target what is to stand in it; a target decides
+//! A [`config::FeedConfig`] is valid. [`feed`] follows the stream and tells each target what is to stand in it; a target decides
 //! by itself when to write, to check and to try again, so that one that is away delays no other.
 
 pub mod cli;
@@ -22,3 +22,4 @@ pub mod statement;
 pub mod target;
 pub mod tls;
 pub mod wish;
+pub mod writer;

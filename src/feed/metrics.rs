@@ -23,7 +23,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is counted for the feed as a whole.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct FeedMetrics {
     /// The daemon's stream is followed.
     pub is_connected: AtomicBool,
     /// Reloads that succeeded.
@@ -34,7 +34,7 @@ pub struct Metrics {
     pub reports: Reports,
 }
 
-impl Metrics {
+impl FeedMetrics {
     /// The text format of Prometheus.
     pub fn text(&self) -> prometheus::Result<String> {
         let registry = Registry::new();
@@ -153,7 +153,7 @@ impl Metrics {
 /// Binds the address at once; serves until the task is aborted.
 pub async fn serve(
     address: SocketAddr,
-    metrics: Arc<Metrics>,
+    metrics: Arc<FeedMetrics>,
 ) -> std::io::Result<tokio::task::JoinHandle<()>> {
     let listener = TcpListener::bind(address).await?;
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));

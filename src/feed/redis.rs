@@ -2,9 +2,9 @@
 
 use crate::config::{Address, Redis, Sentinels, Url};
 use crate::database::Failure;
-use crate::found::Found;
+use crate::found::LookFinding;
 use crate::presets::KeyEntry;
-use crate::wish::Wish;
+use crate::wish::TargetWish;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
@@ -79,7 +79,7 @@ impl RedisWriter {
     }
 
     /// Writes a value with its life, or removes its keys.
-    pub async fn write(&self, wish: &Wish) -> Result<(), Failure> {
+    pub async fn write(&self, wish: &TargetWish) -> Result<(), Failure> {
         let entries = self.entries(wish)?;
         let mut pipeline = redis::pipe();
         pipeline.atomic();
@@ -112,7 +112,7 @@ impl RedisWriter {
     }
 
     /// Says of each wish whether its keys hold it, with the life that is left.
-    pub async fn check(&self, wishes: &[Wish]) -> Result<Vec<bool>, Failure> {
+    pub async fn check(&self, wishes: &[TargetWish]) -> Result<Vec<bool>, Failure> {
         let mut shared = self.shared.lock().await;
         let mut pipeline = redis::pipe();
         let mut expected = Vec::new();
@@ -150,7 +150,7 @@ impl RedisWriter {
     }
 
     /// Says which keys would be changed, and changes nothing.
-    pub async fn look(&self, wishes: &[Wish]) -> Result<Vec<Found>, Failure> {
+    pub async fn look(&self, wishes: &[TargetWish]) -> Result<Vec<LookFinding>, Failure> {
         let mut shared = self.shared.lock().await;
         let mut ping = redis::pipe();
         ping.cmd("PING").ignore();
@@ -164,12 +164,12 @@ impl RedisWriter {
             let mut pipeline = redis::pipe();
             pipeline.cmd("EXISTS").arg(&entry.key);
             let (exists,): (bool,) = self.run(&mut shared, &pipeline).await?;
-            found.push(Found::Key(entry.key.clone(), exists));
+            found.push(LookFinding::Key(entry.key.clone(), exists));
         }
         Ok(found)
     }
 
-    fn entries(&self, wish: &Wish) -> Result<Vec<KeyEntry>, Failure> {
+    fn entries(&self, wish: &TargetWish) -> Result<Vec<KeyEntry>, Failure> {
         self.config
             .rule
             .entries(wish, self.value)

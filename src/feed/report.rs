@@ -30,10 +30,10 @@ pub struct Report {
 
 /// The reports of all targets. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Reports(Arc<Shared>);
+pub struct Reports(Arc<ReportBoard>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ReportBoard {
     reports: Mutex<Vec<Report>>,
     changed: Notify,
 }

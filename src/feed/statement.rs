@@ -3,10 +3,14 @@
 //! Text of a parameter never becomes a part of a statement: a name is replaced by the driver's placeholder, and the value
 //! is bound to it.
 
-use crate::wish::Wish;
+mod count;
+mod parser;
+mod quoted;
+
+use crate::wish::TargetWish;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::fmt::Write as _;
+use parser::StatementParser;
 use std::time::SystemTime;
 use wxtokend::value::ValueName;
 use zeroize::Zeroizing;
@@ -97,14 +101,14 @@ impl Parameter {
 
 /// What is bound to a placeholder.
 #[derive(Clone)]
-pub enum Bound {
+pub enum BoundParameter {
     /// A text, which may be a value.
     Text(Zeroizing<String>),
     /// A number.
     Number(i64),
 }
 
-impl Bound {
+impl BoundParameter {
     fn text(text: &str) -> Self {
         Self::Text(Zeroizing::new(text.to_owned()))
     }
@@ -132,15 +136,7 @@ pub struct Statement {
 impl Statement {
     /// Reads a statement. Says what is wrong as the rest of a sentence that its key begins.
     pub fn parse(text: &str, dialect: Dialect, value: ValueName) -> Result<Self, String> {
-        Parser {
-            text,
-            dialect,
-            value,
-            at: 0,
-            sql: String::with_capacity(text.len()),
-            parameters: Vec::new(),
-        }
-        .parse()
+        StatementParser::new(text, dialect, value).parse()
     }
 
     /// Whether a parameter of that kind is used.
@@ -149,14 +145,14 @@ impl Statement {
     }
 
     /// What is bound for a wish. `None` if it names a value and there is none.
-    pub fn bind(&self, wish: &Wish, zone: &TimeZone) -> Option<Vec<Bound>> {
+    pub fn bind(&self, wish: &TargetWish, zone: &TimeZone) -> Option<Vec<BoundParameter>> {
         let bind = |parameter: &Parameter| match parameter {
-            Parameter::Account => Some(Bound::text(wish.account.as_str())),
-            Parameter::AppId => Some(Bound::text(&wish.appid)),
-            Parameter::Value => Some(Bound::text(wish.holding.as_ref()?.token.expose())),
+            Parameter::Account => Some(BoundParameter::text(wish.account.as_str())),
+            Parameter::AppId => Some(BoundParameter::text(&wish.appid)),
+            Parameter::Value => Some(BoundParameter::text(wish.holding.as_ref()?.token.expose())),
             Parameter::ExpiresIn => {
                 let left = wish.holding.as_ref()?.expire_time - unix_now();
-                Some(Bound::Number(left.max(0)))
+                Some(BoundParameter::Number(left.max(0)))
             }
             Parameter::Time(point, form) => {
                 let holding = wish.holding.as_ref()?;
@@ -166,9 +162,9 @@ impl Statement {
                     Point::Start => holding.expire_time - NOMINAL_LIFE,
                 };
                 Some(match form {
-                    Form::Seconds => Bound::Number(time),
-                    Form::Millis => Bound::Number(time.saturating_mul(1000)),
-                    Form::DateTime => Bound::text(&self.date_time(time, zone)),
+                    Form::Seconds => BoundParameter::Number(time),
+                    Form::Millis => BoundParameter::Number(time.saturating_mul(1000)),
+                    Form::DateTime => BoundParameter::text(&self.date_time(time, zone)),
                 })
             }
         };
@@ -192,278 +188,12 @@ impl Statement {
             time.second()
         )
     }
-
-    /// A statement that counts the rows that an UPDATE would change, where that can be made of it.
-    pub fn count(&self) -> Option<Self> {
-        let skeleton = Skeleton::of(&self.sql, self.dialect);
-        let (update, set, condition) = (
-            skeleton.keyword("UPDATE")?,
-            skeleton.keyword("SET")?,
-            skeleton.keyword("WHERE")?,
-        );
-        if update != 0 || set > condition {
-            return None;
-        }
-        let table = self.sql[6..set].trim();
-        // `UPDATE a JOIN b`, `UPDATE TOP (1) a`: not for us.
-        if table.is_empty() || table.contains([' ', ',', '(']) || skeleton.keyword("FROM").is_some()
-        {
-            return None;
-        }
-        let before = skeleton.placeholders(condition);
-        let mut rest = self.sql[condition..].to_owned();
-        if matches!(self.dialect, Dialect::Postgres | Dialect::SqlServer) {
-            // They are numbered from 1 again, in order.
-            for (new, old) in (before + 1..=self.parameters.len()).enumerate() {
-                let sign = if self.dialect == Dialect::Postgres {
-                    "$"
-                } else {
-                    "@P"
-                };
-                rest = rest.replacen(&format!("{sign}{old}"), &format!("{sign}{}", new + 1), 1);
-            }
-        }
-        Some(Self {
-            sql: format!("SELECT COUNT(*) FROM {table} {rest}"),
-            parameters: self.parameters.get(before..)?.to_vec(),
-            dialect: self.dialect,
-        })
-    }
 }
 
 /// Unix seconds now.
 pub fn unix_now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// A statement with everything that is quoted or commented blanked out.
-struct Skeleton(String);
-
-impl Skeleton {
-    fn of(sql: &str, dialect: Dialect) -> Self {
-        let mut blank = String::with_capacity(sql.len());
-        let mut at = 0;
-        while at < sql.len() {
-            if let Some(end) = quoted(sql, at, dialect) {
-                blank.extend(std::iter::repeat_n(' ', end - at));
-                at = end;
-            } else {
-                let length = sql[at..].chars().next().map_or(1, char::len_utf8);
-                match length {
-                    1 => blank.push_str(&sql[at..=at]),
-                    _ => blank.extend(std::iter::repeat_n('_', length)),
-                }
-                at += length;
-            }
-        }
-        Self(blank.to_ascii_uppercase())
-    }
-
-    /// Where a keyword stands first.
-    fn keyword(&self, word: &str) -> Option<usize> {
-        let is_part =
-            |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        let bytes = self.0.as_bytes();
-        self.0.match_indices(word).map(|(at, _)| at).find(|&at| {
-            let before = at.checked_sub(1).and_then(|at| bytes.get(at));
-            !is_part(before) && !is_part(bytes.get(at + word.len()))
-        })
-    }
-
-    /// How many placeholders stand before an offset.
-    fn placeholders(&self, end: usize) -> usize {
-        self.0[..end].matches(['?', '$', '@']).count()
-    }
-}
-
-/// The end of what is quoted or commented and begins at `at`.
-fn quoted(text: &str, at: usize, dialect: Dialect) -> Option<usize> {
-    let rest = &text[at..];
-    let until = |opening: usize, closing: &str| {
-        let end = rest[opening..].find(closing);
-        at + end.map_or(rest.len(), |end| opening + end + closing.len())
-    };
-    let first = rest.chars().next()?;
-    match first {
-        '\'' | '"' | '`' => {
-            Some(at + end_of_quote(rest, first, has_backslashes(text, at, first, dialect)))
-        }
-        '[' if matches!(dialect, Dialect::SqlServer | Dialect::Sqlite) => Some(until(1, "]")),
-        '-' if rest.starts_with("--") => Some(until(2, "\n")),
-        '#' if dialect == Dialect::Mysql => Some(until(1, "\n")),
-        '/' if rest.starts_with("/*") => Some(until(2, "*/")),
-        '$' if dialect == Dialect::Postgres => {
-            let tag = rest[1..].find('$')?;
-            let is_tag = rest[1..=tag]
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            let begins = rest[1..]
-                .bytes()
-                .next()
-                .is_some_and(|b| !b.is_ascii_digit());
-            (is_tag && begins).then(|| until(tag + 2, &rest[..tag + 2]))
-        }
-        _ => None,
-    }
-}
-
-fn has_backslashes(text: &str, at: usize, quote: char, dialect: Dialect) -> bool {
-    match dialect {
-        Dialect::Mysql => quote != '`',
-        Dialect::Postgres => quote == '\'' && text[..at].ends_with(['e', 'E']),
-        Dialect::Sqlite | Dialect::SqlServer => false,
-    }
-}
-
-/// The length of a quoted text, its quotes included. A doubled quote does not end it.
-fn end_of_quote(rest: &str, quote: char, backslashes: bool) -> usize {
-    let mut chars = rest.char_indices().skip(1).peekable();
-    while let Some((at, c)) = chars.next() {
-        if c == '\\' && backslashes {
-            chars.next();
-        } else if c == quote {
-            if chars.peek().is_some_and(|(_, next)| *next == quote) {
-                chars.next();
-            } else {
-                return at + c.len_utf8();
-            }
-        }
-    }
-    rest.len()
-}
-
-struct Parser<'a> {
-    text: &'a str,
-    dialect: Dialect,
-    value: ValueName,
-    at: usize,
-    sql: String,
-    parameters: Vec<Parameter>,
-}
-
-impl Parser<'_> {
-    fn parse(mut self) -> Result<Statement, String> {
-        let text = self.text;
-        let mut ended = false;
-        while let Some(first) = text[self.at..].chars().next() {
-            if let Some(end) = quoted(text, self.at, self.dialect) {
-                self.no_parameter_in(&text[self.at..end])?;
-                self.take(end - self.at);
-                continue;
-            }
-            if ended && !first.is_whitespace() {
-                return Err("must be one statement: there is text after the ;".to_owned());
-            }
-            match first {
-                ';' => {
-                    ended = true;
-                    self.at += 1;
-                }
-                ':' if text[self.at..].starts_with("::") => self.take(2),
-                ':' => self.parameter()?,
-                '?' => {
-                    return Err(
-                        "must name its parameters, such as `:access_token`: it has a `?`"
-                            .to_owned(),
-                    );
-                }
-                '$' if self.dialect == Dialect::Postgres && self.next_is_digit(1) => {
-                    return Err(
-                        "must name its parameters, such as `:access_token`: it has a `$1`"
-                            .to_owned(),
-                    );
-                }
-                '@' if self.dialect == Dialect::SqlServer
-                    && text[self.at + 1..].starts_with(['P', 'p'])
-                    && self.next_is_digit(2) =>
-                {
-                    return Err(
-                        "must name its parameters, such as `:access_token`: it has a `@P1`"
-                            .to_owned(),
-                    );
-                }
-                other => self.take(other.len_utf8()),
-            }
-        }
-        Ok(Statement {
-            sql: self.sql.trim().to_owned(),
-            parameters: self.parameters,
-            dialect: self.dialect,
-        })
-    }
-
-    fn next_is_digit(&self, ahead: usize) -> bool {
-        let next = self.text.as_bytes().get(self.at + ahead);
-        next.is_some_and(u8::is_ascii_digit)
-    }
-
-    fn take(&mut self, length: usize) {
-        self.sql.push_str(&self.text[self.at..self.at + length]);
-        self.at += length;
-    }
-
-    fn parameter(&mut self) -> Result<(), String> {
-        let name = name_at(&self.text[self.at + 1..]);
-        if name.is_empty() {
-            self.take(1);
-            return Ok(());
-        }
-        let Some(parameter) = Parameter::parse(name, self.value) else {
-            return Err(unknown(name, self.value));
-        };
-        self.parameters.push(parameter);
-        let number = self.parameters.len();
-        // A string never fails to take text.
-        let _ = match self.dialect {
-            Dialect::Mysql | Dialect::Sqlite => write!(self.sql, "?"),
-            Dialect::Postgres => write!(self.sql, "${number}"),
-            Dialect::SqlServer => write!(self.sql, "@P{number}"),
-        };
-        self.at += 1 + name.len();
-        Ok(())
-    }
-
-    /// In quotes a parameter would be text: surely not what is meant.
-    fn no_parameter_in(&self, quoted: &str) -> Result<(), String> {
-        if quoted.starts_with(['-', '/', '#']) {
-            return Ok(());
-        }
-        for (at, _) in quoted.match_indices(':') {
-            let name = name_at(&quoted[at + 1..]);
-            if Parameter::parse(name, self.value).is_some() {
-                return Err(format!(
-                    "has `:{name}` inside quotes, where it is mere text: remove the quotes"
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn name_at(text: &str) -> &str {
-    let is_part = |(at, b): (usize, u8)| {
-        b.is_ascii_alphabetic() || b == b'_' || (at > 0 && b.is_ascii_digit())
-    };
-    let length = text
-        .bytes()
-        .enumerate()
-        .take_while(|&part| is_part(part))
-        .count();
-    &text[..length]
-}
-
-fn unknown(name: &str, value: ValueName) -> String {
-    if ValueName::parse(name).is_some() {
-        return format!(
-            "names `:{name}`, but this target keeps `{value}`: set `value = \"{name}\"`, or name `:{value}`"
-        );
-    }
-    let shown: String = name.chars().take(40).collect();
-    format!(
-        "names `:{shown}`, which is none of :{value}, :account, :appid, :expire_time, :obtained_time, :start_time \
-         (each time also with _ms or _datetime) and :expires_in"
-    )
 }
 
 #[cfg(test)]
@@ -540,7 +270,7 @@ mod tests {
 
     #[test]
     fn each_parameter_is_bound() {
-        let wish = Wish {
+        let wish = TargetWish {
             account: AccountName::parse("shop").unwrap(),
             appid: "wx1".into(),
             holding: Some(Holding {
@@ -571,7 +301,7 @@ mod tests {
             bind("start_time_datetime", Dialect::SqlServer),
             "2023-11-15T06:13:20"
         );
-        let none = Wish {
+        let none = TargetWish {
             holding: None,
             ..wish
         };

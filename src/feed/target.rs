@@ -1,12 +1,13 @@
 //! One target: what is to stand in it, and when it is written, checked and tried again.
 
-use crate::config::{Target, TargetKind};
-use crate::database::{self, Failure};
-use crate::found::Found;
-use crate::redis;
+mod item;
+
+use crate::config::Target;
+use crate::database::Failure;
 use crate::report::Reports;
-use crate::statement::unix_now;
-use crate::wish::{Change, Wish};
+use crate::wish::{TargetWish, WishChange};
+use crate::writer::Writer;
+use item::{HeldValue, Item, back_off, life};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::path::Path;
@@ -17,121 +18,24 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use wxtokend::account::AccountName;
 use wxtokend::event::Event;
-use wxtokend::follow::Holding;
 use wxtokend::logging::Entry;
 
 /// Writes of one target at one time.
 const MAX_WRITES: usize = 4;
-/// The first and the longest wait after a failure.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// How long writes have to end when the feed stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
-/// Something that holds values.
-#[derive(Clone)]
-pub enum Writer {
-    /// Rows of a database.
-    Database(database::DatabaseWriter),
-    /// Keys of Redis.
-    Redis(redis::RedisWriter),
-}
-
-impl Writer {
-    /// The writer of a target, not connected to anything.
-    pub fn new(target: &Target) -> Self {
-        match &target.kind {
-            TargetKind::Database(database) => {
-                Self::Database(database::DatabaseWriter::new(database.clone()))
-            }
-            TargetKind::Redis(config) => {
-                Self::Redis(redis::RedisWriter::new(config.clone(), target.value))
-            }
-        }
-    }
-
-    async fn write(&self, wish: &Wish) -> Result<(), Failure> {
-        match self {
-            Self::Database(writer) => writer.write(wish).await,
-            Self::Redis(writer) => writer.write(wish).await,
-        }
-    }
-
-    /// Says of each wish whether it stands.
-    async fn check(&self, wishes: &[Wish]) -> Result<Vec<bool>, Failure> {
-        match self {
-            Self::Database(writer) => writer.check(wishes).await,
-            Self::Redis(writer) => writer.check(wishes).await,
-        }
-    }
-
-    /// Says what would be changed for each wish, and changes nothing.
-    pub async fn look(&self, wishes: &[Wish]) -> Result<Vec<Found>, Failure> {
-        match self {
-            Self::Database(writer) => writer.look(wishes).await,
-            Self::Redis(writer) => writer.look(wishes).await,
-        }
-    }
-
-    fn can_check(&self) -> bool {
-        match self {
-            Self::Database(writer) => writer.can_check(),
-            Self::Redis(_) => true,
-        }
-    }
-
-    fn acts_on_none(&self) -> bool {
-        match self {
-            Self::Database(writer) => writer.has_on_none(),
-            Self::Redis(_) => true,
-        }
-    }
-
-    fn differ(&self, old: &Holding, new: &Holding) -> bool {
-        match self {
-            Self::Database(writer) => writer.differ(old, new),
-            Self::Redis(_) => old != new,
-        }
-    }
-
-    /// Waits until somebody else may have changed something. Never ends where nothing tells.
-    async fn disturbed(&self) {
-        match self {
-            Self::Database(_) => pending().await,
-            Self::Redis(writer) => writer.disturbed().await,
-        }
-    }
-}
-
-/// What a target holds for one account.
-enum Held {
-    Unknown,
-    /// What was written last.
-    Known(Option<Holding>),
-}
-
-/// What stands for one account.
-struct Item {
-    wish: Wish,
-    held: Held,
-    is_running: bool,
-    failures: u32,
-    retry_at: Option<Instant>,
-    /// A write for it has ended, well or not.
-    was_tried: bool,
-    last_failure: Option<String>,
-}
-
 enum Ended {
-    Write(Wish, Result<(), Failure>),
-    Check(Vec<Wish>, Result<Vec<bool>, Failure>),
+    Write(TargetWish, Result<(), Failure>),
+    Check(Vec<TargetWish>, Result<Vec<bool>, Failure>),
 }
 
 /// Keeps one target. Owns all that is known of it.
-pub struct Task {
+pub struct TargetTask {
     index: usize,
     target: Arc<Target>,
     writer: Writer,
-    changes: UnboundedReceiver<Change>,
+    changes: UnboundedReceiver<WishChange>,
     reports: Reports,
     items: BTreeMap<AccountName, Item>,
     /// What may be due for a write.
@@ -147,12 +51,12 @@ pub struct Task {
     last_away: Option<String>,
 }
 
-impl Task {
+impl TargetTask {
     /// A task for a target that was told of nothing yet.
     pub fn new(
         index: usize,
         target: Target,
-        changes: UnboundedReceiver<Change>,
+        changes: UnboundedReceiver<WishChange>,
         reports: Reports,
     ) -> Self {
         Self {
@@ -241,10 +145,10 @@ impl Task {
         }
     }
 
-    fn on_change(&mut self, change: Change) {
+    fn on_change(&mut self, change: WishChange) {
         let mut wish = match change {
-            Change::Wish(wish) => wish,
-            Change::Forget(account) => {
+            WishChange::Wish(wish) => wish,
+            WishChange::Forget(account) => {
                 self.items.remove(&account);
                 return;
             }
@@ -263,16 +167,7 @@ impl Task {
             }
             item.wish = wish;
         } else {
-            let item = Item {
-                wish,
-                held: Held::Unknown,
-                is_running: false,
-                failures: 0,
-                retry_at: None,
-                was_tried: false,
-                last_failure: None,
-            };
-            self.items.insert(account.clone(), item);
+            self.items.insert(account.clone(), Item::new(wish));
         }
         self.due.insert(account);
         let check = !self.target.check_every.is_zero() && self.writer.can_check();
@@ -283,9 +178,9 @@ impl Task {
 
     fn needs_write(&self, item: &Item) -> bool {
         match (&item.wish.holding, &item.held) {
-            (Some(new), Held::Known(Some(old))) => self.writer.differ(old, new),
+            (Some(new), HeldValue::Known(Some(old))) => self.writer.differ(old, new),
             (Some(_), _) => true,
-            (None, Held::Known(None)) => false,
+            (None, HeldValue::Known(None)) => false,
             (None, _) => self.writer.acts_on_none(),
         }
     }
@@ -325,7 +220,7 @@ impl Task {
         }
     }
 
-    fn on_written(&mut self, wish: &Wish, written: Result<(), Failure>) {
+    fn on_written(&mut self, wish: &TargetWish, written: Result<(), Failure>) {
         let output = Path::new(&self.target.place).to_path_buf();
         let (name, place) = (self.target.name.clone(), self.target.place.clone());
         let entry = || Entry::of(&wish.account).output(&output);
@@ -340,7 +235,7 @@ impl Task {
         item.was_tried = true;
         match written {
             Ok(()) => {
-                item.held = Held::Known(wish.holding.clone());
+                item.held = HeldValue::Known(wish.holding.clone());
                 item.failures = 0;
                 item.retry_at = None;
                 match (&wish.holding, item.last_failure.take()) {
@@ -358,11 +253,11 @@ impl Task {
                 }
             }
             Err(Failure::Away(message)) => {
-                item.held = Held::Unknown;
+                item.held = HeldValue::Unknown;
                 self.on_away(message);
             }
             Err(Failure::Refused(message)) => {
-                item.held = Held::Unknown;
+                item.held = HeldValue::Unknown;
                 item.failures += 1;
                 let wait = back_off(item.failures);
                 item.retry_at = Some(Instant::now() + wait);
@@ -384,14 +279,10 @@ impl Task {
             return;
         }
         self.next_check = Some(now + self.target.check_every);
-        let stands = |item: &&Item| {
-            let is_held = matches!(&item.held, Held::Known(held) if *held == item.wish.holding);
-            !item.is_running && is_held
-        };
-        let wishes: Vec<Wish> = self
+        let wishes: Vec<TargetWish> = self
             .items
             .values()
-            .filter(stands)
+            .filter(|item| item.stands())
             .map(|item| item.wish.clone())
             .collect();
         if wishes.is_empty() {
@@ -405,7 +296,7 @@ impl Task {
         });
     }
 
-    fn on_checked(&mut self, wishes: &[Wish], held: Result<Vec<bool>, Failure>) {
+    fn on_checked(&mut self, wishes: &[TargetWish], held: Result<Vec<bool>, Failure>) {
         self.is_checking = false;
         let held = match held {
             Ok(held) => held,
@@ -430,7 +321,7 @@ impl Task {
             if item.is_running || item.wish != *wish {
                 continue;
             }
-            item.held = Held::Unknown;
+            item.held = HeldValue::Unknown;
             self.due.insert(wish.account.clone());
             self.reports.count_repair(self.index);
             Entry::of(&wish.account)
@@ -498,15 +389,4 @@ async fn within<T>(
         )))
     };
     timeout(limit, act).await.unwrap_or_else(late)
-}
-
-fn back_off(failures: u32) -> Duration {
-    let doubled = RETRY.0 * 2u32.saturating_pow(failures.clamp(1, 16) - 1);
-    // Feeds of one database do not all come back in the same instant.
-    doubled.min(RETRY.1).mul_f64(0.75 + fastrand::f64() / 4.0)
-}
-
-/// What is left of a value's life.
-fn life(holding: &Holding) -> Duration {
-    Duration::from_secs(u64::try_from(holding.expire_time - unix_now()).unwrap_or(0))
 }

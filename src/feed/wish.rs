@@ -5,7 +5,7 @@ use wxtokend::follow::Holding;
 
 /// What is to stand in a target for one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct TargetWish {
     /// The local name of the account.
     pub account: AccountName,
     /// Its appid or corpid.
@@ -16,9 +16,9 @@ pub struct Wish {
 
 /// A change of what is to stand.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum WishChange {
     /// This is to stand from now on.
-    Wish(Wish),
+    Wish(TargetWish),
     /// The account is configured no more: leave what stands.
     Forget(AccountName),
 }

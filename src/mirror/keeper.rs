@@ -47,7 +47,7 @@ impl Keeper {
         let configured: Arc<Mutex<Arc<[MirrorKey]>>> = Arc::new(Mutex::new([].into()));
         let (keys, receiver) = watch::channel(Arc::new(KeyRing::default()));
         let (orders, ordered) = mpsc::unbounded_channel();
-        let task = Task {
+        let task = KeeperTask {
             configured: configured.clone(),
             keys: keys.clone(),
             said: Vec::new(),
@@ -83,7 +83,7 @@ impl Keeper {
     }
 }
 
-struct Task {
+struct KeeperTask {
     configured: Arc<Mutex<Arc<[MirrorKey]>>>,
     keys: watch::Sender<Arc<KeyRing>>,
     /// The troubles that stand in the log.
@@ -94,7 +94,7 @@ struct Task {
     tokens: Arc<TokenMemory>,
 }
 
-impl Task {
+impl KeeperTask {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Done>) {
         loop {
             let has_keys = !lock(&self.configured).is_empty();

@@ -3,11 +3,11 @@
 use super::{
     BAD_CONFIGURATION, CheckArgs, FAILURE, SUCCESS, UNAVAILABLE, credentials, print_faults, runtime,
 };
-use crate::config::Config;
+use crate::config::FeedConfig;
 use crate::feed::wanted;
-use crate::found::Found;
-use crate::target::Writer;
-use crate::wish::Wish;
+use crate::found::LookFinding;
+use crate::wish::TargetWish;
+use crate::writer::Writer;
 use std::time::Duration;
 use tokio::time::timeout;
 use wxtokend::fault::Fault;
@@ -18,7 +18,7 @@ use wxtokend::value::ValueName;
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &CheckArgs) -> u8 {
-    let config = match Config::load(&args.file, credentials().as_deref()) {
+    let config = match FeedConfig::load(&args.file, credentials().as_deref()) {
         Ok(config) => config,
         Err(faults) => {
             print_faults(&faults);
@@ -37,7 +37,7 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-async fn look(config: &Config) -> u8 {
+async fn look(config: &FeedConfig) -> u8 {
     let mut exit = SUCCESS;
     let standing = match standing(config).await {
         Ok(standing) => standing,
@@ -48,7 +48,7 @@ async fn look(config: &Config) -> u8 {
         }
     };
     for (target, place) in config.targets.iter().zip(&config.places) {
-        let wishes: Vec<Wish> = standing
+        let wishes: Vec<TargetWish> = standing
             .iter()
             .filter(|(value, _)| *value == target.value)
             .map(|(_, wish)| wish.clone())
@@ -75,7 +75,7 @@ async fn look(config: &Config) -> u8 {
             println!("{} ({}): can be used", target.name, target.place);
         }
         for (wish, found) in wishes.iter().zip(found) {
-            if let Found::Wrong(wrong) = &found {
+            if let LookFinding::Wrong(wrong) = &found {
                 print_faults(&[place.fault(format!("{}: {}: {wrong}", target.name, wish.account))]);
                 exit = UNAVAILABLE;
             } else {
@@ -90,7 +90,7 @@ async fn look(config: &Config) -> u8 {
 }
 
 /// What stands now, as the daemon says.
-async fn standing(config: &Config) -> Result<Vec<(ValueName, Wish)>, String> {
+async fn standing(config: &FeedConfig) -> Result<Vec<(ValueName, TargetWish)>, String> {
     let mut events = follow(wanted(config));
     let mut standing = Vec::new();
     let socket = config.socket.display();
@@ -105,7 +105,7 @@ async fn standing(config: &Config) -> Result<Vec<(ValueName, Wish)>, String> {
                     },
                     _,
                 ) => {
-                    let wish = Wish {
+                    let wish = TargetWish {
                         account: subject.account,
                         appid,
                         holding,

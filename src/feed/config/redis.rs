@@ -74,12 +74,12 @@ pub enum KeyRule {
         app_secret: Option<PasswordSource>,
     },
     /// As written in the configuration.
-    Own(KeyTemplate, Body),
+    Own(KeyTemplate, KeyBody),
 }
 
 /// What stands in a key of the configuration.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Body {
+pub struct KeyBody {
     /// The text.
     pub template: KeyTemplate,
     /// The cache whose form it takes, if any.
@@ -294,7 +294,7 @@ fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
     }
     Some(KeyRule::Own(
         key,
-        Body {
+        KeyBody {
             template: body,
             cache,
         },

@@ -2,7 +2,7 @@
 
 use super::{Cell, Failure};
 use crate::config::{Address, Database};
-use crate::statement::Bound;
+use crate::statement::BoundParameter;
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySql, Row, SqlSafeStr, ValueRef};
@@ -69,7 +69,11 @@ impl MysqlSession {
             .map_err(|error| failure(&error))
     }
 
-    pub(super) async fn execute(&mut self, sql: &str, bound: Vec<Bound>) -> Result<u64, Failure> {
+    pub(super) async fn execute(
+        &mut self,
+        sql: &str,
+        bound: Vec<BoundParameter>,
+    ) -> Result<u64, Failure> {
         let done = bind(sql, &bound).execute(&mut self.0).await;
         let done = done.map_err(|error| failure(&error))?;
         self.check_warnings().await?;
@@ -94,7 +98,7 @@ impl MysqlSession {
     pub(super) async fn query(
         &mut self,
         sql: &str,
-        bound: Vec<Bound>,
+        bound: Vec<BoundParameter>,
     ) -> Result<Vec<Cell>, Failure> {
         let rows = bind(sql, &bound).fetch_all(&mut self.0).await;
         Ok(rows
@@ -137,12 +141,12 @@ impl MysqlSession {
     }
 }
 
-fn bind(sql: &str, bound: &[Bound]) -> Query<'static, MySql, MySqlArguments> {
+fn bind(sql: &str, bound: &[BoundParameter]) -> Query<'static, MySql, MySqlArguments> {
     let mut query = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false);
     for bound in bound {
         query = match bound {
-            Bound::Text(text) => query.bind(text.to_string()),
-            Bound::Number(number) => query.bind(*number),
+            BoundParameter::Text(text) => query.bind(text.to_string()),
+            BoundParameter::Number(number) => query.bind(*number),
         };
     }
     query

@@ -2,7 +2,7 @@
 
 use super::{Cell, Failure};
 use crate::config::{Address, Database};
-use crate::statement::Bound;
+use crate::statement::BoundParameter;
 use crate::tls;
 use std::error::Error;
 use tokio_postgres::config::SslMode;
@@ -88,7 +88,11 @@ impl PostgresSession {
             .map_err(|error| failure(&error))
     }
 
-    pub(super) async fn execute(&mut self, sql: &str, bound: Vec<Bound>) -> Result<u64, Failure> {
+    pub(super) async fn execute(
+        &mut self,
+        sql: &str,
+        bound: Vec<BoundParameter>,
+    ) -> Result<u64, Failure> {
         let texts: Vec<Text> = bound.iter().map(|bound| Text(bound.to_text())).collect();
         self.0
             .execute_raw(sql, &texts)
@@ -99,7 +103,7 @@ impl PostgresSession {
     pub(super) async fn query(
         &mut self,
         sql: &str,
-        bound: Vec<Bound>,
+        bound: Vec<BoundParameter>,
     ) -> Result<Vec<Cell>, Failure> {
         let texts: Vec<Text> = bound.iter().map(|bound| Text(bound.to_text())).collect();
         let parameters: Vec<&(dyn ToSql + Sync)> = texts.iter().map(|text| text as _).collect();

@@ -2,7 +2,7 @@
 
 use super::{Cell, Failure};
 use crate::config::Database;
-use crate::statement::Bound;
+use crate::statement::BoundParameter;
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, InterruptHandle, OpenFlags, ToSql};
 use std::os::unix::fs::MetadataExt;
@@ -17,10 +17,10 @@ pub(super) const MAX_THREADS: usize = 8;
 /// How long a database that another program locks is waited for; then the write is tried again.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Work = Box<dyn FnOnce(&Connection) + Send>;
+type SqliteJob = Box<dyn FnOnce(&Connection) + Send>;
 
 pub(super) struct SqliteSession {
-    work: mpsc::Sender<Work>,
+    work: mpsc::Sender<SqliteJob>,
     interrupt: InterruptHandle,
 }
 
@@ -34,7 +34,7 @@ impl SqliteSession {
             .try_acquire_owned()
             .map_err(|_| hangs())?;
         let path = config.url.path.clone();
-        let (work, jobs) = mpsc::channel::<Work>();
+        let (work, jobs) = mpsc::channel::<SqliteJob>();
         let (opened, is_open) = oneshot::channel();
         let run = move || {
             let _permit = permit;
@@ -61,7 +61,7 @@ impl SqliteSession {
         job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
         let (done, is_done) = oneshot::channel();
-        let job: Work = Box::new(move |connection| drop(done.send(job(connection))));
+        let job: SqliteJob = Box::new(move |connection| drop(done.send(job(connection))));
         let ended = || Failure::Away("the thread of the database ended".to_owned());
         self.work.send(job).map_err(|_| ended())?;
         is_done
@@ -86,7 +86,11 @@ impl SqliteSession {
             .await
     }
 
-    pub(super) async fn execute(&mut self, sql: &str, bound: Vec<Bound>) -> Result<u64, Failure> {
+    pub(super) async fn execute(
+        &mut self,
+        sql: &str,
+        bound: Vec<BoundParameter>,
+    ) -> Result<u64, Failure> {
         let sql = sql.to_owned();
         let found = move |connection: &Connection| {
             connection.execute(
@@ -100,7 +104,7 @@ impl SqliteSession {
     pub(super) async fn query(
         &mut self,
         sql: &str,
-        bound: Vec<Bound>,
+        bound: Vec<BoundParameter>,
     ) -> Result<Vec<Cell>, Failure> {
         let sql = sql.to_owned();
         self.run(move |connection| {
@@ -151,13 +155,13 @@ fn open(path: &Path) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-struct SqliteParameter(Bound);
+struct SqliteParameter(BoundParameter);
 
 impl ToSql for SqliteParameter {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(match &self.0 {
-            Bound::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-            Bound::Number(number) => ToSqlOutput::Owned(SqlValue::Integer(*number)),
+            BoundParameter::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            BoundParameter::Number(number) => ToSqlOutput::Owned(SqlValue::Integer(*number)),
         })
     }
 }

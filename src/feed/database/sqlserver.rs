@@ -2,7 +2,7 @@
 
 use super::{Cell, Failure, tds_tls};
 use crate::config::{Address, Database};
-use crate::statement::Bound;
+use crate::statement::BoundParameter;
 use crate::tls;
 use futures_util::{AsyncRead, AsyncWrite};
 use tiberius::error::Error;
@@ -12,10 +12,10 @@ use tokio_util::compat::TokioAsyncWriteCompatExt;
 use zeroize::Zeroizing;
 
 /// A connection in the clear, or the near end of an encrypted one.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+trait TdsStream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> TdsStream for T {}
 
-pub(super) struct SqlServerSession(Client<Box<dyn Stream>>);
+pub(super) struct SqlServerSession(Client<Box<dyn TdsStream>>);
 
 impl SqlServerSession {
     pub(super) async fn connect(
@@ -48,7 +48,7 @@ impl SqlServerSession {
             .await
             .map_err(io)?;
         tcp.set_nodelay(true).map_err(io)?;
-        let stream: Box<dyn Stream> = if config.is_encrypted() {
+        let stream: Box<dyn TdsStream> = if config.is_encrypted() {
             let tls = tls::client_of_tls12(config.ca_file.as_deref()).map_err(Failure::Away)?;
             Box::new(
                 tds_tls::encrypt(tcp, host, tls)
@@ -105,7 +105,11 @@ impl SqlServerSession {
             .map_err(|error| failure(&error))
     }
 
-    pub(super) async fn execute(&mut self, sql: &str, bound: Vec<Bound>) -> Result<u64, Failure> {
+    pub(super) async fn execute(
+        &mut self,
+        sql: &str,
+        bound: Vec<BoundParameter>,
+    ) -> Result<u64, Failure> {
         let done = bind(sql, bound).execute(&mut self.0).await;
         done.map(tiberius::ExecuteResult::total)
             .map_err(|error| failure(&error))
@@ -114,7 +118,7 @@ impl SqlServerSession {
     pub(super) async fn query(
         &mut self,
         sql: &str,
-        bound: Vec<Bound>,
+        bound: Vec<BoundParameter>,
     ) -> Result<Vec<Cell>, Failure> {
         let stream = bind(sql, bound)
             .query(&mut self.0)
@@ -133,12 +137,12 @@ impl SqlServerSession {
     }
 }
 
-fn bind(sql: &str, bound: Vec<Bound>) -> Query<'static> {
+fn bind(sql: &str, bound: Vec<BoundParameter>) -> Query<'static> {
     let mut query = Query::new(sql.to_owned());
     for bound in bound {
         match bound {
-            Bound::Text(text) => query.bind(text.to_string()),
-            Bound::Number(number) => query.bind(number),
+            BoundParameter::Text(text) => query.bind(text.to_string()),
+            BoundParameter::Number(number) => query.bind(number),
         }
     }
     query
