@@ -23,7 +23,7 @@ pub use redis::{Cache, KeyBody, KeyRule, Kind, Preset, Redis, Sentinels};
 pub use secret::PasswordSource;
 pub use url::{Address, Url};
 
-/// Where the daemon's API socket is unless configured.
+/// The daemon's API socket unless configured.
 const DEFAULT_SOCKET: &str = "/run/wxtokend/api.sock";
 const LOG_LEVELS: [(&str, LogLevel); 5] = [
     ("error", LogLevel::Error),
@@ -51,34 +51,34 @@ pub struct FeedConfig {
     pub socket: PathBuf,
     /// The accounts to follow; empty for all that this user may read.
     pub accounts: Vec<AccountName>,
-    /// How much is logged.
+    /// The least severe lines that are logged.
     pub log_level: LogLevel,
-    /// Where `/metrics` and `/healthz` are served over TCP; a loopback address.
+    /// The loopback address that serves `/metrics` and `/healthz` over TCP.
     pub metrics: Option<SocketAddr>,
-    /// What is kept, in the order of the file.
+    /// The targets, in the order of the file.
     pub targets: Vec<Target>,
-    /// Where each target stands in the file.
+    /// The place of each target in the file.
     pub places: Vec<Position>,
 }
 
 /// A place where values are kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    /// What logs and metrics call it: `database 1`.
+    /// Its name in logs and metrics: `database 1`.
     pub name: String,
-    /// Where it is, for people; without a password.
+    /// Its address for people, without a password.
     pub place: String,
-    /// Which value it keeps.
+    /// The value that it keeps.
     pub value: ValueName,
-    /// How often it is compared with what it is to hold; never when zero.
+    /// The interval at which it is compared with what it is to hold; zero for never.
     pub check_every: Duration,
-    /// How long one write may take, connecting included.
+    /// The longest time of one write, connecting included.
     pub timeout: Duration,
-    /// What it is.
+    /// Its kind.
     pub kind: TargetKind,
 }
 
-/// What a target is.
+/// A database or Redis.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TargetKind {
     /// Rows of a database.
@@ -87,7 +87,7 @@ pub enum TargetKind {
     Redis(Redis),
 }
 
-/// What a target takes from the file besides its own keys.
+/// The keys that every kind of target has.
 struct TargetKeys {
     value: ValueName,
     check_every: Duration,

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use wxtokend::follow::Holding;
 use wxtokend::value::Value;
 
-/// Why something could not be done.
+/// A failure, by whether others would fail too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The server cannot be used: no write of the target would succeed.
@@ -38,7 +38,7 @@ impl fmt::Display for Failure {
 /// The first column of a row, as text; nothing for NULL.
 type Cell = Option<zeroize::Zeroizing<Vec<u8>>>;
 
-/// What a driver does.
+/// A connection of one of the drivers.
 enum Session {
     Mysql(mysql::MysqlSession),
     Postgres(postgres::PostgresSession),
@@ -79,7 +79,7 @@ impl Session {
         each!(self, session => session.query(sql, bound).await)
     }
 
-    /// How long the column is that a value was too long for.
+    /// The length of the column that a value was too long for.
     async fn column_length(&mut self, message: &str, sql: &str) -> Option<u64> {
         match self {
             Self::Mysql(session) => session.column_length(message, sql).await,
@@ -109,17 +109,17 @@ impl DatabaseWriter {
         }
     }
 
-    /// Whether the cell can be compared with the value.
+    /// Tells whether the cell can be compared with the value.
     pub fn can_check(&self) -> bool {
         self.config.read_back.is_some()
     }
 
-    /// Whether there is something to write when there is no valid value.
+    /// Tells whether there is something to write when there is no valid value.
     pub fn has_on_none(&self) -> bool {
         self.config.on_none.is_some()
     }
 
-    /// Whether two values lead to different rows.
+    /// Tells whether two values lead to different rows.
     pub fn differ(&self, old: &Holding, new: &Holding) -> bool {
         let names_time =
             |parameter| matches!(parameter, Parameter::Time(..) | Parameter::ExpiresIn);
@@ -313,7 +313,7 @@ fn too_long(token: &Value, column: &str) -> String {
     )
 }
 
-/// Whether a cell says the value.
+/// Compares a cell with the value.
 fn check_cell(cell: &Cell, token: &Value) -> Result<(), Failure> {
     let token_bytes = token.expose().as_bytes();
     let Some(cell) = cell else {

@@ -23,11 +23,11 @@ use wxtokend::follow::{Holding, StreamEvent, StreamLine, Subject, Wanted, follow
 use wxtokend::logging::{Entry, Log};
 use wxtokend::systemd::{Notifier, alive_every};
 
-/// How long READY=1 waits for the daemon and the targets.
+/// The longest wait of READY=1 for the daemon and the targets.
 const READY_AFTER: Duration = Duration::from_secs(10);
-/// How often the line of `systemctl status` changes at most.
+/// The shortest time between two changes of the line of `systemctl status`.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
-/// How long targets have to end when the feed stops.
+/// The time that targets have to end when the feed stops.
 const STOP_GRACE: Duration = Duration::from_secs(4);
 
 /// A target that runs.
@@ -52,14 +52,14 @@ pub struct Feed {
     events: Receiver<StreamEvent>,
     /// All that the stream has told of.
     standing: BTreeMap<Subject, (Box<str>, Option<Holding>)>,
-    /// What the stream has told of since it was asked anew; nothing once it has told all.
+    /// The values that the stream has told of since it was asked anew; nothing once it has told all.
     heard: Option<BTreeSet<Subject>>,
     is_ready: bool,
     /// Faults of a reload that was rejected.
     rejected: Option<String>,
 }
 
-/// Why the feed could not start.
+/// The reason why the feed could not start.
 pub enum FeedError {
     /// The configuration is faulty.
     Faults(Vec<Fault>),
@@ -306,7 +306,7 @@ impl Feed {
     }
 }
 
-/// What to follow for a configuration.
+/// The accounts and values that a configuration asks for.
 pub fn wanted(config: &FeedConfig) -> Wanted {
     Wanted {
         socket: config.socket.clone(),

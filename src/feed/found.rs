@@ -1,11 +1,11 @@
-//! What `check --online` finds.
+//! The findings of `check --online`.
 
 use std::fmt;
 
-/// What a write would change.
+/// The change that a write would make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookFinding {
-    /// So many rows.
+    /// The number of rows.
     Rows(u64),
     /// This key, and whether it is there.
     Key(String, bool),

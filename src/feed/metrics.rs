@@ -18,10 +18,10 @@ use tokio::sync::Semaphore;
 
 /// Connections at one time.
 const MAX_CONNECTIONS: usize = 16;
-/// How long a client may take to send its request.
+/// The longest time that a client may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is counted for the feed as a whole.
+/// The counts of the feed as a whole.
 #[derive(Debug, Default)]
 pub struct FeedMetrics {
     /// The daemon's stream is followed.
@@ -30,7 +30,7 @@ pub struct FeedMetrics {
     pub reloads: AtomicU64,
     /// Reloads that were rejected.
     pub rejected_reloads: AtomicU64,
-    /// What the targets say.
+    /// The reports of the targets.
     pub reports: Reports,
 }
 

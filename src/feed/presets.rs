@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 pub struct KeyEntry {
     /// The key.
     pub key: String,
-    /// What is to stand in it; empty when there is no value.
+    /// The content that it is to have; empty when there is no value.
     pub body: Zeroizing<String>,
 }
 

@@ -22,7 +22,7 @@ use wxtokend::follow::Holding;
 use wxtokend::value::ValueName;
 use zeroize::Zeroizing;
 
-/// How long a connection or an answer may take; the deadline of a write is beside it.
+/// The longest time of a connection or an answer; the deadline of a write is beside it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A value with less than this left is removed rather than written: some SDKs take such a key for one without an end.
 const SHORTEST_LIFE: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ pub struct RedisWriter {
 #[derive(Default)]
 struct RedisState {
     connection: Option<RedisConnection>,
-    /// What was written last.
+    /// The keys that were written last.
     written: HashMap<AccountName, Vec<KeyEntry>>,
 }
 
@@ -353,7 +353,7 @@ fn address(url: &Url) -> ConnectionAddr {
     }
 }
 
-/// What is left of a value's life.
+/// The rest of a value's life.
 fn life(holding: &Holding) -> Duration {
     let end = Duration::from_secs(u64::try_from(holding.expire_time).unwrap_or(0));
     let now = SystemTime::now()

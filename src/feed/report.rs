@@ -1,14 +1,14 @@
-//! How each target is, for STATUS=, metrics and readiness.
+//! The state of each target, for STATUS=, metrics and readiness.
 
 use crate::config::Target;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// How one target is.
+/// The state of one target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Values that it is to hold.
     pub values: usize,
@@ -16,7 +16,7 @@ pub struct Report {
     pub behind: usize,
     /// Some value was not tried yet.
     pub is_untried: bool,
-    /// Why it does not hold them.
+    /// The reason why it does not hold them.
     pub failure: Option<String>,
     /// Writes that succeeded.
     pub written: u64,

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use wxtokend::value::ValueName;
 use zeroize::Zeroizing;
 
-/// How a database spells placeholders and quotes.
+/// The spelling of placeholders and quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// `MySQL` and `MariaDB`: `?`.
@@ -54,7 +54,7 @@ pub enum Point {
     Start,
 }
 
-/// How a time is written.
+/// The form in which a time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Unix seconds.
@@ -93,13 +93,13 @@ impl Parameter {
         Some(Self::Time(point, form))
     }
 
-    /// Whether it is known without a value.
+    /// Tells whether it is known without a value.
     pub fn is_of_account(self) -> bool {
         matches!(self, Self::Account | Self::AppId)
     }
 }
 
-/// What is bound to a placeholder.
+/// A text or number that is bound to a placeholder.
 #[derive(Clone)]
 pub enum BoundParameter {
     /// A text, which may be a value.
@@ -127,7 +127,7 @@ impl BoundParameter {
 pub struct Statement {
     /// With the driver's placeholders.
     pub sql: String,
-    /// What each placeholder stands for, in order.
+    /// The parameters that the placeholders stand for, in order.
     pub parameters: Vec<Parameter>,
     /// The dialect it is written for.
     pub dialect: Dialect,
@@ -139,12 +139,12 @@ impl Statement {
         StatementParser::new(text, dialect, value).parse()
     }
 
-    /// Whether a parameter of that kind is used.
+    /// Tells whether a parameter of that kind is used.
     pub fn uses(&self, is_it: impl Fn(Parameter) -> bool) -> bool {
         self.parameters.iter().any(|parameter| is_it(*parameter))
     }
 
-    /// What is bound for a wish. `None` if it names a value and there is none.
+    /// Binds its parameters. `None` if it names a value and there is none.
     pub fn bind(&self, wish: &TargetWish, zone: &TimeZone) -> Option<Vec<BoundParameter>> {
         let bind = |parameter: &Parameter| match parameter {
             Parameter::Account => Some(BoundParameter::text(wish.account.as_str())),

@@ -22,7 +22,7 @@ use wxtokend::logging::Entry;
 
 /// Writes of one target at one time.
 const MAX_WRITES: usize = 4;
-/// How long writes have to end when the feed stops.
+/// The time that writes have to end when the feed stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
 enum Ended {
@@ -38,7 +38,7 @@ pub struct TargetTask {
     changes: UnboundedReceiver<WishChange>,
     reports: Reports,
     items: BTreeMap<AccountName, Item>,
-    /// What may be due for a write.
+    /// The accounts that may be due for a write.
     due: BTreeSet<AccountName>,
     /// When to look at an account again.
     timers: BTreeSet<(Instant, AccountName)>,

@@ -29,7 +29,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, St
     Ok(certificates)
 }
 
-/// What a client trusts. Blocks on files.
+/// The settings of a client that trusts these authorities. Blocks on files.
 pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     client_of(ca_file, rustls::DEFAULT_VERSIONS)
 }

@@ -1,9 +1,9 @@
-//! What is to stand in a target.
+//! The values that a target is to hold.
 
 use wxtokend::account::AccountName;
 use wxtokend::follow::Holding;
 
-/// What is to stand in a target for one account.
+/// The value that a target is to hold for one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetWish {
     /// The local name of the account.

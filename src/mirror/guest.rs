@@ -31,13 +31,13 @@ pub(super) struct Guest {
     who: Sender,
     /// Odd while a request is being answered.
     progress: AtomicU32,
-    /// Whether it has shown a wrong key.
+    /// It has shown a wrong key.
     guessing: AtomicBool,
     gone: AtomicBool,
     leave: Notify,
     /// The app whose key it showed last.
     app: Mutex<Option<Arc<App>>>,
-    /// How many connections are open.
+    /// The number of open connections.
     open: Arc<AtomicUsize>,
 }
 

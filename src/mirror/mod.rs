@@ -136,7 +136,7 @@ fn replace(
     }
 }
 
-/// Whether an account is one of 企业微信, which has endpoints and words of its own.
+/// Tells whether an account is one of 企业微信, which has endpoints and words of its own.
 fn is_wecom(account: &Account) -> bool {
     account.terms.kind == GETTOKEN.kind
 }

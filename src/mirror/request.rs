@@ -32,7 +32,7 @@ pub(crate) enum AppRequest {
         /// appid or corpid.
         id: Box<str>,
         key: Zeroizing<String>,
-        /// Whether the app doubts the one that it has.
+        /// The app doubts the token that it has.
         doubted: bool,
     },
     /// A ticket, for an access token.
@@ -60,7 +60,7 @@ impl AppCall {
         })
     }
 
-    /// Whether it is of 企业微信.
+    /// Tells whether it is of 企业微信.
     pub(crate) const fn is_wecom(self) -> bool {
         matches!(
             self,
@@ -68,7 +68,7 @@ impl AppCall {
         )
     }
 
-    /// Whether its parameters are in the body.
+    /// Tells whether its parameters are in the body.
     pub(super) const fn has_body(self) -> bool {
         matches!(self, Self::StableToken)
     }

@@ -22,7 +22,7 @@ pub(super) struct TokenMemory(Mutex<KnownTokens>);
 struct KnownTokens {
     /// Whose it is, and when it was last known to stand.
     tokens: HashMap<Hashed, (AccountName, Moment)>,
-    /// How many there may be before the old ones are looked for.
+    /// The number at which the old ones are looked for.
     forget_at: usize,
 }
 

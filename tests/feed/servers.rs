@@ -65,7 +65,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Whether programs of Debian packages are there. In CI they have to be.
+/// Tells whether programs of Debian packages are there. In CI they have to be.
 pub fn have(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| !find(program).exists());
     if let Some(missing) = missing {

@@ -18,13 +18,13 @@ const LIFE: Duration = Duration::from_secs(30);
 /// A value that ended so shortly before its line was read was alive when it was used, in milliseconds.
 const ON_THE_WAY: i64 = 500;
 
-/// What a program printed so far.
+/// The lines that a program printed so far.
 #[derive(Debug, Default)]
 struct Seen {
     lines: usize,
     /// Different first values.
     tokens: BTreeSet<String>,
-    /// What the platform said of values that were dead.
+    /// The platform's words on values that were dead.
     dead: Vec<String>,
     failures: Vec<(Instant, String)>,
 }
@@ -106,7 +106,7 @@ impl Drop for App {
     }
 }
 
-/// Whether a test can run here. If not, it says so on the terminal, past the capture of tests.
+/// Tells whether a test can run here. If not, it says so on the terminal, past the capture of tests.
 fn can_run(test: &str) -> bool {
     let programs = ["node", "php", "mcs", "mono", "curl"].map(|name| ("/usr/bin", name));
     let packages = [

@@ -1,4 +1,4 @@
-//! What these tests begin with: a daemon with a mirror, accounts that apps have keys of, and a platform beside it.
+//! The start of these tests: a daemon with a mirror, accounts that apps have keys of, and a platform beside it.
 
 use crate::common::{ApiReply, Bench, RunningDaemon, call};
 use crate::http::{Answer, Client};
@@ -160,7 +160,7 @@ impl Stage {
         call(&self.bench.socket(), "GET", target, "").unwrap()
     }
 
-    /// Whether a token lives, in truth.
+    /// Tells whether a token lives, in truth.
     pub(crate) fn is_alive(&self, token: &str) -> bool {
         self.platform
             .with(|world, now| world.probe(now, token).alive)

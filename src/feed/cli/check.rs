@@ -14,7 +14,7 @@ use wxtokend::fault::Fault;
 use wxtokend::follow::{StreamEvent, StreamLine, follow};
 use wxtokend::value::ValueName;
 
-/// How long the daemon may take to tell what stands.
+/// The longest wait for the daemon to tell what stands.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &CheckArgs) -> u8 {
@@ -89,7 +89,7 @@ async fn look(config: &FeedConfig) -> u8 {
     exit
 }
 
-/// What stands now, as the daemon says.
+/// The values that stand now, as the daemon says.
 async fn standing(config: &FeedConfig) -> Result<Vec<(ValueName, TargetWish)>, String> {
     let mut events = follow(wanted(config));
     let mut standing = Vec::new();

@@ -24,9 +24,9 @@ const EXAMPLE: &str = "mysql://wxfeed@localhost/app";
 /// Rows of a database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
-    /// Where it is.
+    /// Its address.
     pub url: Url,
-    /// What it is.
+    /// The kind of server.
     pub dialect: Dialect,
     /// The password; nothing for peer identity.
     pub password: Option<PasswordSource>,
@@ -38,14 +38,14 @@ pub struct Database {
     pub read_back: Option<Statement>,
     /// Written when there is no valid value.
     pub on_none: Option<Statement>,
-    /// How many rows a write has to find; nothing for any number.
+    /// The number of rows that a write has to find; nothing for any number.
     pub rows: Option<u64>,
     /// For local date and time.
     pub time_zone: TimeZone,
 }
 
 impl Database {
-    /// Whether the connection is encrypted.
+    /// Tells whether the connection is encrypted.
     pub fn is_encrypted(&self) -> bool {
         let is_tcp = matches!(self.url.address, Address::Tcp(..));
         is_tcp && (self.ca_file.is_some() || !self.url.address.is_local())

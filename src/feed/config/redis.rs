@@ -32,7 +32,7 @@ const KINDS: [(&str, Kind); 3] = [
 /// Keys of Redis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Redis {
-    /// Where it is; with sentinels the database that is used.
+    /// Its address; with sentinels the database that is used.
     pub url: Option<Url>,
     /// The servers that know where it is.
     pub sentinels: Option<Sentinels>,
@@ -42,7 +42,7 @@ pub struct Redis {
     pub ca_file: Option<PathBuf>,
     /// The number of the database.
     pub database: i64,
-    /// Which keys, and what stands in them.
+    /// The keys, and what stands in them.
     pub rule: KeyRule,
 }
 
@@ -55,12 +55,12 @@ pub struct Sentinels {
     pub service: String,
 }
 
-/// Which keys, and what stands in them.
+/// The keys, and what stands in them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KeyRule {
     /// Those of an SDK.
     Preset {
-        /// Which SDK.
+        /// The SDK.
         preset: Preset,
         /// For which kind of account; by its appid if nothing is said.
         kind: Option<Kind>,
@@ -68,16 +68,16 @@ pub enum KeyRule {
         agentid: Option<u32>,
         /// The cache that the SDK stands on.
         cache: Cache,
-        /// What comes before the SDK's key.
+        /// The text before the SDK's key.
         prefix: Option<String>,
-        /// What the app has for its AppSecret, where the key is made of it.
+        /// The AppSecret that the app has, a dummy, where the key is made of it.
         app_secret: Option<PasswordSource>,
     },
     /// As written in the configuration.
     Own(KeyTemplate, KeyBody),
 }
 
-/// What stands in a key of the configuration.
+/// The content of a key that the configuration names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyBody {
     /// The text.
@@ -103,7 +103,7 @@ pub enum Preset {
     Wechatpy,
 }
 
-/// What an SDK takes an account for.
+/// The kind of account, as an SDK sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// 公众号

@@ -1,4 +1,4 @@
-//! Where the password of a target is.
+//! The password of a target.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

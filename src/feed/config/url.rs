@@ -1,4 +1,4 @@
-//! Where a target is: `mysql://user@host:3306/database?socket=/path`.
+//! The address of a target: `mysql://user@host:3306/database?socket=/path`.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ pub struct Url {
     pub scheme: String,
     /// The user, if one is named.
     pub user: Option<String>,
-    /// Where the server is.
+    /// The address of the server.
     pub address: Address,
-    /// What follows the host: the name of a database, or a path.
+    /// The text after the host: the name of a database, or a path.
     pub path: String,
 }
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A host and perhaps a port.
@@ -27,7 +27,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// Whether it is this host.
+    /// Tells whether it is this host.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,

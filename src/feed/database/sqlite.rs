@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 /// Threads of one target. More than one is needed only while one hangs on a dead disk.
 pub(super) const MAX_THREADS: usize = 8;
-/// How long a database that another program locks is waited for; then the write is tried again.
+/// The longest wait for a database that another program locks; then the write is tried again.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 type SqliteJob = Box<dyn FnOnce(&Connection) + Send>;

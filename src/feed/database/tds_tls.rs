@@ -120,7 +120,7 @@ struct Framed {
     is_handshaking: bool,
     header: [u8; HEADER],
     header_read: usize,
-    /// What is left to read of the packet.
+    /// The bytes of the packet that are still to be read.
     left: usize,
     /// Written and not yet framed.
     message: Vec<u8>,

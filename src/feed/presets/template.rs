@@ -50,7 +50,7 @@ impl KeyTemplate {
         Ok(template)
     }
 
-    /// Whether what it says changes with the value.
+    /// Tells whether its text changes with the value.
     pub fn names_more_than_account(&self) -> bool {
         let names = self
             .engine

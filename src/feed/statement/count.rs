@@ -65,7 +65,7 @@ impl Skeleton {
         Self(blank.to_ascii_uppercase())
     }
 
-    /// Where a keyword stands first.
+    /// The offset of a keyword.
     fn keyword(&self, word: &str) -> Option<usize> {
         let is_part =
             |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
@@ -76,7 +76,7 @@ impl Skeleton {
         })
     }
 
-    /// How many placeholders stand before an offset.
+    /// The number of placeholders before an offset.
     fn placeholders(&self, end: usize) -> usize {
         self.0[..end].matches(['?', '$', '@']).count()
     }

@@ -23,7 +23,7 @@ pub(super) struct Item {
     pub(super) is_running: bool,
     pub(super) failures: u32,
     pub(super) retry_at: Option<Instant>,
-    /// Whether a write for it has ended, well or not.
+    /// A write for it has ended, well or not.
     pub(super) was_tried: bool,
     pub(super) last_failure: Option<String>,
 }
@@ -41,7 +41,7 @@ impl Item {
         }
     }
 
-    /// Whether the target was written as it is wanted now.
+    /// Tells whether the target was written as it is wanted now.
     pub(super) fn stands(&self) -> bool {
         let is_held = matches!(&self.held, HeldValue::Known(held) if *held == self.wish.holding);
         is_held && !self.is_running
