@@ -50,6 +50,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// In the configuration itself.
     Inline(Secret),
+    /// Nowhere on this host, which only follows in a fleet.
+    Absent,
 }
 
 /// The key that names a user or group whose id is not known yet.

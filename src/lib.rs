@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod event;
 pub mod fault;
 pub mod files;
+pub mod fleet;
 pub mod follow;
 pub mod format;
 #[cfg(any(test, fuzzing))]

@@ -24,6 +24,8 @@ pub(super) struct AccountsReader<'e> {
     env: &'e Environment,
     names: Names,
     outputs: OutputsReader,
+    /// This host never calls the platform.
+    only_follows: bool,
     done: BTreeMap<AccountName, Arc<Account>>,
     mirror_keys: Vec<MirrorKey>,
     places: HashMap<AccountName, Position>,
@@ -32,11 +34,17 @@ pub(super) struct AccountsReader<'e> {
 }
 
 impl<'e> AccountsReader<'e> {
-    pub(super) fn new(env: &'e Environment, names: Names, outputs: OutputsReader) -> Self {
+    pub(super) fn new(
+        env: &'e Environment,
+        names: Names,
+        outputs: OutputsReader,
+        only_follows: bool,
+    ) -> Self {
         Self {
             env,
             names,
             outputs,
+            only_follows,
             done: BTreeMap::new(),
             mirror_keys: Vec::new(),
             places: HashMap::new(),
@@ -96,7 +104,7 @@ impl<'e> AccountsReader<'e> {
         if let Some(id) = &id {
             self.claim(id, agentid, (platform, terms), table);
         }
-        let secret = secret(table, self.env);
+        let secret = secret(table, self.env, self.only_follows);
         if let Some(name) = &name
             && let Some(key) = secret::KEYS.into_iter().find(|key| table.has(key))
         {

@@ -27,7 +27,7 @@ const fn no_more(_: &Platform) -> Vec<&'static str> {
 
 pub(super) const ROOT: Keys = Keys {
     table: "",
-    names: &["daemon", "api", "mirror", "platform", "accounts"],
+    names: &["daemon", "api", "mirror", "platform", "fleet", "accounts"],
     of_platform: no_more,
 };
 pub(super) const DAEMON: Keys = Keys {
@@ -56,6 +56,26 @@ pub(super) const PLATFORM: Keys = Keys {
         "proxy",
     ],
     of_platform: |platform| vec![platform.hosts_key],
+};
+pub(super) const FLEET: Keys = Keys {
+    table: "[fleet]",
+    names: &[
+        "engine",
+        "endpoints",
+        "prefix",
+        "ca_file",
+        "cert_file",
+        "cert_key_file",
+        "username",
+        "password_file",
+        "password_credential",
+        "key_file",
+        "key_credential",
+        "role",
+        "lease",
+        "host",
+    ],
+    of_platform: no_more,
 };
 pub(super) const ACCOUNT: Keys = Keys {
     table: "[accounts.NAME]",
@@ -109,8 +129,8 @@ pub(super) const MIRROR_KEY: Keys = Keys {
 };
 
 /// Every table with its keys: what `config.example.toml` has to explain.
-pub const ALL: [Keys; 9] = [
-    ROOT, DAEMON, API, MIRROR, PLATFORM, ACCOUNT, FILE, SOCKET, MIRROR_KEY,
+pub const ALL: [Keys; 10] = [
+    ROOT, DAEMON, API, MIRROR, PLATFORM, FLEET, ACCOUNT, FILE, SOCKET, MIRROR_KEY,
 ];
 
 /// What is right, where `wrong` is none of the keys of a table.

@@ -8,7 +8,7 @@ use super::output::OutputsReader;
 use super::places::{Places, Setting};
 use super::source::SourceFile;
 use super::table::Table;
-use super::{Config, MirrorSection, keys, mirror, sections};
+use super::{Config, MirrorSection, fleet, keys, mirror, sections};
 use crate::fault::Fault;
 use std::path::{Path, PathBuf};
 
@@ -36,11 +36,12 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let mut names = Names::new(&env.names);
     let daemon = sections::daemon(&root, env);
     let api = sections::api(&root, env, &mut names);
-    let platform = sections::platform(&root, env);
+    let (platform, allow_http) = sections::platform(&root, env);
+    let (fleet, only_follows) = fleet::fleet(&root, env, &allow_http);
     let mut outputs = OutputsReader::new(&daemon.runtime_dir, places(&path, &root));
     outputs.claim(&api.socket, &root.table("api"), "socket");
     let mirror = mirror::mirror(&root, env, &mut outputs);
-    let mut accounts = AccountsReader::new(env, names, outputs);
+    let mut accounts = AccountsReader::new(env, names, outputs, only_follows);
     accounts.read(&root);
     let included = included(&root);
 
@@ -63,6 +64,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
             api,
             mirror: MirrorSection { keys, ..mirror },
             platform,
+            fleet,
             accounts,
         },
         warnings: faults,
@@ -86,8 +88,10 @@ fn places(path: &Path, root: &Table<'_>) -> Places {
             places.add(subject, table.place(key));
         }
     }
-    if root.has("platform") {
-        places.add(Setting::Platform, root.place("platform"));
+    for (subject, section) in [(Setting::Platform, "platform"), (Setting::Fleet, "fleet")] {
+        if root.has(section) {
+            places.add(subject, root.place(section));
+        }
     }
     places
 }
@@ -121,7 +125,13 @@ fn include(path: &Path, accounts: &mut AccountsReader<'_>, env: &Environment) ->
     };
     let tree = source.parse();
     let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
-    for key in [keys::DAEMON, keys::API, keys::MIRROR, keys::PLATFORM] {
+    for key in [
+        keys::DAEMON,
+        keys::API,
+        keys::MIRROR,
+        keys::PLATFORM,
+        keys::FLEET,
+    ] {
         let key = key.table.trim_matches(['[', ']']);
         if root.has(key) {
             root.fault(

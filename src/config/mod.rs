@@ -3,6 +3,7 @@
 mod account;
 mod directories;
 mod environment;
+mod fleet;
 mod include;
 mod inspect;
 pub mod keys;
@@ -21,6 +22,7 @@ pub mod table;
 pub mod value;
 
 pub use environment::Environment;
+pub use fleet::FleetSection;
 pub use inspect::inspect;
 pub use load::{Loaded, api_socket, load, state_dir};
 pub use mirror::{Margins, MirrorKey, MirrorSection};
@@ -63,6 +65,8 @@ pub struct Config {
     pub mirror: MirrorSection,
     /// `[platform]`
     pub platform: PlatformSection,
+    /// `[fleet]`
+    pub fleet: Option<FleetSection>,
     /// `[accounts.*]` of this file and all included ones.
     pub accounts: BTreeMap<AccountName, Arc<Account>>,
 }

@@ -23,6 +23,8 @@ pub enum Setting {
     CaFile,
     /// `[platform]`
     Platform,
+    /// `[fleet]`
+    Fleet,
     /// The output at this path.
     Output(Box<Path>),
     /// The `owner` or `group` of the output at this path.

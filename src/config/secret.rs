@@ -12,14 +12,20 @@ use toml::de::DeValue;
 /// The keys that may name it: exactly one has to.
 pub(super) const KEYS: [&str; 3] = ["secret_file", "secret_credential", "secret"];
 
-/// The one source of the secret that an account has. A missing file is no fault.
-pub(super) fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSource> {
+/// The one source of the secret that an account has. A missing file is no fault. Where the host only follows, there may be
+/// none.
+pub(super) fn secret(
+    table: &Table<'_>,
+    env: &Environment,
+    only_follows: bool,
+) -> Option<SecretSource> {
     let given = KEYS.map(|key| (key, table.has(key)));
     let mut given = given
         .iter()
         .filter(|(_, given)| *given)
         .map(|(key, _)| *key);
     match (given.next(), given.next()) {
+        (None, _) if only_follows => return Some(SecretSource::Absent),
         (None, _) => table.fault_of_absence(
             "the secret is missing: give one of `secret_file`, `secret_credential` and `secret`",
         ),
@@ -33,12 +39,7 @@ pub(super) fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSourc
         secret_file(table, path).map(SecretSource::File)
     });
     let credential = table.read("secret_credential", |name| {
-        let name = not_a_secret(name)?;
-        if name.contains('/') || matches!(name, "." | "..") {
-            return Err("must be the name of a credential, without a directory".into());
-        }
-        let path = env.credentials_dir().join(name);
-        not_for_others(&path).map(|()| SecretSource::File(path))
+        credential_file(name, env).map(SecretSource::File)
     });
     let inline = table.read("secret", |secret| {
         let secret = secret.as_str().ok_or("must be a text in quotes")?;
@@ -55,6 +56,16 @@ pub(super) fn secret(table: &Table<'_>, env: &Environment) -> Option<SecretSourc
         Ok(SecretSource::Inline(secret))
     });
     file.or(credential).or(inline)
+}
+
+/// The path of a credential of the service.
+pub(super) fn credential_file(name: &DeValue<'_>, env: &Environment) -> Checked<PathBuf> {
+    let name = not_a_secret(name)?;
+    if name.contains('/') || matches!(name, "." | "..") {
+        return Err("must be the name of a credential, without a directory".into());
+    }
+    let path = env.credentials_dir().join(name);
+    not_for_others(&path).map(|()| path)
 }
 
 /// The path of a file that holds a secret or a key. A missing file is no fault.

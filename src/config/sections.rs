@@ -62,12 +62,8 @@ pub(super) fn api_socket(table: &Table<'_>, env: &Environment) -> PathBuf {
 }
 
 /// `[platform]`
-pub(super) fn platform(root: &Table<'_>, env: &Environment) -> PlatformSection {
+pub(super) fn platform(root: &Table<'_>, env: &Environment) -> (PlatformSection, Vec<HttpHost>) {
     let table = root.table("platform").known(&keys::PLATFORM, env.platforms);
-    let ca_file = table.read("ca_file", |path| {
-        let path = table.source().directory().join(value::text(path)?);
-        check_certificates(&path).map(|()| path)
-    });
     let allow_http = table
         .read_list("allow_http", value::http_host)
         .unwrap_or_default();
@@ -79,15 +75,24 @@ pub(super) fn platform(root: &Table<'_>, env: &Environment) -> PlatformSection {
         platform,
         hosts: hosts(&table, platform.hosts_key, platform.hosts, &allow_http),
     };
-    PlatformSection {
+    let section = PlatformSection {
         hosts: env.platforms.0.iter().map(hosts).collect(),
         connect_timeout: timeout("connect_timeout", 3),
         timeout: timeout("timeout", 10),
         concurrency: (table.read("concurrency", |number| value::whole(number, 1..=1024)))
             .map_or(32, |number| number as usize),
-        ca_file,
+        ca_file: ca_file(&table),
         proxy: table.read("proxy", value::proxy),
-    }
+    };
+    (section, allow_http)
+}
+
+/// A file of certificates that are trusted besides the system's.
+pub(super) fn ca_file(table: &Table<'_>) -> Option<PathBuf> {
+    table.read("ca_file", |path| {
+        let path = table.source().directory().join(value::text(path)?);
+        check_certificates(&path).map(|()| path)
+    })
 }
 
 fn hosts(table: &Table<'_>, key: &str, default: &[&str], allow_http: &[HttpHost]) -> Arc<[Host]> {

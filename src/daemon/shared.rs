@@ -54,7 +54,7 @@ impl Shared {
     pub(super) fn secrets(&self, account: &Account) -> Lane {
         let device = match &account.secret {
             SecretSource::File(path) => self.directories.device_of(path),
-            SecretSource::Inline(_) => Device::default(),
+            SecretSource::Inline(_) | SecretSource::Absent => Device::default(),
         };
         self.offload.lane(Hazard::Secrets(device))
     }

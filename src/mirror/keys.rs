@@ -135,6 +135,7 @@ impl KeyRing {
                     SecretSource::File(path) => {
                         read_secret(path).ok().map(|text| Hashed::of(text.expose()))
                     }
+                    SecretSource::Absent => None,
                 };
                 lockers.push(Locker {
                     account: account.name.clone(),

@@ -70,6 +70,7 @@ pub fn credential(
     let secret = match &account.secret {
         SecretSource::Inline(secret) => Ok(secret.clone()),
         SecretSource::File(path) => files::read_secret(path),
+        SecretSource::Absent => Err("this host has no AppSecret for the account".to_owned()),
     };
     secret.map(Credential::Secret).map_err(|message| {
         Refusal::local(

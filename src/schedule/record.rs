@@ -105,6 +105,7 @@ pub(super) fn identity(account: &Account) -> (Box<str>, Option<u32>, Option<Box<
     let is_ambiguous = account.terms().shares_id && account.agentid.is_none();
     let secret = is_ambiguous.then(|| match &account.secret {
         SecretSource::File(path) => path.to_string_lossy().into(),
+        SecretSource::Absent => Box::default(),
         SecretSource::Inline(secret) => match Value::parse(secret.expose()) {
             Some(value) => value.fingerprint().to_string().into(),
             None => Box::default(),

@@ -6,6 +6,7 @@ mod check;
 mod collisions;
 mod example;
 mod faults;
+mod fleet;
 mod good;
 mod include;
 mod large;
