@@ -43,7 +43,7 @@ impl std::borrow::Borrow<str> for AccountName {
     }
 }
 
-/// Where the AppSecret is read from, anew for each call.
+/// The place that the AppSecret is read from, anew for each call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// A file, or a credential that systemd passed (then below `$CREDENTIALS_DIRECTORY`).
@@ -77,7 +77,7 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// Whether both are the same user or the same group, by whatever name.
+    /// Returns whether both are the same user or the same group, by whatever name.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::User(_, one), Self::User(_, other))
@@ -97,7 +97,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// Who may open an output.
+/// Owner, mode and readers of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// Permission bits, `0o600` unless configured.
@@ -106,7 +106,8 @@ pub struct Access {
     pub owner: Option<u32>,
     /// The gid to give it to, if configured.
     pub group: Option<u32>,
-    /// Whom its ACL names: `r` on a file, `rw` on a socket. Also an owner or group that is not known yet.
+    /// The principals that its ACL names: `r` on a file, `rw` on a socket. Also an owner or group that is not known
+    /// yet.
     pub readers: Arc<[Principal]>,
 }
 
@@ -120,7 +121,7 @@ impl Access {
     }
 }
 
-/// How a value is written.
+/// The form that a value is written in.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Format {
     /// One flat line of JSON with the true end of life.
@@ -133,11 +134,11 @@ pub enum Format {
     Api,
     /// Two lines for a shell to source.
     Env,
-    /// What a Jinja template makes of it.
+    /// The text that a Jinja template makes of it.
     Template(Arc<Template>),
 }
 
-/// What becomes of a file whose value has expired.
+/// The fate of a file whose value has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExpiry {
     /// It goes: an app never sees a dead value.
@@ -146,7 +147,7 @@ pub enum OnExpiry {
     Keep,
 }
 
-/// How an output is reached.
+/// The kind of an output: the way that apps reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
     /// A file, replaced atomically.
@@ -156,7 +157,7 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
-    /// Whether it is bound before it shows anything, and takes a file descriptor.
+    /// Returns whether it is bound before it shows anything, and takes a file descriptor.
     pub(crate) const fn listens(self) -> bool {
         match self {
             Self::File(_) => false,
@@ -164,7 +165,7 @@ impl OutputKind {
         }
     }
 
-    /// Whether one can take the place of the other.
+    /// Returns whether one can take the place of the other.
     pub(crate) fn is_like(self, other: Self) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
@@ -187,11 +188,11 @@ pub struct Output {
     pub kind: OutputKind,
     /// Absolute path.
     pub path: Box<Path>,
-    /// Which value.
+    /// The value.
     pub value: ValueName,
-    /// How it is written.
+    /// The form that it is written in.
     pub format: Format,
-    /// Who may open it.
+    /// Its owner, mode and readers.
     pub access: Access,
 }
 
@@ -206,9 +207,9 @@ pub struct Account {
     pub agentid: Option<u32>,
     /// The terms of its platform, for its way to fetch a token.
     pub terms: &'static Terms,
-    /// Where its AppSecret is.
+    /// The place of its AppSecret.
     pub secret: SecretSource,
-    /// Who may read its values and report them bad.
+    /// The principals that may read its values and report them bad.
     pub readers: Arc<[Principal]>,
     /// The tickets to keep besides the access token.
     pub tickets: Box<[ValueName]>,
@@ -216,13 +217,13 @@ pub struct Account {
     pub poll_every: Duration,
     /// Classic and 企业微信: the part of its life after which a token is replaced, between 0 and 1.
     pub refresh_at: f64,
-    /// How often to ask the platform whether the token still lives; zero for only on suspicion.
+    /// Interval of the questions to the platform whether the token still lives; zero for only on suspicion.
     pub verify_every: Duration,
     /// Calls a day that it may make.
     pub daily_budget: u32,
-    /// Whether a reader's report of a dead stable token may use `force_refresh`.
+    /// True if a reader's report of a dead stable token may use `force_refresh`.
     pub force_on_dead: bool,
-    /// Where its values go.
+    /// Its outputs.
     pub outputs: Box<[Output]>,
 }
 

@@ -9,7 +9,7 @@ pub struct Budget {
     pub day: i64,
     /// Calls made in that day.
     pub calls: u32,
-    /// When the last one was made.
+    /// The moment when the last one was made.
     pub last_call: Option<Moment>,
 }
 

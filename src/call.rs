@@ -18,7 +18,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Whether it carries the AppSecret and brings an access token.
+    /// Returns whether it carries the AppSecret and brings an access token.
     pub const fn is_token(self) -> bool {
         matches!(self, Self::Token | Self::ForceToken)
     }

@@ -35,7 +35,7 @@ pub enum Event {
     FallbackHost,
     /// The clock was set or the host slept.
     ClockStep,
-    /// What was stored over a restart cannot be read.
+    /// The state that was stored over a restart cannot be read.
     StateDamaged,
     /// The feed could not write to a database or to Redis.
     FeedFailed,

@@ -16,7 +16,7 @@ pub struct Fault {
     pub column: usize,
     /// The key, what is wrong and what is right.
     pub message: String,
-    /// Whether the daemon runs all the same. The API lists faults and warnings apart.
+    /// True if the daemon runs all the same. The API lists faults and warnings apart.
     #[serde(skip)]
     pub is_warning: bool,
 }

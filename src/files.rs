@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 /// The longest secret file, bytes: more than enough for any secret and the white space around it.
 const MAX_SECRET_FILE: u64 = 4096;
 
-/// Why a file cannot be read. Displays as in "cannot read this file: is a directory".
+/// The reason why a file cannot be read. Displays as in "cannot read this file: is a directory".
 #[derive(Debug)]
 pub enum ReadError {
     /// The operating system refuses.

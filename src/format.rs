@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 /// Old PHP apps cut off just so many bytes; a web server that is asked for the file shows nothing.
 const PHP_GUARD: &str = "<?php exit();?>";
 
-/// What an output says as long as its value lives. Wiped when dropped, and never shown.
+/// The bytes of an output, and the end of the values in it. Wiped when dropped, and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rendered {
     text: Zeroizing<Vec<u8>>,
@@ -22,7 +22,7 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// When it is to be shown no longer: at the first expiry of a value in it.
+    /// The moment when it is to be shown no longer: at the first expiry of a value in it.
     pub fn expires(&self) -> Moment {
         self.expires
     }
@@ -49,7 +49,7 @@ impl fmt::Debug for Rendered {
     }
 }
 
-/// Why an output's bytes cannot be made. Holds no value.
+/// The reason why an output's bytes cannot be made. Holds no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FormatError {
     /// The template of that path fails.
@@ -166,7 +166,7 @@ fn joined(parts: &[&str]) -> Zeroizing<Vec<u8>> {
     text
 }
 
-/// Whether a shell that sources it takes it as it is. Every value seen so far is; a `;` would start a command.
+/// Returns whether a shell that sources it takes it as it is. Every value seen so far is; a `;` would start a command.
 fn is_shell_word(value: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-+=./:,@%^".contains(&b);
     value.bytes().all(plain)

@@ -23,23 +23,23 @@ pub enum Command {
         bad: Option<Value>,
         /// True if an administrator asks, who may use `force_refresh`.
         admin: bool,
-        /// Where the verdict goes.
+        /// The receiver of the verdict.
         reply: Option<oneshot::Sender<Verdict>>,
     },
     /// A value with at least so much life is wanted: try a refresh if the standing one has less.
     Renew {
-        /// Which value.
+        /// The value.
         value: ValueName,
         /// Until when it has to last.
         until: Moment,
-        /// Where the verdict goes: `Refreshed` or `StillValid` when the wish is met, else `Unavailable`.
+        /// The receiver of the verdict: `Refreshed` or `StillValid` when the wish is met, else `Unavailable`.
         reply: oneshot::Sender<Verdict>,
     },
     /// The platform's own count is wanted.
     Quota {
         /// True if it is to be cleared first.
         clear: bool,
-        /// Where it goes.
+        /// The receiver of the report.
         reply: oneshot::Sender<Result<Arc<QuotaReport>, NoQuota>>,
     },
     /// Somebody may have changed its files or sockets.

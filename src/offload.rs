@@ -34,7 +34,7 @@ pub(crate) enum Hazard {
     Configuration,
     /// Files that are read on a file system: the accounts' secrets.
     Secrets(Device),
-    /// What is published on a file system.
+    /// Outputs on a file system.
     Outputs(Device),
     /// Expired values that are removed from a file system.
     Removal(Device),
@@ -61,7 +61,7 @@ struct LaneQueue {
     jobs: VecDeque<Job>,
     threads: usize,
     idle: usize,
-    /// When the work began that is under way, by its number.
+    /// The number of each job that is under way, and the moment when it began.
     running: Vec<(u64, Instant)>,
     next_number: u64,
     /// Nobody needs it any more.
@@ -96,7 +96,8 @@ impl Offload {
         lane.clone()
     }
 
-    /// Ends the lanes of file systems that are not needed any more, and gives the others the threads that could not be had.
+    /// Ends the lanes of file systems that are not needed any more, and gives the others the threads that could not be
+    /// had.
     pub(crate) fn tend(&self, is_needed: impl Fn(Hazard) -> bool) {
         self.lanes().retain(|hazard, lane| {
             let is_needed = is_needed(*hazard);
@@ -123,8 +124,8 @@ impl Lane {
             arrived: Condvar::new(),
         }))
     }
-    /// Begins work, to be done after all that was begun before, and gives what comes of it to whoever awaits it. It is done
-    /// also when nobody does. To await it needs the time of a tokio runtime.
+    /// Begins work, to be done after all that was begun before, and gives what comes of it to whoever awaits it. It is
+    /// done also when nobody does. To await it needs the time of a tokio runtime.
     pub(crate) fn run<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
         &self,
         work: W,
@@ -158,12 +159,12 @@ impl Lane {
         }
     }
 
-    /// Whether it hangs, as far as anybody knows.
+    /// Returns whether it hangs, as far as anybody knows.
     pub(crate) fn is_stuck(&self) -> bool {
         self.0.queue().runs_for(STUCK)
     }
 
-    /// Whether a thread does its work. None does while none can be had.
+    /// Returns whether a thread does its work. None does while none can be had.
     pub(crate) fn has_thread(&self) -> bool {
         self.0.queue().threads > 0
     }

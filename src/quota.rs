@@ -19,7 +19,7 @@ pub struct EndpointCount {
 /// The platform's count beside ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaReport {
-    /// When the platform was asked.
+    /// The moment when the platform was asked.
     pub at: Moment,
     /// The platform's day.
     pub day: i64,
@@ -32,8 +32,8 @@ pub struct QuotaReport {
 }
 
 impl QuotaReport {
-    /// The platform's count when it differs from ours by more than a tenth and by more than a few calls, whose answers may
-    /// have been lost.
+    /// The platform's count when it differs from ours by more than a tenth and by more than a few calls, whose answers
+    /// may have been lost.
     pub fn foreign_count(&self, now: &Now) -> Option<i64> {
         const FEW: i64 = 2;
         let used: i64 = self.endpoints.iter().map(|endpoint| endpoint.used).sum();

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Box<str>>);
 
-/// Why a text cannot be an AppSecret. Says nothing of the text itself.
+/// The reason why a text cannot be an AppSecret. Says nothing of the text itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretError {
     /// Nothing but white space.

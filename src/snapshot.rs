@@ -58,9 +58,9 @@ pub struct Snapshot {
     pub grants: Box<[(ValueName, Grant)]>,
     /// The number of values that were valid when this was taken: the end of one is a change too.
     pub valid_values: usize,
-    /// When it calls the platform next.
+    /// The moment when it calls the platform next.
     pub next_refresh: Option<Moment>,
-    /// When a call for the access token last succeeded.
+    /// The moment when a call for the access token last succeeded.
     pub last_success: Option<Moment>,
     /// Calls made in the platform's current day.
     pub calls_today: u32,

@@ -1,4 +1,4 @@
-//! What the service manager is told, and what it keeps for us over a restart.
+//! The service manager: messages to it, and sockets that it keeps over a restart.
 
 use crate::outbox::Outbox;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -77,7 +77,7 @@ impl Notifier {
         self.tell("WATCHDOG=1".to_owned(), |text| text == "WATCHDOG=1");
     }
 
-    /// Whether a service manager listens: only then can it keep sockets.
+    /// Returns whether a service manager listens: only then can it keep sockets.
     pub fn is_managed(&self) -> bool {
         self.0.is_some()
     }
@@ -147,7 +147,7 @@ impl Notice {
     }
 }
 
-/// How often a sign of life is due: half of what the service manager waits. Nothing when it does not wait for one.
+/// Interval of signs of life: half of what the service manager waits. `None` when it does not wait for one.
 pub fn alive_every() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|interval| interval / 2)
 }

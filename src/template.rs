@@ -21,7 +21,7 @@ pub(crate) const MAX_SOURCE: u64 = 64 * 1024;
 const MAX_TAG: usize = 2000;
 /// The stack on which templates are compiled, and rendered where they nest values; more than the fuel can fill.
 const DEEP_STACK: usize = 64 << 20;
-/// What one rendering may cost: so many steps, or so many times 64 bytes.
+/// Limit on one rendering, in steps, or in units of 64 bytes.
 const FUEL: u64 = 20_000;
 /// The engine knows templates by name; there is one in each.
 const NAME: &str = "template";
@@ -35,7 +35,7 @@ pub struct Template {
     nests: bool,
 }
 
-/// What a template may name.
+/// The variables of a template.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// The local name of the account.
@@ -46,18 +46,19 @@ pub struct Facts<'a> {
     pub values: &'a [(ValueName, &'a str)],
     /// Expiry of the output's value, Unix seconds.
     pub expire_time: i64,
-    /// When the output's value was obtained, Unix seconds.
+    /// The moment when the output's value was obtained, Unix seconds.
     pub obtained_time: i64,
     /// Seconds of life that the output's value has left when it is written.
     pub expires_in: u64,
 }
 
-/// Why a template cannot be used. Displays as `line 3: what is wrong`, without the path; never holds a value.
+/// The reason why a template cannot be used. Displays as `line 3: what is wrong`, without the path; never holds a
+/// value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
     /// The line of the template, from 1, if it is about one.
     pub line: Option<usize>,
-    /// What is wrong, and what to do.
+    /// The fault, and what to do about it.
     pub message: String,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why bytes are no text. Displays as the rest of a sentence: `is UTF-16; save it as UTF-8`.
+/// The reason why bytes are no text. Displays as the rest of a sentence: `is UTF-16; save it as UTF-8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotUtf8 {
     /// UTF-16, with or without a byte order mark.
@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
     std::str::from_utf8(without_mark).map_err(|error| NotUtf8::Other(error.valid_up_to()))
 }
 
-/// Whether it begins with a mark of UTF-16, or every second of its first bytes is zero.
+/// Returns whether it begins with a mark of UTF-16, or every second of its first bytes is zero.
 fn is_utf16(bytes: &[u8]) -> bool {
     if matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]) {
         return true;

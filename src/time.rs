@@ -51,8 +51,8 @@ pub struct Now {
     pub unix_millis: i64,
 }
 
-/// The end of a life on both clocks. The earlier one counts: the boot clock stands still while a virtual machine is paused,
-/// and Unix time may be set. Nobody else compares the clocks.
+/// The end of a life on both clocks. The earlier one counts: the boot clock stands still while a virtual machine is
+/// paused, and Unix time may be set. Nobody else compares the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
     boot: Option<Moment>,
@@ -162,12 +162,12 @@ impl Now {
         (self.unix_millis + PLATFORM_ZONE_MILLIS).div_euclid(DAY_MILLIS)
     }
 
-    /// When the platform's day ends: the next midnight in UTC+8.
+    /// The moment when the platform's day ends: the next midnight in UTC+8.
     pub fn next_platform_midnight(&self) -> Moment {
         self.moment((self.platform_day() + 1) * DAY_MILLIS - PLATFORM_ZONE_MILLIS)
     }
 
-    /// When the current minute ends.
+    /// The moment when the current minute ends.
     pub fn next_minute(&self) -> Moment {
         self.moment((self.unix_millis.div_euclid(60_000) + 1) * 60_000)
     }

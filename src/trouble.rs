@@ -25,7 +25,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Whether the platform itself said to wait. Such a wait outlives a restart.
+    /// Returns whether the platform itself said to wait. Such a wait outlives a restart.
     pub const fn is_block(self) -> bool {
         matches!(
             self,
@@ -51,7 +51,7 @@ impl Class {
 /// The failure of the last attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
-    /// When it failed.
+    /// The moment when it failed.
     pub at: Moment,
     /// Its class.
     pub class: Class,

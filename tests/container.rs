@@ -1,5 +1,5 @@
-//! The container recipe: its root file system runs as its user and nothing else, and an app reads through the directory that
-//! both share. With a container engine the image is built and run too; where there is none, this is said.
+//! The container recipe: its root file system runs as its user and nothing else, and an app reads through the directory
+//! that both share. With a container engine the image is built and run too; where there is none, this is said.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -22,7 +22,7 @@ fn recipe(name: &str) -> PathBuf {
     root.join("packaging/container").join(name)
 }
 
-/// What the two containers share and are given, below a directory.
+/// A directory with all that the two containers share and are given.
 struct Pod {
     directory: tempfile::TempDir,
     platform: Arc<SimPlatform>,
@@ -65,7 +65,7 @@ impl Pod {
         self.directory.path().join(name)
     }
 
-    /// What the app in the other container prints, as its user and with the shared directory only.
+    /// The output of the app in the other container, as its user and with the shared directory only.
     fn app(&self) -> Vec<String> {
         let output = Command::new("setpriv")
             .args(["--reuid=33", "--regid=33", "--clear-groups", "php"])

@@ -53,7 +53,7 @@ fn prose(text: &str) -> String {
     parts.step_by(2).collect()
 }
 
-/// What a line says in both languages: code between backticks and numbers outside of it, sorted.
+/// The part of a line that is equal in both languages: code between backticks and numbers outside of it, sorted.
 fn facts(line: &str) -> Vec<String> {
     let mut facts = Vec::new();
     for (n, part) in line.split('`').enumerate() {

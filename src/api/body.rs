@@ -33,13 +33,13 @@ pub struct AccountBody {
     pub method: String,
     /// Its state.
     pub state: State,
-    /// When the access token ends, or ended.
+    /// The moment when the access token ends, or ended.
     pub expire_time: Option<i64>,
     /// Seconds of life that are left of it; 0 when it has ended.
     pub expires_in: Option<u64>,
     /// Time of the next call.
     pub next_refresh_time: Option<i64>,
-    /// When a call for the access token last succeeded.
+    /// The moment when a call for the access token last succeeded.
     pub last_success_time: Option<i64>,
     /// Calls made in the platform's day.
     pub calls_today: u32,
@@ -83,9 +83,9 @@ pub struct EndpointBody {
 /// One ticket of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TicketBody {
-    /// Which.
+    /// Its name.
     pub value: ValueName,
-    /// When it ends, or ended.
+    /// The moment when it ends, or ended.
     pub expire_time: Option<i64>,
     /// Seconds of life that are left of it; 0 when it has ended.
     pub expires_in: Option<u64>,
@@ -96,7 +96,7 @@ pub struct TicketBody {
 /// The failure of the last attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastErrorBody {
-    /// When it failed.
+    /// The moment when it failed.
     pub time: i64,
     /// The class of the failure.
     pub class: String,
@@ -115,9 +115,9 @@ pub struct LastErrorBody {
 pub struct OutputBody {
     /// `file` or `socket`.
     pub kind: String,
-    /// Where it is.
+    /// Its path.
     pub path: String,
-    /// Which value.
+    /// The value.
     pub value: ValueName,
     /// `published`, `empty` or `failed`.
     pub state: String,
@@ -151,13 +151,13 @@ pub struct RefreshRequest {
 pub struct ValueBody<'a> {
     /// The result of the refresh that was asked for; goes first.
     pub outcome: Option<RefreshOutcome>,
-    /// How long ago the platform said so, if it was not asked for this.
+    /// Seconds since the platform said so, if it was not asked for this.
     pub verified_seconds_ago: Option<u64>,
-    /// Which value: its name is the key.
+    /// The name of the value, which is its key.
     pub name: ValueName,
     /// The value and its life.
     pub grant: &'a Grant,
-    /// When it is given.
+    /// The moment when it is given.
     pub now: Now,
 }
 

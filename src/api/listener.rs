@@ -21,7 +21,7 @@ pub struct Listener {
     socket: OpenSocket,
 }
 
-/// Why the API socket cannot be had.
+/// The reason why the API socket cannot be had.
 #[derive(Debug)]
 pub struct ListenError {
     path: PathBuf,
@@ -43,8 +43,8 @@ impl std::error::Error for ListenError {}
 
 impl Listener {
     /// Binds the socket under another name, lets everybody connect, and moves it to `path`, over what another instance
-    /// left there. Makes the last directory of the path if it is missing. A listener `inherited` from an earlier daemon,
-    /// whose socket still is in its place, goes on as it is. Needs a tokio runtime. Blocks.
+    /// left there. Makes the last directory of the path if it is missing. A listener `inherited` from an earlier
+    /// daemon, whose socket still is in its place, goes on as it is. Needs a tokio runtime. Blocks.
     pub fn open(path: &Path, inherited: Option<OwnedFd>) -> Result<Self, ListenError> {
         let opened = match inherited {
             Some(listener) => OpenSocket::take_over(path, &listener)

@@ -44,7 +44,7 @@ pub struct ApiState {
     pub admins: watch::Receiver<Arc<[Principal]>>,
     /// Takes requests to reload the configuration.
     pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
-    /// When the daemon started.
+    /// The moment when the daemon started.
     pub started: Moment,
     /// Becomes true when the daemon stops: what was accepted is answered, and nothing more is accepted.
     pub stopping: watch::Receiver<bool>,

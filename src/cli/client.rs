@@ -1,4 +1,4 @@
-//! What the client commands share: finding the daemon, asking it, and saying what went wrong.
+//! The common part of the client commands: finding the daemon, asking it, and saying what went wrong.
 
 use super::{CommonArgs, Exit};
 use crate::account::AccountName;
@@ -18,10 +18,10 @@ use tokio::net::UnixStream;
 use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
-/// How long to wait for an answer: longer than the daemon takes for anything but a long poll.
+/// Longest wait for an answer: longer than the daemon takes for anything but a long poll.
 const ANSWER_LIMIT: Duration = Duration::from_secs(70);
 
-/// How long a restart of the daemon is waited for before the second try.
+/// Pause before the second try, in which a restart of the daemon may end.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// A way to ask the daemon.
@@ -36,7 +36,7 @@ pub(super) struct DaemonAnswer {
     body: Bytes,
 }
 
-/// Why there is no answer, or not the one that was asked for.
+/// The reason why there is no answer, or not the one that was asked for.
 #[derive(Debug)]
 pub(super) enum CommandError {
     /// Nobody is at the socket.

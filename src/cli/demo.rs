@@ -44,11 +44,11 @@ const SHORTEST: Duration = Duration::from_secs(4);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct DemoArgs {
-    /// How long a token of the simulated platform lives
+    /// Lifetime of a token of the simulated platform
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::duration)]
     pub lifetime: Duration,
 
-    /// Where the simulated platform listens, for an app of yours that is to call it
+    /// The address that the simulated platform listens on, for an app of yours that is to call it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
 

@@ -16,7 +16,7 @@ pub struct GetArgs {
     #[arg(value_name = "ACCOUNT")]
     account: String,
 
-    /// Which value of it
+    /// The value of it
     #[arg(long, value_name = "VALUE", default_value = "access_token",
         value_parser = ["access_token", "jsapi_ticket", "wx_card_ticket", "agent_ticket"])]
     value: String,

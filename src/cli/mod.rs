@@ -57,7 +57,7 @@ Files:
   /run/wxtokend/api.sock      The API socket, open to all local users; each request is judged by who asks.
   /var/lib/wxtokend/          What outlives a restart.";
 
-/// Where the packages put the configuration.
+/// The path where the packages put the configuration.
 const DEFAULT_CONFIG: &str = "/etc/wxtokend/config.toml";
 
 /// Options of every command.
@@ -107,7 +107,7 @@ enum CliCommand {
     Completions(completions::CompletionsArgs),
 }
 
-/// How a command ended. The numbers are those of `sysexits.h` where it has one that fits.
+/// The exit status of a command. The numbers are those of `sysexits.h` where it has one that fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {

@@ -45,7 +45,7 @@ Examples:
 /// Longer than any token, bytes.
 const MAX_INPUT: u64 = 8192;
 
-/// What of the answer is shown. A newer daemon may know other outcomes.
+/// The part of the answer that is shown. A newer daemon may know other outcomes.
 #[derive(Deserialize)]
 struct Refreshed {
     outcome: String,

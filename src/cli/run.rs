@@ -11,10 +11,11 @@ use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads that load a configuration, look over outputs or sync the store; what there is more of has threads of its own.
+/// Threads that load a configuration, look over outputs or sync the store; what there is more of has threads of its
+/// own.
 const BLOCKING_THREADS: usize = 4;
 
-/// How long the last lines of the log may take to be read.
+/// Longest wait until the last lines of the log are read.
 const LOG_FLUSH: Duration = Duration::from_millis(200);
 
 /// Run the daemon in the foreground

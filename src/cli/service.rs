@@ -87,7 +87,7 @@ fn usual(state_dir: &Path) -> Option<ServiceUser> {
     }))
 }
 
-/// Where the unit lets the daemon write, if it lets it write in some places only. Nothing if the service is not
+/// The paths where the unit lets the daemon write, if it does not let it write everywhere. `None` if the service is not
 /// installed, or runs with another configuration.
 pub(super) fn writable_paths(config: &Path) -> Option<Vec<PathBuf>> {
     if !Path::new("/run/systemd/system").exists() || config != Path::new(super::DEFAULT_CONFIG) {

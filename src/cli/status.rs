@@ -53,10 +53,10 @@ Examples:
   wxtokend status
   wxtokend status shop --json | jq -r '.accounts[0].expires_in'";
 
-/// How often to look while watching.
+/// Interval between two looks while watching.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How wide the table may be where the terminal does not say.
+/// Width of the table where the terminal does not say.
 const COLUMNS: u16 = 80;
 
 /// Prints the state of the accounts.

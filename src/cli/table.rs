@@ -58,7 +58,7 @@ fn cells(account: &AccountBody, now: i64) -> TableRow {
     .map(|cell| printable(&cell))
 }
 
-/// What is wrong with it, each thing in a sentence.
+/// Its troubles, each in a sentence.
 fn troubles(account: &AccountBody, now: i64) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(error) = &account.last_error {
@@ -95,7 +95,7 @@ fn troubles(account: &AccountBody, now: i64) -> Vec<String> {
     troubles
 }
 
-/// How it stands with all of them, and with the daemon.
+/// A line about all of them, and about the daemon.
 fn summary(all: &AccountsBody) -> String {
     let count = |state| {
         all.accounts

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How long the first directory that does not answer is waited for, and each one after it.
+/// Longest wait for the first directory that does not answer, and for each one after it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const IMPATIENT: Duration = Duration::from_millis(100);
 
@@ -19,7 +19,7 @@ const IMPATIENT: Duration = Duration::from_millis(100);
 pub(super) struct OutputDirectory {
     /// Its path without symbolic links.
     pub(super) path: PathBuf,
-    /// Whether its file system has ACLs.
+    /// True if its file system has ACLs.
     pub(super) has_acl: bool,
 }
 

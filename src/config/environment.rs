@@ -1,4 +1,4 @@
-//! What the configuration takes from outside its files.
+//! The environment of the configuration: all that it takes from outside its files.
 
 use super::name_service::NameService;
 use crate::platform::Platforms;
@@ -34,18 +34,18 @@ impl Environment {
         }
     }
 
-    /// Where state is kept unless configured.
+    /// The state directory unless configured.
     pub fn state_dir(&self) -> &Path {
         (self.state_dir.as_deref()).unwrap_or(Path::new("/var/lib/wxtokend"))
     }
 
-    /// Where credentials are. Outside of the service: where they are when it runs, for its user only.
+    /// The directory of credentials. Outside of the service: the one that it has when it runs, for its user only.
     pub fn credentials_dir(&self) -> &Path {
         let of_service = Path::new("/run/credentials/wxtokend.service");
         (self.credentials_dir.as_deref()).unwrap_or(of_service)
     }
 
-    /// Where sockets and outputs live by habit, and below which missing directories are made.
+    /// The directory where sockets and outputs live by habit, and below which missing directories are made.
     pub fn runtime_dir(&self) -> &Path {
         (self.runtime_dir.as_deref()).unwrap_or(Path::new("/run/wxtokend"))
     }

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// What one entry of `include` finds.
+/// The files that one entry of `include` finds.
 struct FoundFiles {
     files: Vec<PathBuf>,
     /// The directory that was searched, if the entry has wildcards.
@@ -108,7 +108,7 @@ fn find(directory: &Path, pattern: &str) -> Checked<FoundFiles> {
     })
 }
 
-/// Why the directory of a pattern cannot be searched.
+/// The reason why the directory of a pattern cannot be searched.
 fn missing(folder: &Path, error: &std::io::Error) -> String {
     let shown = folder.display();
     if error.kind() != ErrorKind::NotFound {

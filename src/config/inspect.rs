@@ -87,7 +87,7 @@ fn secret(account: &Account, places: &Places, environment: &Environment) -> Opti
     }
 }
 
-/// What is unusual about a secret. Says nothing of the secret but its length.
+/// A message about what is unusual in a secret. It tells nothing of the secret but its length.
 fn unusual(secret: &str, kind: &str) -> Option<String> {
     let length = secret.len();
     let is_hex = secret.bytes().all(|b| b.is_ascii_hexdigit());
@@ -100,7 +100,7 @@ fn unusual(secret: &str, kind: &str) -> Option<String> {
     }
 }
 
-/// What of an output the daemon could not do: the key that asks for it, and why.
+/// The keys of an output that the daemon could not obey, and why.
 fn output_troubles(
     output: &Output,
     directories: &mut WritableChecks,
@@ -172,7 +172,7 @@ struct WritableChecks {
 }
 
 impl WritableChecks {
-    /// Why the daemon could not put something at a path.
+    /// The reason why the daemon could not put something at a path.
     fn unwritable(&mut self, path: &Path) -> Option<String> {
         let directory = path.parent().unwrap_or(path);
         if let Some(known) = self.known.get(directory) {
@@ -199,7 +199,7 @@ impl WritableChecks {
     }
 }
 
-/// Whether this process may make and remove files in a directory.
+/// Returns whether this process may make and remove files in a directory.
 fn writable(directory: &Path) -> io::Result<()> {
     let access = Access::WRITE_OK | Access::EXEC_OK;
     Ok(accessat(CWD, directory, access, AtFlags::EACCESS)?)

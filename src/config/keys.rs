@@ -133,7 +133,7 @@ pub const ALL: [Keys; 10] = [
     ROOT, DAEMON, API, MIRROR, PLATFORM, FLEET, ACCOUNT, FILE, SOCKET, MIRROR_KEY,
 ];
 
-/// What is right, where `wrong` is none of the keys of a table.
+/// Advice on the right key, where `wrong` is none of the keys of a table.
 pub(super) fn advice(right: &[&str], wrong: &str, platforms: Platforms) -> String {
     let others = ALL.map(|other| (other.table, other.with(platforms)));
     let others = others.iter().map(|(table, keys)| (*table, &**keys));

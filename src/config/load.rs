@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What is unusual or looks like a mistake, in the order of the files.
+    /// Warnings about what is unusual or looks like a mistake, in the order of the files.
     pub warnings: Vec<Fault>,
-    /// Where the keys stand that may still turn out to be wrong.
+    /// The positions of keys that may still turn out to be wrong.
     pub places: Places,
 }
 

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How much is logged.
+/// The least urgent messages that are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// An account has no valid value.
@@ -74,9 +74,9 @@ pub struct Config {
 /// `[daemon]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonSection {
-    /// Where values and counters outlive a restart.
+    /// The directory where values and counters outlive a restart.
     pub state_dir: PathBuf,
-    /// How much is logged.
+    /// The least urgent messages that are logged.
     pub log_level: LogLevel,
     /// Below it, missing directories of outputs are made (`$RUNTIME_DIRECTORY`, else `/run/wxtokend`).
     pub runtime_dir: PathBuf,
@@ -87,9 +87,9 @@ pub struct DaemonSection {
 pub struct ApiSection {
     /// The path of the API socket.
     pub socket: PathBuf,
-    /// Who may see all accounts, refresh without a bad token, and reload.
+    /// The principals that may see all accounts, refresh without a bad token, and reload.
     pub admins: Arc<[Principal]>,
-    /// Where `/metrics` and `/healthz` are served over TCP too; a loopback address.
+    /// The TCP address that serves `/metrics` and `/healthz` too; a loopback address.
     pub metrics: Option<SocketAddr>,
 }
 
@@ -136,9 +136,9 @@ pub struct PlatformHosts {
 pub struct PlatformSection {
     /// The hosts of each platform.
     pub hosts: Box<[PlatformHosts]>,
-    /// How long connecting may take.
+    /// Limit on connecting.
     pub connect_timeout: Duration,
-    /// How long a whole call may take.
+    /// Limit on a whole call.
     pub timeout: Duration,
     /// Calls in flight, all accounts together.
     pub concurrency: usize,

@@ -11,9 +11,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How long the first look-up may take.
+/// Limit on the first look-up.
 const LIMIT: Duration = Duration::from_secs(2);
-/// How long a look-up may take while another one hangs: what the host's own files say needs no longer.
+/// Limit on a look-up while another one hangs: what the host's own files say needs no longer.
 const LIMIT_BESIDE_HUNG: Duration = Duration::from_millis(200);
 /// Look-ups that may hang at a time.
 const MAX_HUNG: usize = 16;
@@ -110,7 +110,7 @@ fn ask(text: &str) -> LookedUp {
     }
 }
 
-/// Whether an error only says that the host has no such file of names at all.
+/// Returns whether an error only says that the host has no such file of names at all.
 fn is_absent(error: Errno, group: bool) -> bool {
     let file = if group { "/etc/group" } else { "/etc/passwd" };
     error == Errno::EINVAL || error == Errno::ENOENT && !Path::new(file).exists()

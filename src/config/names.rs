@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(super) struct Names {
     service: NameService,
     known: HashMap<Box<str>, Checked<Principal>>,
-    /// Why a name could not be looked up.
+    /// The reason why a name could not be looked up.
     reasons: HashMap<Arc<str>, String>,
     lists: HashSet<Arc<[Principal]>>,
 }
@@ -55,7 +55,7 @@ impl Names {
         found
     }
 
-    /// Why a name could not be looked up.
+    /// The reason why a name could not be looked up.
     pub(super) fn reason(&self, name: &str) -> &str {
         self.reasons.get(name).map_or("", String::as_str)
     }
@@ -100,7 +100,7 @@ impl Names {
     }
 }
 
-/// What to say of a name that is looked up again later.
+/// The warning about a name that is looked up again later.
 pub(super) fn waits(name: &str, reason: &str) -> String {
     format!(
         "names \"{name}\", which cannot be looked up now: {reason}; the outputs that name it wait: reload when the name service answers"

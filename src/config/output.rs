@@ -38,16 +38,16 @@ pub(super) struct OutputsReader {
     templates: HashMap<PathBuf, Checked<Arc<Template>>>,
     /// The paths that something stands at, without symbolic links.
     taken: HashMap<PathBuf, (&'static str, Position)>,
-    /// Where the keys stand of which a fault may be found later.
+    /// The positions of keys of which a fault may be found later.
     pub(super) places: Places,
 }
 
-/// What the outputs of an account take from it.
+/// The part of an account that its outputs need.
 #[derive(Clone, Copy)]
 pub(super) struct Owner<'a> {
     /// The values that it keeps; nothing if that is not certain.
     pub(super) values: Option<&'a [ValueName]>,
-    /// Who may read them, unless the output says otherwise; nothing if that is not certain.
+    /// The principals that may read them, unless the output says otherwise; `None` if that is not certain.
     pub(super) readers: Option<&'a Arc<[Principal]>>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the keys stand that may turn out to be wrong only when they are put to use.
+//! The positions of keys that may turn out to be wrong only when they are put to use.
 
 use super::source::Position;
 use crate::account::AccountName;
@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// What a fault found after loading is about.
+/// A setting of which a fault may be found after loading.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Setting {
     /// `state_dir`

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Config {
-    /// Whether a name could not be looked up yet.
+    /// Returns whether a name could not be looked up yet.
     pub fn has_unresolved(&self) -> bool {
         let is_unresolved = |list: &[Principal]| {
             (list.iter()).any(|principal| matches!(principal, Principal::Unresolved(..)))

@@ -1,4 +1,4 @@
-//! Where the AppSecret of an account is.
+//! The keys that say where the AppSecret of an account is.
 
 use super::environment::Environment;
 use super::table::Table;

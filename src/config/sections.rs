@@ -56,7 +56,7 @@ pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> Api
     }
 }
 
-/// Where the API socket is.
+/// The path of the API socket.
 pub(super) fn api_socket(table: &Table<'_>, env: &Environment) -> PathBuf {
     (table.read("socket", value::socket)).unwrap_or_else(|| env.runtime_dir().join("api.sock"))
 }

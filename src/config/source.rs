@@ -126,12 +126,12 @@ impl SourceFile {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Whether users beyond the file's owner and group may read it.
+    /// Returns whether users beyond the file's owner and group may read it.
     pub fn readable_by_others(&self) -> bool {
         self.readable_by_others
     }
 
-    /// Whether a part of the file was lost, so that what seems to be missing may only be misspelt.
+    /// Returns whether a part of the file was lost, so that what seems to be missing may only be misspelt.
     pub fn is_broken(&self) -> bool {
         !self.broken.borrow().is_empty()
     }
@@ -175,8 +175,8 @@ impl SourceFile {
     }
 }
 
-/// Does something in a thread of its own. What it makes does not stand among what stays: the memory of a large tree, when
-/// that is dropped, goes back as a whole.
+/// Does something in a thread of its own. What it makes does not stand among what stays: the memory of a large tree,
+/// when that is dropped, goes back as a whole.
 fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let work = Mutex::new(Some(work));
     let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();

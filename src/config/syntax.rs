@@ -22,7 +22,7 @@ const FOREIGN: [(char, &str); 18] = [
     ('\u{feff}', "nothing"),
 ];
 
-/// What to say of a line in which the parser found something `wrong`, and where in the line it is if the parser does
+/// The message for a line in which the parser found something `wrong`, and where in the line it is if the parser does
 /// not know better. Shows no text of the line but punctuation and the mode of a file.
 pub(super) fn explain(line: &str, wrong: &str) -> (Option<usize>, String) {
     let foreign = foreign(line);
@@ -97,7 +97,7 @@ fn right(c: char) -> Option<String> {
     ('!'..='~').contains(&ascii).then(|| ascii.to_string())
 }
 
-/// What to do about the parser's message; for a word without quotes that tells what its first letter suggests.
+/// Advice for the parser's message; for a word without quotes, that its first letter suggests.
 fn hint(line: &str, wrong: &str) -> String {
     let (key, value) = line.split_once('=').unwrap_or((line, ""));
     let (key, value) = (key.trim(), value.trim());
@@ -125,7 +125,7 @@ fn is_mode(digits: &str) -> bool {
     (3..=5).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Whether words without quotes have a comma between them.
+/// Returns whether words without quotes have a comma between them.
 fn is_list(value: &str) -> bool {
     value.contains(',') && !value.starts_with(['"', '\'', '{'])
 }

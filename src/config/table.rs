@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 pub struct Table<'a> {
     source: &'a SourceFile,
     entries: Option<&'a DeTable<'a>>,
-    /// Where it starts.
+    /// The offset where it starts.
     at: usize,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Table<'a> {
         self
     }
 
-    /// Whether a key is there, right or wrong.
+    /// Returns whether a key is there, right or wrong.
     pub fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
     }

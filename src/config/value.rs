@@ -92,14 +92,14 @@ pub fn choice<T: Clone>(value: &DeValue<'_>, words: &[(&str, T)]) -> Checked<T> 
     .into())
 }
 
-/// How long to wait at most: up to ten minutes.
+/// A time limit: up to ten minutes.
 pub fn timeout(value: &DeValue<'_>) -> Checked<Duration> {
     Some(duration(value)?)
         .filter(|time| !time.is_zero() && *time <= HOUR / 6)
         .ok_or_else(|| "must be more than 0s and at most 10m".into())
 }
 
-/// How often to do something: zero for never, else from a second to a day.
+/// An interval: zero for never, else from a second to a day.
 pub fn interval(value: &DeValue<'_>) -> Checked<Duration> {
     Some(duration(value)?)
         .filter(|time| time.is_zero() || (Duration::from_secs(1)..=24 * HOUR).contains(time))
@@ -251,7 +251,7 @@ pub fn proxy(value: &DeValue<'_>) -> Checked<ProxyUrl> {
         .ok_or_else(|| "must be a URL such as \"http://proxy.example:3128\"".into())
 }
 
-/// Where a server listens that only this host may reach.
+/// The address of a server that only this host may reach.
 pub fn loopback(value: &DeValue<'_>) -> Checked<SocketAddr> {
     let address: SocketAddr = text(value)?
         .parse()

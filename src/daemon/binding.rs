@@ -1,4 +1,4 @@
-//! What the daemon itself listens on, and the file descriptors that takes.
+//! The daemon's own sockets, and the file descriptors that they take.
 
 use super::supervisor;
 use crate::api::listener::Listener;
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 /// File descriptors besides sockets: the store, connections to the platform, the runtime.
 const SPARE_FILES: usize = 256;
 
-/// What keeps sockets from being bound, at the `path` of each.
+/// The faults that keep sockets from being bound, at the `path` of each.
 pub(super) fn unbound(places: &Places, faults: Vec<(Box<Path>, String)>) -> Vec<Fault> {
     let fault = |(path, message)| places.fault(&Setting::Output(path), format!("`path` {message}"));
     faults.into_iter().map(fault).collect()

@@ -1,4 +1,4 @@
-//! What a task and the rest of the daemon share of one account.
+//! The desk of an account: all that its task and the rest of the daemon share.
 
 use super::outputs::OutputPlaces;
 use crate::counters::Counters;
@@ -17,13 +17,13 @@ impl Promise {
         self.0.store(until.as_millis(), Ordering::Relaxed);
     }
 
-    /// Whether the task should have shown up long before `now`.
+    /// Returns whether the task should have shown up long before `now`.
     pub(super) fn is_broken(&self, now: Moment, grace: Duration) -> bool {
         Moment::from_millis(self.0.load(Ordering::Relaxed)) + grace < now
     }
 }
 
-/// What a task and the rest of the daemon share of one account.
+/// All that the task of an account and the rest of the daemon share.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Desk {
     pub(super) inbox: Arc<Inbox>,

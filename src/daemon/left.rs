@@ -1,4 +1,4 @@
-//! What stays in the places of outputs over a restart, and goes when it is configured no more.
+//! Files and sockets that stay over a restart, and go when they are configured no more.
 
 use super::prepare::in_lanes;
 use super::shared::Shared;
@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long the note may take to be written: the daemon has to end.
+/// Limit on writing the note: the daemon has to end.
 const NOTE_LIMIT: Duration = Duration::from_millis(200);
-/// How long the start waits for what was left.
+/// Longest wait of the start for what was left.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Notes what the daemon leaves, once nobody publishes any more.

@@ -33,7 +33,7 @@ pub(super) struct PreparedMirror {
     unix: Option<Listener>,
 }
 
-/// What a mirror listens on.
+/// The sockets that a mirror listens on.
 #[derive(Default, Clone)]
 pub(super) struct MirrorBound {
     tcp: Option<SocketAddr>,
@@ -41,8 +41,8 @@ pub(super) struct MirrorBound {
 }
 
 impl MirrorBound {
-    /// Binds the sockets of a configuration that are not bound yet. A Unix socket takes its place at once. Needs a tokio
-    /// runtime. Blocks.
+    /// Binds the sockets of a configuration that are not bound yet. A Unix socket takes its place at once. Needs a
+    /// tokio runtime. Blocks.
     pub(super) fn prepare(&self, new: &MirrorSection) -> Result<PreparedMirror, (Setting, String)> {
         let bound = self.tcp;
         let tcp = match new.listen {
@@ -70,7 +70,7 @@ impl MirrorBound {
 }
 
 impl MirrorService {
-    /// What it listens on at present.
+    /// The sockets that it listens on at present.
     pub(super) fn bound(&self) -> MirrorBound {
         MirrorBound {
             tcp: self.tcp.as_ref().map(|(address, _)| *address),

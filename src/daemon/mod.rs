@@ -51,13 +51,13 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 use watching::Watching;
 
-/// How long the state directory, the API socket's directory, or the certificates may take at the start.
+/// Limit on the state directory, on the API socket's directory, and on the certificates at the start.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Accounts that do something at a time. What they do takes files, and memory: thousands want to at the start.
 const TURNS: usize = 64;
 
-/// Why the daemon does not start.
+/// The reason why the daemon does not start.
 #[derive(Debug)]
 pub enum StartError {
     /// Another instance holds the state directory.
@@ -97,7 +97,7 @@ pub struct Daemon {
     event_sender: mpsc::UnboundedSender<DaemonEvent>,
 }
 
-/// What was done where it may hang has ended.
+/// Work that may hang has ended.
 enum DaemonEvent {
     Watching(watching::WatchingEvent),
     Reload(Box<reload::ReloadEvent>),

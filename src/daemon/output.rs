@@ -23,10 +23,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// How long an account waits for its outputs. What takes longer goes on by itself.
+/// Longest wait of an account for its outputs. What takes longer goes on by itself.
 pub(super) const PUBLISH_LIMIT: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
-/// How long a socket that was replaced serves those who were about to connect to it.
+/// Time that a replaced socket goes on serving those who were about to connect to it.
 const SUCCESSION: Duration = Duration::from_secs(1);
 
 /// An output that the daemon keeps up to date.
@@ -44,17 +44,17 @@ pub(super) struct LiveOutput {
     pub(super) running: Option<OutputAction>,
 }
 
-/// What is being done to an output.
+/// Work on an output that is under way.
 pub(super) struct OutputAction {
     result: oneshot::Receiver<Result<Shown, PublishError>>,
-    /// Whether the account has stopped to wait, so that it has to be woken at the end.
+    /// True if the account has stopped to wait, so that it has to be woken at the end.
     is_late: Arc<AtomicBool>,
-    /// What it leads to.
+    /// The state that it leads to.
     state: OutputState,
     is_repair: bool,
 }
 
-/// What an output needs of its account.
+/// The part of an account that its outputs need.
 pub(super) struct Surroundings<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) account: &'a Account,
@@ -213,7 +213,7 @@ impl LiveOutput {
         self.state = OutputState::Failed(error.into());
     }
 
-    /// When it has to be looked at again by itself.
+    /// The moment when it has to be looked at again by itself.
     pub(super) fn next_attempt(&self) -> Option<Moment> {
         let is_waiting = self.running.is_none() && (self.stale || self.doubted);
         is_waiting.then_some(self.retry_at)

@@ -34,8 +34,8 @@ pub(super) type OutputPlaces = Arc<Mutex<Box<[Arc<Place>]>>>;
 pub(super) type Sockets = Vec<(usize, BoundSocket)>;
 
 impl Outputs {
-    /// `vacant` are the outputs of which somebody knows that there is nothing in their places. `inbox` is woken when what
-    /// took long has ended.
+    /// `vacant` are the outputs of which somebody knows that there is nothing in their places. `inbox` is woken when
+    /// what took long has ended.
     pub(super) fn new(
         shared: Arc<Shared>,
         account: Arc<Account>,
@@ -61,7 +61,7 @@ impl Outputs {
         outputs
     }
 
-    /// Where the outputs are, for the watch over them.
+    /// The places of the outputs, for the watch over them.
     pub(super) fn places(&self) -> OutputPlaces {
         self.places.clone()
     }
@@ -148,8 +148,8 @@ impl Outputs {
         }
     }
 
-    /// Brings every output up to date that is not. Waits for it for a moment; what takes longer goes on beside, and wakes the
-    /// account when it has ended.
+    /// Brings every output up to date that is not. Waits for it for a moment; what takes longer goes on beside, and
+    /// wakes the account when it has ended.
     pub(super) async fn publish(
         &mut self,
         grants: &[(ValueName, Grant)],
@@ -194,14 +194,14 @@ impl Outputs {
         }
     }
 
-    /// When a failed output is tried again, or what they show has to go.
+    /// The moment when a failed output is tried again, or what they show has to go.
     pub(super) fn next_attempt(&self) -> Option<Moment> {
         let waiting = self.list.iter().filter_map(LiveOutput::next_attempt);
         let ends = self.shown.iter().map(|(_, grant)| grant.expires - EARLY);
         waiting.chain(ends).min()
     }
 
-    /// How each is, in the order of the configuration.
+    /// The state of each, in the order of the configuration.
     pub(super) fn states(&self) -> Box<[OutputState]> {
         self.list.iter().map(|out| out.state.clone()).collect()
     }

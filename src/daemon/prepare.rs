@@ -1,4 +1,4 @@
-//! What is done before accounts start or change: sockets are bound, and places are looked at. Each file system may hang
+//! Preparations before accounts start or change: sockets are bound, and places are looked at. Each file system may hang
 //! alone; what takes too long is left to the account itself.
 
 use super::outputs::Sockets;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// How long all file systems together may take.
+/// Limit on all file systems together.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Sockets bound for accounts that are new or changed.
@@ -59,8 +59,8 @@ pub(super) async fn in_lanes<I: Send + 'static, T: Send + 'static>(
     all
 }
 
-/// Binds the sockets that accounts need beyond what is served already. Nothing is in its place yet; dropped, it leaves no
-/// trace.
+/// Binds the sockets that accounts need beyond what is served already. Nothing is in its place yet; dropped, it leaves
+/// no trace.
 pub(super) async fn bind(
     changes: Vec<Change>,
     shared: &Arc<Shared>,

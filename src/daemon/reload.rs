@@ -30,9 +30,9 @@ use tokio::time::timeout;
 
 /// A reload that loads for so long is told.
 const SLOW: Duration = Duration::from_secs(10);
-/// How long an answer waits for the first attempts of new accounts.
+/// Longest wait of an answer for the first attempts of new accounts.
 const FIRST_ATTEMPTS_LIMIT: Duration = Duration::from_secs(10);
-/// How long a new API socket may take.
+/// Limit on binding a new API socket.
 const LISTEN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Those who wait for a reload.
@@ -55,7 +55,7 @@ pub(super) enum ReloadEvent {
     Settled(Changes, Replies),
 }
 
-/// What is to be put in force.
+/// A configuration that is ready to be put in force.
 pub(super) struct ToApply {
     config: Config,
     client: Option<Client>,
@@ -66,7 +66,7 @@ pub(super) struct ToApply {
     warnings: Vec<Fault>,
 }
 
-/// What a reload starts from.
+/// The state that a reload starts from.
 struct Old {
     config: Config,
     environment: Environment,

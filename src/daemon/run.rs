@@ -16,17 +16,17 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 /// READY waits no longer than this for accounts without a value.
 const READY_LIMIT: Duration = Duration::from_secs(10);
-/// How often outputs and clocks are looked at.
+/// Interval between two looks at outputs and clocks.
 pub(super) const SWEEP: Duration = Duration::from_secs(30);
 /// Minimum interval between two status lines.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long stopping accounts may take: SIGTERM to exit, less what comes after.
+/// Limit on stopping accounts: SIGTERM to exit, less what comes after.
 const STOP_LIMIT: Duration = Duration::from_millis(4200);
-/// How long the API socket may take to go.
+/// Limit on removing the API socket.
 const RETIRE_LIMIT: Duration = Duration::from_millis(200);
 /// Time for which a stopping daemon waits for requests on connections that it has accepted, and for their answers.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
-/// How long the last messages may take to be read.
+/// Longest wait until the last messages are read.
 const FLUSH_LIMIT: Duration = Duration::from_millis(100);
 
 impl Daemon {
@@ -156,7 +156,7 @@ impl Daemon {
         }
     }
 
-    /// Whether a clock was set or the host slept since the last look; everybody is told.
+    /// Returns whether a clock was set or the host slept since the last look; everybody is told.
     fn clocks_moved(&mut self) -> bool {
         let clocks = Clocks::read();
         let before = std::mem::replace(&mut self.clocks, clocks);

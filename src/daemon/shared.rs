@@ -1,4 +1,4 @@
-//! What the tasks of all accounts have in common.
+//! The parts of the daemon that the tasks of all accounts share.
 
 use crate::account::{Account, SecretSource};
 use crate::api::metrics::Metrics;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore, watch};
 
-/// What the tasks of all accounts have in common.
+/// The parts of the daemon that the tasks of all accounts share.
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) notifier: Notifier,
@@ -39,18 +39,18 @@ impl Shared {
         let limit = account.terms.ticket_limits.id?;
         Some(self.ledgers.of(&account.id, limit))
     }
-    /// Where something may hang that is made at a path.
+    /// The lane for work on an output at a path.
     pub(super) fn outputs_at(&self, path: &Path) -> Lane {
         let device = self.directories.device_of(path);
         self.offload.lane(Hazard::Outputs(device))
     }
 
-    /// Where the state directory may hang.
+    /// The lane for work in the state directory.
     pub(super) fn state(&self) -> Lane {
         self.offload.lane(Hazard::State)
     }
 
-    /// Where the file of an account's secret may hang.
+    /// The lane for reading the secret of an account.
     pub(super) fn secrets(&self, account: &Account) -> Lane {
         let device = match &account.secret {
             SecretSource::File(path) => self.directories.device_of(path),

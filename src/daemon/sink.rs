@@ -1,4 +1,4 @@
-//! Where an output shows its value: a file, or a socket. Another kind is another [`Sink`].
+//! The kinds of outputs: a file, and a socket. Another kind is another [`Sink`].
 
 use super::shared::Shared;
 use crate::account::{OnExpiry, OutputKind};
@@ -11,19 +11,19 @@ use crate::publish::file::{self, PublishedFile};
 use crate::publish::socket::{BoundSocket, TokenSocket};
 use std::sync::Arc;
 
-/// What has to be done where it may hang.
+/// Work on an output that may hang.
 pub(super) type SinkWork<T> = Box<dyn FnOnce() -> Result<T, PublishError> + Send>;
 
-/// What was done.
+/// The result of showing a value.
 #[derive(Debug)]
 pub(super) struct Shown {
-    /// Whether something had to be changed.
+    /// True if something had to be changed.
     pub(super) is_changed: bool,
     /// The socket that serves from now on.
     pub(super) socket: Option<Box<TokenSocket>>,
 }
 
-/// Why an output ends.
+/// The reason why an output ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutputEnd {
     /// It is configured no more: its file or socket goes.
@@ -36,7 +36,7 @@ pub(super) enum OutputEnd {
     Kept,
 }
 
-/// Where an output shows its value.
+/// A kind of output: it shows values to apps.
 pub(super) trait Sink: Send + Sync {
     /// Shows something without any I/O. False if that is not possible.
     fn show_at_once(&mut self, what: Option<&Rendered>, place: &Arc<Place>) -> bool;
@@ -56,7 +56,7 @@ pub(super) trait Sink: Send + Sync {
     /// The socket that serves, if there is one.
     fn serving(&self) -> Option<Arc<TokenSocket>>;
 
-    /// What the end of the output takes.
+    /// The work that the end of the output takes.
     fn end(self: Box<Self>, place: Arc<Place>, end: OutputEnd) -> Option<SinkWork<()>>;
 }
 

@@ -9,7 +9,8 @@ use crate::time::{Moment, Now, human};
 use crate::trouble::Class;
 use crate::trouble::LastError;
 
-/// How all accounts are: `3/4 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh shop in 4m`.
+/// A line about all accounts: `3/4 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh shop in
+/// 4m`.
 pub(super) fn line(directory: &AccountHandles, platforms: Platforms, now: &Now) -> String {
     if directory.is_empty() {
         return "no accounts: add one to the configuration and reload".to_owned();

@@ -26,12 +26,12 @@ use tokio::time::timeout;
 
 /// A task that is so late has hung.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long a reload waits for outputs to be as configured.
+/// Longest wait of a reload for outputs to be as configured.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long the state directory may take to say what is stored.
+/// Limit on reading the state directory.
 const LOAD_LIMIT: Duration = Duration::from_secs(5);
 
-/// So many accounts are started at a time; then it is the turn of others.
+/// Accounts that are started at a time; then it is the turn of others.
 const BATCH: usize = 32;
 
 /// The accounts of a configuration.
@@ -316,7 +316,7 @@ impl Supervisor {
     }
 }
 
-/// How many file descriptors the sockets of a configuration need.
+/// The number of file descriptors that the sockets of a configuration need.
 pub(super) fn sockets(accounts: &Accounts) -> usize {
     let outputs = accounts.values().flat_map(|account| account.outputs.iter());
     outputs.filter(|output| output.kind.listens()).count()

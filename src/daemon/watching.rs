@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// Minimum interval between two looks because something was mounted or unmounted.
 const MOUNT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What was done where it may hang has ended.
+/// Work that may hang has ended.
 pub(super) enum WatchingEvent {
     /// Watches were added.
     Armed(Hazard, Vec<Armed>),

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 pub struct Subject {
     /// The account.
     pub account: AccountName,
-    /// Which value of it.
+    /// The value of it.
     pub value: ValueName,
 }
 
@@ -21,16 +21,16 @@ pub struct Holding {
     pub token: Value,
     /// Its end, Unix seconds.
     pub expire_time: i64,
-    /// When it was obtained, Unix seconds.
+    /// The moment when it was obtained, Unix seconds.
     pub obtained_time: i64,
 }
 
-/// What one line of the stream says.
+/// One line of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamLine {
     /// A value as it stands now; nothing when there is no valid one.
     Value {
-        /// Whose value it is.
+        /// The account and the name of the value.
         subject: Subject,
         /// The appid or corpid of the account.
         appid: Box<str>,
@@ -134,7 +134,7 @@ fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Whether it can be a Unix time: from 1970 to the year 2286.
+/// Returns whether it can be a Unix time: from 1970 to the year 2286.
 fn is_time(seconds: i64) -> bool {
     (0..10_000_000_000).contains(&seconds)
 }

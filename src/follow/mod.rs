@@ -28,16 +28,16 @@ use zeroize::Zeroizing;
 const MAX_LINE: usize = 8192;
 /// The longest error answer that is read, bytes.
 const MAX_ERROR: usize = 16 * 1024;
-/// How long the stream may be silent: twice the interval of its heartbeats, and some more.
+/// Longest silence of the stream: twice the interval of its heartbeats, and some more.
 const MAX_SILENCE: Duration = Duration::from_secs(75);
-/// How long an answer to the request may take.
+/// Longest wait for an answer to the request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The first and the longest wait before connecting again.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Events that may wait for the reader. Beyond that the daemon keeps only the newest of each value.
 const QUEUE: usize = 16;
 
-/// Why nothing can be followed now.
+/// The reason why nothing can be followed now.
 #[derive(Debug)]
 pub enum FollowError {
     /// Nobody is at the socket.
@@ -65,7 +65,7 @@ impl std::fmt::Display for FollowError {
     }
 }
 
-/// What a follower is told.
+/// An event of the stream.
 #[derive(Debug)]
 pub enum StreamEvent {
     /// A line of the stream, and its text.
@@ -74,7 +74,7 @@ pub enum StreamEvent {
     Away(FollowError),
 }
 
-/// What to follow.
+/// The accounts and values to follow.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// The daemon's API socket.
@@ -116,9 +116,10 @@ struct NobodyListens;
 struct Follower {
     wanted: Wanted,
     events: mpsc::Sender<StreamEvent>,
-    /// All that was told of, with the appid of its account: a stream that begins anew does not tell what went meanwhile.
+    /// All that was told of, with the appid of its account: a stream that begins anew does not tell what went
+    /// meanwhile.
     known: BTreeMap<Subject, Box<str>>,
-    /// What the present stream has told of.
+    /// The values that the present stream has told of.
     heard: BTreeSet<Subject>,
 }
 
@@ -265,7 +266,7 @@ struct LineReader {
     _sender: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
     body: Incoming,
     buffer: Zeroizing<Vec<u8>>,
-    /// How much of the buffer has been returned.
+    /// Bytes of the buffer that have been returned.
     read: usize,
 }
 

@@ -41,11 +41,11 @@ impl LogSource {
     }
 }
 
-/// How to log a line.
+/// The way to log a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Repetition {
     New,
-    /// So many lines like it were left out before.
+    /// Lines like it were left out before: this many.
     Again(u64),
     LeftOut,
 }

@@ -1,4 +1,4 @@
-//! Where lines of the log go, and in which form.
+//! The receivers of the log, and the form of its lines for each.
 
 use super::{Entry, Level};
 use crate::account::AccountName;
@@ -132,7 +132,7 @@ impl LogLine {
     }
 }
 
-/// Where lines go.
+/// The receiver of the log.
 #[derive(Debug)]
 pub(super) enum LogSink {
     Journal(Dispatch),
@@ -183,7 +183,7 @@ impl LogSink {
     }
 }
 
-/// Whether standard error is the journal (`$JOURNAL_STREAM` names its device and inode).
+/// Returns whether standard error is the journal (`$JOURNAL_STREAM` names its device and inode).
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;

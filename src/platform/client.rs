@@ -1,5 +1,5 @@
-//! Sends a request to the platform over HTTPS and returns status and bytes. Knows hosts, limits and time-outs, and nothing
-//! of what an answer means.
+//! Sends a request to the platform over HTTPS and returns status and bytes. Knows hosts, limits and time-outs, and
+//! nothing of what an answer means.
 
 use super::Platform;
 use super::bad_section::BadSection;
@@ -62,7 +62,7 @@ type HostReply = (Result<Received, Refusal>, bool);
 pub struct Called {
     /// The bytes that came back, or why none did.
     pub outcome: Result<Received, Refusal>,
-    /// How many requests may have reached the platform: more than one when a host failed.
+    /// Requests that may have reached the platform: more than one when a host failed.
     pub reached: u32,
     /// Set when another host serves now than before.
     pub switched: Option<Switched>,
@@ -85,7 +85,8 @@ impl Client {
         Self::with(config, &Resolver::new(Duration::ZERO))
     }
 
-    /// A client for another configuration that shares this one's look-ups of names: those that hang are not begun again.
+    /// A client for another configuration that shares this one's look-ups of names: those that hang are not begun
+    /// again.
     pub fn renewed(&self, config: &PlatformSection) -> Result<Self, BadSection> {
         Self::with(config, &self.resolver)
     }
@@ -282,7 +283,7 @@ fn both(first: Refusal, second: &Refusal) -> Refusal {
     Refusal { message, ..first }
 }
 
-/// How long connecting to one host may take: so that the next one has its turn, and the call ends in time.
+/// Limit on connecting to one host: so that the next one has its turn, and the call ends in time.
 fn connect_timeout(config: &PlatformSection) -> Duration {
     let several = config.hosts.iter().any(|group| group.hosts.len() > 1);
     let share = if several {

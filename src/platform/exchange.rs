@@ -24,13 +24,13 @@ pub struct Exchange {
     pub endpoint: &'static str,
     /// Just before the request was sent.
     pub sent: Moment,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
-    /// How many requests may have reached the platform.
+    /// Requests that may have reached the platform.
     pub reached: u32,
     /// Set when another host serves now than before.
     pub switched: Option<Switched>,
-    /// What it brought.
+    /// Its outcome.
     pub answer: Result<Answer, Refusal>,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Hosts {
 pub struct Switched {
     /// The host that serves now.
     pub host: Host,
-    /// Whether it is the preferred one.
+    /// True if it is the preferred one.
     pub preferred: bool,
     /// The key of the hosts in `[platform]`.
     pub key: &'static str,

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 /// Most look-ups that run at once. The names are those of `hosts` and `proxy`: a handful.
 const MAX_THREADS: usize = 16;
 
-/// Why a name has no address.
+/// The reason why a name has no address.
 #[derive(Debug, Clone)]
 pub(super) struct LookupError {
     pub(super) name: Box<str>,

@@ -46,8 +46,8 @@ impl fmt::Display for ProxyOf {
 }
 
 impl Proxies {
-    /// The configured proxy for everything, else that of `HTTPS_PROXY` for HTTPS; `NO_PROXY` exempts from both. Also as the
-    /// HTTP client wants it.
+    /// The configured proxy for everything, else that of `HTTPS_PROXY` for HTTPS; `NO_PROXY` exempts from both. Also as
+    /// the HTTP client wants it.
     pub(super) fn new(config: &PlatformSection) -> Result<(Self, Option<Proxy>), BadSection> {
         let wrong = |what: &str| BadSection::Build(format!("{what} is not the URL of a proxy"));
         let variable = |names: [&str; 2]| {
@@ -79,7 +79,7 @@ impl Proxies {
 }
 
 impl ProxyOf {
-    /// Whether the proxy has this name.
+    /// Returns whether the proxy has this name.
     pub(super) fn is_at(&self, name: &str) -> bool {
         self.0.uri().host() == Some(name)
     }

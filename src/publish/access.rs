@@ -58,7 +58,7 @@ pub(super) fn apply(output: &Output, node: impl AsFd) -> Result<(), PublishError
     Ok(())
 }
 
-/// Whether a file or socket that exists has exactly the access that its output is configured to have.
+/// Returns whether a file or socket that exists has exactly the access that its output is configured to have.
 pub(super) fn is_right(output: &Output, directory: &Statx, node: impl AsFd, found: &Statx) -> bool {
     let access = &output.access;
     let owner = access.owner.unwrap_or_else(|| geteuid().as_raw());
@@ -87,7 +87,7 @@ fn path_of(node: &impl AsFd) -> PathBuf {
     Path::new("/proc/self/fd").join(node.as_fd().as_raw_fd().to_string())
 }
 
-/// What readers may do: connecting to a socket takes both.
+/// The rights of readers: connecting to a socket takes both.
 fn reader_bits(output: &Output) -> u32 {
     match output.kind {
         OutputKind::File(_) => 0o4,

@@ -1,4 +1,4 @@
-//! Why an output cannot be published, and what an administrator does about it.
+//! The reasons why an output cannot be published, and what an administrator does about them.
 
 use crate::fault::reason;
 use rustix::io::Errno;
@@ -6,7 +6,7 @@ use rustix::process::geteuid;
 use std::fmt;
 use std::path::Path;
 
-/// What was being done to an output.
+/// A step of publishing an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PublishStep {
     /// Opening its directory, or making a missing one.
@@ -27,8 +27,8 @@ pub(super) enum PublishStep {
     Listen,
 }
 
-/// Why an output cannot be published. Displays as ``cannot write `/run/wxtokend/shop.json`: permission denied; …``,
-/// with what to do at its end. Holds no value.
+/// The reason why an output cannot be published. Displays as ``cannot write `/run/wxtokend/shop.json`: permission
+/// denied; …``, with what to do at its end. Holds no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishError {
     path: Box<Path>,
@@ -45,7 +45,7 @@ impl PublishError {
         }
     }
 
-    /// Whether it says that there is nothing.
+    /// Returns whether it says that there is nothing.
     pub(super) fn is_absence(&self) -> bool {
         self.step == PublishStep::Directory && self.errno == Errno::NOENT
     }
@@ -61,7 +61,7 @@ impl PublishError {
         }
     }
 
-    /// What to do about it.
+    /// Advice on it.
     fn hint(&self) -> Option<String> {
         let directory = self.path.parent().unwrap_or(&self.path).display();
         let hint = match (self.step, self.errno) {

@@ -19,11 +19,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How soon a removal that failed is tried again.
+/// Pause before a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The files that have an end, and the thread that waits for it. The thread itself touches no file system: each has a lane
-/// for removals, in which nothing else is done.
+/// The files that have an end, and the thread that waits for it. The thread itself touches no file system: each has a
+/// lane for removals, in which nothing else is done.
 #[derive(Debug, Clone)]
 pub(crate) struct Expiry(Arc<ExpiryShared>);
 

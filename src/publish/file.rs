@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// How long before its end a value goes: to remove it takes a moment, and so does to use it.
+/// Time before its end at which a value is removed: removing takes a moment, and so does using it.
 pub(crate) const EARLY: Duration = Duration::from_millis(250);
 
-/// What came of publishing a file.
+/// The result of publishing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PublishedFile {
     /// It was written.
@@ -73,7 +73,8 @@ fn try_publish(
     Ok(PublishedFile::Written)
 }
 
-/// Takes away what the daemon put into a directory that is not the output's any more: it was moved, or is below a mount.
+/// Takes away what the daemon put into a directory that is not the output's any more: it was moved, or is below a
+/// mount.
 fn remove_elsewhere(place: &Place, known: &Knowledge) {
     let (Known::Ours(ours), Some(held)) = (known.content, &known.held) else {
         return;

@@ -1,4 +1,5 @@
-//! What the daemon leaves in place when it stops, so that its successor can take away what is configured no more.
+//! A note of the files and sockets that stay when the daemon stops, so that its successor removes what is configured no
+//! more.
 
 use super::place::{Identity, Place, look};
 use rustix::fs::{AtFlags, Mode, OFlags, open, unlinkat};
@@ -34,8 +35,8 @@ pub(crate) fn note(state_dir: &Path, places: &[Arc<Place>]) -> io::Result<()> {
     options.open(state_dir.join(NOTE))?.write_all(&text)
 }
 
-/// What the daemon before noted; nothing when it did not stop in good order. The note goes: what is published from now
-/// on makes it wrong. Blocks.
+/// Reads the note of the daemon before; empty when it did not stop in good order. Removes the note: what is published
+/// from now on makes it wrong. Blocks.
 pub(crate) fn take_note(state_dir: &Path) -> Vec<Left> {
     let path = state_dir.join(NOTE);
     let Ok(text) = fs::read(&path) else {
@@ -47,7 +48,7 @@ pub(crate) fn take_note(state_dir: &Path) -> Vec<Left> {
 }
 
 impl Left {
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -82,7 +83,7 @@ mod tests {
 
     const CONTENT: &[u8] = b"75_token";
 
-    /// What is left of one file, as the next daemon reads it.
+    /// The rest of one file, as the next daemon reads it.
     fn left(place: &Arc<Place>) -> Vec<Left> {
         let state_dir = directory();
         note(state_dir.path(), std::slice::from_ref(place)).unwrap();

@@ -8,11 +8,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// How long a client may go on sending.
+/// Time that a client may go on sending.
 const MOMENT: Duration = Duration::from_secs(1);
-/// How many connections are kept, all sockets together. Most clients are long gone when this many came after them.
+/// Connections that are kept, all sockets together. Most clients are long gone when this many came after them.
 const CAPACITY: usize = 256;
-/// How much is drained of one connection, in reads of 16 KiB: more than the kernel queues for it.
+/// Limit on draining one connection, in reads of 16 KiB: more than the kernel queues for it.
 const READS: usize = 32;
 
 /// A connection that will not be written to any more. It is drained before it is closed.
@@ -89,7 +89,7 @@ impl Linger {
         !std::mem::take(&mut self.0).is_empty()
     }
 
-    /// How long until the next moment ends; nothing if none lingers.
+    /// Time until the next connection is closed; `None` if none lingers.
     pub(super) fn next_end(&self) -> Option<Duration> {
         let (_, end) = self.0.front()?;
         Some(end.saturating_duration_since(Instant::now()))

@@ -1,4 +1,4 @@
-//! What is mounted where, which tells file systems apart without touching them.
+//! The table of mounts, which tells file systems apart without touching them.
 
 use crate::offload::Device;
 use rustix::event::{PollFd, PollFlags, poll};

@@ -91,7 +91,7 @@ pub(crate) struct PinnedDir {
     pin: Mutex<Pin>,
 }
 
-/// How a directory was found.
+/// The state in which a directory was found.
 #[derive(Debug, Default)]
 struct Pin {
     found: Option<FoundDirectory>,
@@ -106,7 +106,7 @@ struct FoundDirectory {
     held: Option<Arc<OwnedFd>>,
 }
 
-/// Why a directory cannot be used.
+/// The reason why a directory cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DirError {
     /// Another directory, or a link, is in its place.
@@ -192,13 +192,13 @@ impl FoundDirectory {
         (self.device, self.inode) == (device(now), now.stx_ino)
     }
 
-    /// Whether it is no longer there to be found: it was removed, or something was mounted or unmounted.
+    /// Returns whether it is no longer there to be found: it was removed, or something was mounted or unmounted.
     fn is_gone(&self, now: &Statx) -> bool {
         self.device != device(now) || self.held.as_deref().is_some_and(was_removed)
     }
 }
 
-/// Whether a directory that is held open was removed.
+/// Returns whether a directory that is held open was removed.
 pub(super) fn was_removed(held: &OwnedFd) -> bool {
     look(held).is_ok_and(|held| held.stx_nlink == 0)
 }

@@ -1,4 +1,4 @@
-//! Where outputs are, what the daemon put there, and how something new takes the place of something old.
+//! Places of outputs: what the daemon put there, and how something new takes the place of something old.
 
 use super::error::{PublishError, PublishStep};
 use super::pin::{self, DirError, Directories, PinnedDir};
@@ -19,10 +19,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What all temporaries are called first.
+/// The first part of the names of all temporaries.
 const TEMPORARY: &str = ".wxtokend-";
 
-/// What tells one state of a file or socket from every other.
+/// One state of a file or socket, which no other state equals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     device: (u32, u32),
@@ -42,7 +42,7 @@ impl Identity {
         }
     }
 
-    /// Whether it is the same file or socket, changed or not.
+    /// Returns whether it is the same file or socket, changed or not.
     pub(super) fn is_same_node(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
@@ -55,26 +55,26 @@ impl fmt::Display for Identity {
     }
 }
 
-/// What is known of a place.
+/// The daemon's knowledge of a place.
 #[derive(Debug)]
 pub(super) struct Knowledge {
     pub(super) content: Known,
     /// The last attempt to put something there, or to take it away, failed.
     pub(super) has_failed: bool,
-    /// When what the daemon put there has to go.
+    /// The moment when what the daemon put there has to go.
     pub(super) until: Option<Moment>,
     /// The directory that it was put into, where that is held open.
     pub(super) held: Option<Arc<OwnedFd>>,
 }
 
-/// What the daemon believes is in a place.
+/// The daemon's belief about the content of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     /// It has not looked yet.
     Unvisited,
     /// Nothing: it was removed.
     Nothing,
-    /// What it put there.
+    /// The file or socket that it put there.
     Ours(Identity),
 }
 
@@ -111,12 +111,12 @@ impl Place {
         }
     }
 
-    /// Whose output it is.
+    /// The account of the output.
     pub(crate) fn account(&self) -> &AccountName {
         &self.account.name
     }
 
-    /// Which of the account's outputs it is.
+    /// The index of the output in its account.
     #[cfg(test)]
     pub(crate) fn index(&self) -> usize {
         self.index
@@ -132,8 +132,9 @@ impl Place {
         self.home.device()
     }
 
-    /// Whether all is as the daemon left it: false when somebody changed, replaced or removed it, or put something
-    /// where nothing should be, or when the last attempt to publish failed. Blocks for one look at the file system.
+    /// Returns whether all is as the daemon left it: false when somebody changed, replaced or removed it, or put
+    /// something where nothing should be, or when the last attempt to publish failed. Blocks for one look at the file
+    /// system.
     ///
     /// A change within the same tick of the file system's clock (4 ms) as the publication may escape it.
     pub(crate) fn is_intact(&self) -> bool {
@@ -165,8 +166,8 @@ impl Place {
         self.is_given_up.load(Ordering::Relaxed)
     }
 
-    /// What is known of the place. Whoever puts something there or takes it away holds on to it meanwhile, so that a value
-    /// that expires is not mistaken for its successor.
+    /// The knowledge of the place. Whoever puts something there or takes it away holds on to it meanwhile, so that a
+    /// value that expires is not mistaken for its successor.
     pub(super) fn known(&self) -> MutexGuard<'_, Knowledge> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,7 +178,7 @@ impl Place {
         result
     }
 
-    /// What the daemon put there; nothing while somebody changes it.
+    /// The file or socket that the daemon put there; `None` while somebody changes it.
     pub(super) fn ours(&self) -> Option<Identity> {
         match self.known.try_lock().map(|known| known.content) {
             Ok(Known::Ours(identity)) => Some(identity),
@@ -361,7 +362,7 @@ pub(super) fn open_node(directory: &OpenDirectory, name: &Path) -> Result<OwnedF
     openat(directory, name, flags, Mode::empty())
 }
 
-/// What is at a path, or, without one, behind a descriptor. A symbolic link is looked at itself.
+/// Looks at a path, or, without one, at a descriptor. Does not follow a symbolic link.
 pub(super) fn look(from: impl AsFd, path: &Path) -> Result<Statx, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
     statx(from, path, flags, StatxFlags::BASIC_STATS)
@@ -371,14 +372,14 @@ fn file_name(output: &Output) -> &OsStr {
     output.path.file_name().unwrap_or_default()
 }
 
-/// What the names of an output's temporaries begin with. Short, so that an output may have any name.
+/// The prefix of the names of an output's temporaries. Short, so that an output may have any name.
 fn temporary_prefix(name: &OsStr) -> String {
     let digest = Sha256::digest(name.as_bytes());
     let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
     format!("{TEMPORARY}{hash:08x}-")
 }
 
-/// Whether something of that name is a temporary of some output.
+/// Returns whether something of that name is a temporary of some output.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
     name.as_bytes().starts_with(TEMPORARY.as_bytes())
 }
@@ -387,7 +388,7 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
 #[derive(Debug)]
 pub(crate) struct Leftovers {
     directory: Box<Path>,
-    /// How the names of those of its outputs begin.
+    /// The prefixes of the names of those of its outputs.
     prefixes: BTreeSet<String>,
 }
 

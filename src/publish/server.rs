@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How long to wait when there are no file descriptors left.
+/// Pause when there are no file descriptors left.
 const SHORTAGE: Duration = Duration::from_millis(100);
 /// The key of the descriptor that tells the thread to end.
 const STOP: u64 = 0;
@@ -31,7 +31,7 @@ const STOP: u64 = 0;
 #[derive(Debug)]
 pub struct SocketServer(Arc<ServerShared>);
 
-/// What the thread and the sockets share.
+/// The state that the thread and the sockets share.
 #[derive(Debug)]
 pub(super) struct ServerShared {
     epoll: OwnedFd,

@@ -57,7 +57,7 @@ impl BoundSocket {
         })
     }
 
-    /// Where it will be.
+    /// The place where it will be.
     pub fn place(&self) -> &Arc<Place> {
         &self.place
     }
@@ -139,7 +139,7 @@ impl TokenSocket {
         self.serving.set(value);
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn place(&self) -> &Arc<Place> {
         &self.serving.place
     }

@@ -1,4 +1,4 @@
-//! What the tests of this floor share: places in temporary directories, values, and other users.
+//! Fixtures of this floor's tests: places in temporary directories, values, and other users.
 
 use super::pin::Directories;
 use super::place::Place;
@@ -100,7 +100,7 @@ pub(super) fn run_as(uid: u32, gid: u32, program: &str, arguments: &[&str]) -> F
         .unwrap()
 }
 
-/// What the command prints; it has to succeed.
+/// Runs the command, which has to succeed, and returns what it prints.
 pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let finished = Command::new(program).args(arguments).output().unwrap();
     assert!(

@@ -51,7 +51,7 @@ fn components(path: &Path) -> VecDeque<OsString> {
     names.map(OsStr::to_owned).collect()
 }
 
-/// Whether nobody but root and the daemon can put something else in the place of a link in a directory.
+/// Returns whether nobody but root and the daemon can put something else in the place of a link in a directory.
 fn is_trusted(directory: &Statx, link: &Statx) -> bool {
     let is_ours = |uid| uid == 0 || uid == geteuid().as_raw();
     let mode = u32::from(directory.stx_mode);

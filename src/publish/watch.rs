@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// What happens to the directory itself.
+/// Events of the directory itself.
 const GONE: EventMask = EventMask::DELETE_SELF
     .union(EventMask::MOVE_SELF)
     .union(EventMask::UNMOUNT)
@@ -24,7 +24,7 @@ const GONE: EventMask = EventMask::DELETE_SELF
 /// Between two looks at what happens in directories.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What is seen of a directory of outputs.
+/// Events of a directory of outputs.
 fn mask() -> WatchMask {
     WatchMask::ATTRIB
         | WatchMask::CLOSE_WRITE
@@ -50,12 +50,12 @@ pub(crate) struct Watch {
     ours: Option<u32>,
 }
 
-/// What was seen.
+/// Changes that were seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// Outputs that may have changed by another hand than the daemon's.
     pub(crate) changed: Vec<Arc<Place>>,
-    /// Whether a directory that was missing may be there.
+    /// True if a directory that was missing may be there.
     pub(crate) is_arming_due: bool,
 }
 

@@ -13,7 +13,7 @@ pub enum Belief {
     Suspected {
         /// The reason.
         why: Why,
-        /// When to ask.
+        /// The moment to ask.
         at: Moment,
         /// Questions that brought no answer.
         tries: u32,

@@ -1,4 +1,4 @@
-//! When a value that stands is asked for next.
+//! The moments when a value that stands is asked for next.
 
 use super::slot::Held;
 use super::{MIN_INTERVAL, Schedule};
@@ -29,13 +29,14 @@ pub(super) const fn window(terms: &Terms) -> Duration {
     }
 }
 
-/// When its life began, as its end tells: a pause of the host, or a set clock, brings that nearer and not the first answer.
+/// The moment when its life began, as its end tells: a pause of the host, or a set clock, moves it, and the first
+/// answer does not.
 fn begin(held: &Held) -> Moment {
     held.obtained.min(held.expires() - held.life)
 }
 
 impl Schedule {
-    /// When a new token is asked for next.
+    /// The moment when a new token is asked for next.
     pub(super) fn due_of(&mut self, now: &Now, held: &Held) -> Moment {
         match self.terms().repeat {
             Repeat::New { .. } => self.part_of_life(held),
@@ -43,7 +44,7 @@ impl Schedule {
         }
     }
 
-    /// When a token that a call did not replace is asked for next.
+    /// The moment when a token that a call did not replace is asked for next.
     pub(super) fn due_again(&mut self, now: &Now, held: &Held) -> Moment {
         let expires = held.expires();
         match self.terms().repeat {
@@ -83,7 +84,8 @@ impl Schedule {
         begin(held) + held.life.mul_f64(part)
     }
 
-    /// When a ticket is looked at next: every half hour, about six times while it is about to end, and at its end.
+    /// The moment when a ticket is looked at next: every half hour, about six times while it is about to end, and at
+    /// its end.
     pub(super) fn ticket_due(&mut self, now: &Now, ticket: &Held) -> Moment {
         let expires = ticket.expires();
         let window = WINDOW.min(ticket.life / 4);

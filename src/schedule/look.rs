@@ -1,4 +1,5 @@
-//! A look at the access token: an app saw it refused, a clock was set, an answer was lost. One question serves all who wait.
+//! A look at the access token: an app saw it refused, a clock was set, an answer was lost. One question serves all who
+//! wait.
 
 use super::belief::{AskedBy, Belief, Why};
 use super::told::LOST_CHECK;
@@ -22,13 +23,13 @@ const REPLACED: i64 = 40001;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastLook {
     pub(super) at: Moment,
-    /// When it, or the new token after it, proved the token alive.
+    /// The moment when it, or the new token after it, proved the token alive.
     pub(super) verified: Option<Moment>,
 }
 
 impl Schedule {
-    /// Somebody doubts the token: `bad` failed, or without it the current one is doubted. A verdict is final; without one,
-    /// it comes with a later answer.
+    /// Somebody doubts the token: `bad` failed, or without it the current one is doubted. A verdict is final; without
+    /// one, it comes with a later answer.
     pub fn suspect(&mut self, now: &Now, bad: Option<&Value>, admin: bool) -> Option<Verdict> {
         let stands = self.stands(now.at);
         if let (Some(bad), Some(held)) = (bad, self.token.held.as_ref().filter(|_| stands))
@@ -101,7 +102,7 @@ impl Schedule {
             .map_or(now.at, |look| (look.at + LOOK_EVERY).max(now.at))
     }
 
-    /// When the token, or the question that stands before it, is tried next.
+    /// The moment when the token, or the question that stands before it, is tried next.
     pub(super) fn next_attempt(&self, now: &Now) -> Moment {
         let due = match self.belief {
             Belief::Suspected {
@@ -138,7 +139,7 @@ impl Schedule {
         ends.is_some_and(|ends| now.at < ends)
     }
 
-    /// When the token is looked at as the configuration says.
+    /// The moment when the token is looked at as the configuration says.
     pub(super) fn routine_look(&self, now: &Now) -> Option<Moment> {
         let every = self.account.verify_every;
         let is_due = !every.is_zero() && self.belief == Belief::Trusted;

@@ -48,7 +48,7 @@ pub enum Step {
 pub enum Outcome {
     /// A value was granted.
     Granted {
-        /// Which.
+        /// Its name.
         name: ValueName,
         /// True if it is another one than before.
         changed: bool,
@@ -57,9 +57,9 @@ pub enum Outcome {
     },
     /// A call for a value failed.
     Failed {
-        /// Which value was asked for.
+        /// The value that was asked for.
         name: ValueName,
-        /// Why.
+        /// The reason.
         error: Arc<LastError>,
         /// Failures in a row for the same reason.
         times: u32,
@@ -103,7 +103,7 @@ pub struct Schedule {
     asked: AskedBy,
     /// The last look at the token.
     look: Option<LastLook>,
-    /// When a new token is to be forced.
+    /// The moment when a new token is to be forced.
     force_at: Option<Moment>,
     /// Forced refreshes of the day.
     forced: Budget,
@@ -207,8 +207,8 @@ impl Schedule {
         self.tell(now);
     }
 
-    /// Tries again at once whatever failed: somebody may have mended it just now. What the platform itself said to wait for is
-    /// tried only if `blocked` says so, once.
+    /// Tries again at once whatever failed: somebody may have mended it just now. What the platform itself said to wait
+    /// for is tried only if `blocked` says so, once.
     pub fn hurry(&mut self, now: &Now, blocked: bool) {
         for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
             if slot.trouble.is_some() && (blocked || !slot.is_blocked(now)) {
@@ -249,7 +249,7 @@ impl Schedule {
         }
     }
 
-    /// When a call is to be made for the token itself.
+    /// The moment when a call is to be made for the token itself.
     fn token_call(&self, now: &Now) -> Option<Moment> {
         if self.belief.is(Why::Contradiction) && self.may_live(now) {
             return None;
@@ -281,7 +281,7 @@ impl Schedule {
             .max(self.ticket_allowed(now))
     }
 
-    /// When the limits on calls for tickets allow the next one.
+    /// The moment when the limits on calls for tickets allow the next one.
     fn ticket_allowed(&self, now: &Now) -> Moment {
         let shared = self.ledger.as_ref();
         let shared = shared.map_or(now.at, |ledger| ledger.earliest(now.at));
@@ -382,7 +382,7 @@ impl Schedule {
         slots.find_map(|slot| slot.trouble.as_ref().map(|trouble| trouble.error.clone()))
     }
 
-    /// When a call for the access token last succeeded.
+    /// The moment when a call for the access token last succeeded.
     pub fn last_success(&self) -> Option<Moment> {
         self.last_success
     }
@@ -397,7 +397,8 @@ impl Schedule {
         self.budget.calls_today(now) >= self.account.daily_budget
     }
 
-    /// When what is handed out changes next without an answer: a value expires, or the end that apps are told moves on.
+    /// The moment when what is handed out changes next without an answer: a value expires, or the end that apps are
+    /// told moves on.
     pub fn next_change(&self, now: Moment) -> Option<Moment> {
         let slots = std::iter::once(&self.token).chain(&self.tickets);
         let ends = slots.filter_map(|slot| slot.held.as_ref().map(Held::expires));

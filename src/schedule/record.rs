@@ -16,7 +16,7 @@ use std::time::Duration;
 /// A value that outlives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredGrant {
-    /// Which value.
+    /// The value.
     pub name: ValueName,
     /// The value.
     pub value: Value,
@@ -48,13 +48,13 @@ pub struct Record {
     pub id: Box<str>,
     /// 企业微信: which app of the corp.
     pub agentid: Option<u32>,
-    /// Where several apps share an id and no `agentid` tells them apart: the place of the secret.
+    /// The place of the secret, where several apps share an id and no `agentid` tells them apart.
     pub secret: Option<Box<str>>,
     /// The values.
     pub grants: Vec<StoredGrant>,
     /// The belief about the access token.
     pub belief: Belief,
-    /// When the first call was sent whose answer is missing and may have ended the token.
+    /// The moment when the first call was sent whose answer is missing and may have ended the token.
     pub lost: Option<Moment>,
     /// The calls of the day.
     pub budget: Budget,
@@ -62,7 +62,7 @@ pub struct Record {
     pub forced: Budget,
     /// A block that lasts.
     pub block: Option<StoredBlock>,
-    /// When a call for the access token last succeeded.
+    /// The moment when a call for the access token last succeeded.
     pub last_success: Option<Moment>,
 }
 
@@ -97,7 +97,7 @@ impl Record {
     }
 }
 
-/// When a value is asked for that was due while the daemon did not run.
+/// A value that was due while the daemon did not run is asked for within this time.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Everything that makes an account another app: id, `agentid`, or else the place of the secret where apps share an id.

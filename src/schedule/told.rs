@@ -1,5 +1,5 @@
-//! The end that apps are told, and what a clock does to it. Where the daemon's own next call ends the token, that end is earlier
-//! than the platform's.
+//! The end that apps are told, and what a clock does to it. Where the daemon's own next call ends the token, that end
+//! is earlier than the platform's.
 
 use super::belief::{Belief, Why};
 use super::{Schedule, due};
@@ -14,8 +14,8 @@ pub(super) const NEAR: Duration = Duration::from_secs(30);
 pub(super) const DOUBTED: Duration = Duration::from_secs(15);
 
 impl Schedule {
-    /// Tells apps the end that follows from what is planned. It moves at once when it comes earlier; later only by a good
-    /// part of the overlap, so that an outage rewrites no file at each attempt.
+    /// Tells apps the end that follows from what is planned. It moves at once when it comes earlier; later only by a
+    /// good part of the overlap, so that an outage rewrites no file at each attempt.
     pub fn tell(&mut self, now: &Now) {
         let (Some(overlap), Some(held)) = (self.terms().overlap(), &self.token.held) else {
             self.told = None;
@@ -47,8 +47,8 @@ impl Schedule {
         }
     }
 
-    /// The earliest moment at which a call for a living token breaks no promise: where the call ends the token, apps were told
-    /// that it lives on.
+    /// The earliest moment at which a call for a living token breaks no promise: where the call ends the token, apps
+    /// were told that it lives on.
     pub(super) fn not_before(&self, now: &Now) -> Moment {
         match (self.told, self.terms().overlap()) {
             (Some(told), Some(overlap)) if self.belief.is_shown() => {
@@ -58,7 +58,7 @@ impl Schedule {
         }
     }
 
-    /// When the look is due that a lost answer makes necessary.
+    /// Plans the look that a lost answer makes necessary.
     pub(super) fn suspect_lost(&mut self, now: &Now) {
         if let (Some(lost), Some(overlap)) = (self.lost, self.terms().overlap()) {
             let at = lost.first + overlap - LOST_CHECK;
@@ -66,8 +66,8 @@ impl Schedule {
         }
     }
 
-    /// Unix time was set, or the daemon's clock stood still while the host was paused. No life gets longer than apps were told,
-    /// and what is in doubt is verified at once.
+    /// Unix time was set, or the daemon's clock stood still while the host was paused. No life gets longer than apps
+    /// were told, and what is in doubt is verified at once.
     pub fn on_clock_set(&mut self, now: &Now) {
         for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
             if let Some(held) = &mut slot.held {

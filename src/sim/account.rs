@@ -1,4 +1,4 @@
-//! How the platform treats an account.
+//! An account as the platform treats it.
 
 use super::call::Endpoint;
 use super::quota::Quota;
@@ -21,29 +21,29 @@ pub struct SimAccount {
     pub agentid: Option<u32>,
     /// The AppSecret.
     pub secret: String,
-    /// How long a token lives: 7200 s.
+    /// Lifetime of a token: 7200 s.
     #[serde(default = "two_hours", with = "seconds")]
     pub lifetime: Duration,
     /// The last part of a life, in which a call brings a new token: 300 s or a quarter of a life, whichever is less;
     /// none for 企业微信, where the same token comes until it ends.
     #[serde(default, with = "optional_seconds")]
     pub window: Option<Duration>,
-    /// How long a replaced token lives on: 300 s or a quarter of a life, whichever is less.
+    /// Time that a replaced token lives on: 300 s or a quarter of a life, whichever is less.
     #[serde(default, with = "optional_seconds")]
     pub overlap: Option<Duration>,
-    /// How long a ticket lives: as long as a token.
+    /// Lifetime of a ticket: that of a token.
     #[serde(default, with = "optional_seconds")]
     pub ticket_lifetime: Option<Duration>,
-    /// Whether a ticket in mid-life comes with the seconds of a whole life.
+    /// True if a ticket in mid-life comes with the seconds of a whole life.
     #[serde(default)]
     pub ticket_looks_new: bool,
     /// 企业微信: whether each `gettoken` brings a new token; the ones before live on.
     #[serde(default)]
     pub gettoken_mints: bool,
-    /// How long a new token is refused with 40001 before it works.
+    /// Time in which a new token is refused with 40001 before it works.
     #[serde(default, with = "seconds")]
     pub settle: Duration,
-    /// How far apart forced refreshes have to be: 30 s.
+    /// Minimum interval between forced refreshes: 30 s.
     #[serde(default = "half_a_minute", with = "seconds")]
     pub force_gap: Duration,
     /// The `Content-Type` of its answers.
@@ -132,7 +132,7 @@ impl SimAccount {
         self
     }
 
-    /// What the simulation calls it: its appid or corpid, with `/agentid` if it has one.
+    /// Its name in the simulation: its appid or corpid, with `/agentid` if it has one.
     pub fn key(&self) -> String {
         match self.agentid {
             Some(agentid) => format!("{}/{agentid}", self.id),
@@ -140,7 +140,7 @@ impl SimAccount {
         }
     }
 
-    /// Whether it is of 企业微信.
+    /// Returns whether it is of 企业微信.
     pub fn is_wecom(&self) -> bool {
         self.id.starts_with("ww")
     }

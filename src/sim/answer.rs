@@ -1,4 +1,4 @@
-//! How the platform answers: who calls, what goes wrong, what is granted and what refused.
+//! The platform's answers: who calls, what goes wrong, what is granted and what refused.
 
 use super::account::SimAccount;
 use super::call::{Denial, Endpoint, Params, SimRequest};
@@ -14,11 +14,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a call comes from and goes to.
+/// The origin and the target of a call.
 pub(super) struct Context {
     pub(super) now: i64,
     pub(super) endpoint: Endpoint,
-    /// Whose call it is, by index.
+    /// The account that called, by index.
     caller: Option<usize>,
     /// The address that the platform sees.
     ip: IpAddr,
@@ -96,7 +96,7 @@ impl World {
         reply
     }
 
-    /// Whose call it is, right secret or not.
+    /// The account that called, right secret or not.
     fn caller(&mut self, endpoint: Endpoint, params: &Params<'_>) -> Option<usize> {
         if !endpoint.takes_secret() {
             let token = self.tokens.get(params.access_token.as_deref()?)?;
@@ -386,7 +386,7 @@ mod tests {
             self.world.probe(self.now, value).alive
         }
 
-        /// What the platform says of a token when asked with it: 0 when it works.
+        /// The platform's errcode for a call with a token: 0 when it works.
         fn verdict(&mut self, token: &str) -> i64 {
             errcode(&self.get(&format!("/cgi-bin/get_api_domain_ip?access_token={token}")))
         }

@@ -1,4 +1,4 @@
-//! What a call asks for: its endpoint, its parameters, and how it is refused.
+//! A call: its endpoint, its parameters, and how it is refused.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -13,11 +13,11 @@ pub struct SimRequest<'a> {
     pub path: &'a str,
     /// The query of the URL, without its question mark.
     pub query: &'a str,
-    /// Whether the body came chunked, that is without a `Content-Length`.
+    /// True if the body came chunked, that is without a `Content-Length`.
     pub chunked: bool,
     /// The body.
     pub body: &'a [u8],
-    /// Where it came from.
+    /// The address that it came from.
     pub remote_ip: IpAddr,
 }
 
@@ -120,17 +120,17 @@ impl Endpoint {
         Self::ALL.into_iter().find(|each| each.name() == name)
     }
 
-    /// Whether it grants access tokens for an AppSecret; the others are called with such a token.
+    /// Returns whether it grants access tokens for an AppSecret; the others are called with such a token.
     pub const fn grants_tokens(self) -> bool {
         matches!(self, Self::Token | Self::StableToken | Self::GetToken)
     }
 
-    /// Whether it is called with the AppSecret; the others are called with an access token.
+    /// Returns whether it is called with the AppSecret; the others are called with an access token.
     pub(super) const fn takes_secret(self) -> bool {
         self.grants_tokens() || matches!(self, Self::ClearQuota)
     }
 
-    /// Whether it is of 企业微信 alone.
+    /// Returns whether it is of 企业微信 alone.
     pub(super) const fn is_wecom(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! What goes wrong on purpose.
+//! Faults: all that goes wrong on purpose.
 
 use super::call::{Endpoint, SimRequest};
 use super::reply::{Body, Reply};
@@ -10,27 +10,27 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SimFault {
-    /// Whose calls: an appid, a corpid, or `corpid/agentid`; nobody's in particular when absent.
+    /// The account whose calls it strikes: an appid, a corpid, or `corpid/agentid`; any when absent.
     #[serde(default)]
     pub account: Option<String>,
-    /// Which call; any when absent.
+    /// The endpoint that it strikes; any when absent.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
-    /// How many calls it strikes before it heals by itself; never when absent.
+    /// Calls that it strikes before it heals by itself; never when absent.
     #[serde(default)]
     pub times: Option<u32>,
-    /// How much later the answer comes; in JSON, seconds.
+    /// Delay of the answer; in JSON, seconds.
     #[serde(default, with = "super::account::seconds")]
     pub delay: Duration,
-    /// Whether the platform has done its work (counted, minted) before the fault strikes.
+    /// True if the platform has done its work (counted, minted) before the fault strikes.
     #[serde(default)]
     pub works: bool,
-    /// What happens.
+    /// Its effect.
     #[serde(default)]
     pub effect: Effect,
 }
 
-/// What a fault does.
+/// The effect of a fault.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
@@ -86,7 +86,7 @@ impl Effect {
         }
     }
 
-    /// Whether it only alters the true answer.
+    /// Returns whether it only alters the true answer.
     pub(super) const fn alters(&self) -> bool {
         matches!(
             self,
@@ -178,7 +178,7 @@ impl SimFault {
 }
 
 impl SimFault {
-    /// What becomes of the true answer to a request.
+    /// Turns the true answer to a request into the faulty one.
     pub(super) fn strike(self, request: &SimRequest<'_>, truth: Reply) -> Reply {
         let reply = match self.effect {
             Effect::None | Effect::Refuse { .. } => truth,

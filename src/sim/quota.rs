@@ -1,4 +1,4 @@
-//! How often something may be called.
+//! Quotas: how often something may be called.
 
 /// Calls that one account may make at one endpoint; `None` for as many as it likes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

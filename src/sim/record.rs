@@ -1,4 +1,4 @@
-//! What the platform remembers of the calls it got. Never a token or a secret.
+//! The platform's record of the calls it got. Never a token or a secret.
 
 use super::call::Endpoint;
 use serde::Serialize;
@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 /// A call that was answered, or struck by a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CallRecord {
-    /// When it arrived, Unix milliseconds.
+    /// The time of its arrival, Unix milliseconds.
     pub at: i64,
-    /// Whose it was: an appid, or corpid, with `/agentid` if there is one; `None` for a stranger's.
+    /// The account that called: an appid, or corpid, with `/agentid` if there is one; `None` for a stranger.
     pub account: Option<String>,
-    /// What was called.
+    /// The endpoint that was called.
     pub endpoint: Endpoint,
     /// `ok`, `errcode 40001`, `fault hang`.
     pub outcome: String,
@@ -58,7 +58,7 @@ impl CallLog {
         self.connections
     }
 
-    /// Whether a connection gets no more answers.
+    /// Returns whether a connection gets no more answers.
     pub(super) fn is_frozen(&self, connection: u64) -> bool {
         connection <= self.frozen
     }

@@ -1,4 +1,4 @@
-//! What the platform answers, as a description: the server turns it into bytes on a connection.
+//! A description of the platform's answer: the server turns it into bytes on a connection.
 
 use serde_json::Value as Json;
 use std::time::Duration;
@@ -12,11 +12,11 @@ pub struct Reply {
     pub content_type: &'static str,
     /// The `Location` of a redirect.
     pub location: Option<String>,
-    /// How long the answer takes.
+    /// Delay of the answer.
     pub delay: Duration,
-    /// What comes after the head, or instead of it.
+    /// The body after the head, or what happens instead of it.
     pub body: Body,
-    /// Whose call it was, by index.
+    /// The account that called, by index.
     pub(super) caller: Option<usize>,
 }
 

@@ -72,12 +72,13 @@ impl SimPlatform {
         })
     }
 
-    /// Where it listens; the port stays the same over [`stop`](Self::stop) and [`restart`](Self::restart).
+    /// The address that it listens on; the port stays the same over [`stop`](Self::stop) and
+    /// [`restart`](Self::restart).
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What to put under `hosts` in the configuration.
+    /// The URL to put under `hosts` in the configuration.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -26,7 +26,7 @@ impl TokenLine {
         Self::Agent,
     ];
 
-    /// What its values are called.
+    /// The name of its values.
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Classic | Self::Stable | Self::Wecom => "access_token",
@@ -41,18 +41,18 @@ impl TokenLine {
     }
 }
 
-/// What is known of a value. Times are Unix milliseconds.
+/// The truth about a value. Times are Unix milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
-    /// Whose it is, by index.
+    /// Its account, by index.
     pub(super) account: usize,
     pub(super) line: TokenLine,
     pub(super) minted: i64,
-    /// When its life ends if nothing happens.
+    /// The moment when its life ends if nothing happens.
     pub(super) expires: i64,
-    /// When it ends really: never after `expires`.
+    /// The moment when it ends really: never after `expires`.
     pub(super) ends: i64,
-    /// Whether it is handed out although it has ended.
+    /// True if it is handed out although it has ended.
     pub(super) stuck: bool,
 }
 
@@ -93,7 +93,7 @@ impl Tokens {
         self.known.keys().map(|value| &**value)
     }
 
-    /// How many are known, dead ones included.
+    /// The number of known ones, dead ones included.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }

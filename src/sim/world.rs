@@ -34,12 +34,12 @@ pub(super) struct Member {
     pub(super) in_flight: InFlight,
 }
 
-/// What the platform knows of a token or ticket.
+/// The platform's knowledge of a token or ticket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Truth {
-    /// Whether it works.
+    /// True if it works.
     pub alive: bool,
-    /// Whose it is: an appid, or corpid, with `/agentid` if there is one. `None` for a value that the platform never
+    /// Its account: an appid, or corpid, with `/agentid` if there is one. `None` for a value that the platform never
     /// minted or has long forgotten.
     pub account: Option<String>,
     /// `access_token`, `jsapi_ticket`, `wx_card_ticket` or `agent_ticket`.
@@ -52,7 +52,7 @@ pub struct Truth {
     pub ended_ms_ago: Option<i64>,
 }
 
-/// How a token ends early.
+/// The way in which a token ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kill {
@@ -144,7 +144,7 @@ impl World {
         self.faults.clear();
     }
 
-    /// What is true of a token or ticket at `now`. Not a call of the platform: never counted.
+    /// The truth about a token or ticket at `now`. Not a call of the platform: never counted.
     pub fn probe(&self, now: i64, value: &str) -> Truth {
         let token = self.tokens.get(value);
         Truth {
@@ -162,7 +162,8 @@ impl World {
         self.tokens.values()
     }
 
-    /// Ends values of one kind (`access_token`, `jsapi_ticket`, …) of an account early. Says how many accounts it found.
+    /// Ends values of one kind (`access_token`, `jsapi_ticket`, …) of an account early. Says how many accounts it
+    /// found.
     pub fn kill(&mut self, now: i64, account: &str, kind: &str, how: Kill) -> usize {
         let found = self.find(account);
         for &index in &found {
@@ -203,7 +204,7 @@ impl World {
         self.find(account).iter().map(peak).max().unwrap_or(0)
     }
 
-    /// What was counted over all accounts, and the last calls.
+    /// Counts over all accounts, and the last calls.
     pub fn log(&self) -> &CallLog {
         &self.log
     }

@@ -32,7 +32,7 @@ pub(super) fn encode(
     line
 }
 
-/// What a line keeps, unless it is damaged or of a version to come.
+/// The record of a line, unless it is damaged or of a version to come.
 pub(super) fn decode(line: &[u8], boot_id: &str, now: &Now) -> Option<Record> {
     serde_json::from_slice::<Stored<'_>>(line)
         .ok()?
@@ -59,7 +59,7 @@ pub(super) fn header(line: &[u8]) -> Option<(&str, Now)> {
     Some((header.account, written))
 }
 
-/// Whether a later version of the daemon wrote a line, in a format of its own.
+/// Returns whether a later version of the daemon wrote a line, in a format of its own.
 pub(super) fn is_of_later_version(line: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Versioned {
@@ -68,7 +68,8 @@ pub(super) fn is_of_later_version(line: &[u8]) -> bool {
     serde_json::from_slice(line).is_ok_and(|line: Versioned| line.version > VERSION)
 }
 
-/// What is kept of an account. Moments are milliseconds since boot, readable after a reboot by the two clocks noted beside them.
+/// The stored record of an account. Moments are milliseconds since boot, readable after a reboot by the two clocks
+/// noted beside them.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     version: u32,
@@ -119,7 +120,7 @@ struct StoredValue<'a> {
     told: Option<(Option<i64>, i64)>,
 }
 
-/// What is believed of the access token.
+/// The belief about the access token.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 enum StoredBelief {

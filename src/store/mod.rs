@@ -1,4 +1,4 @@
-//! What outlives a restart: a journal in the state directory, and a lock against a second instance.
+//! The store of what outlives a restart: a journal in the state directory, and a lock against a second instance.
 
 mod journal;
 mod line;
@@ -44,23 +44,23 @@ struct StoreShared {
     /// Held by whoever reads or writes the file, beside the runtime.
     journal: Mutex<Journal>,
     is_sync_due: AtomicBool,
-    /// Who waits for the disk, and where that may hang.
+    /// The runtime and the lane in which somebody waits for the disk.
     syncing: OnceLock<(Handle, Lane)>,
     _lock: File,
 }
 
-/// What the store held.
+/// The content of the store at the start.
 #[derive(Debug)]
 pub struct Kept {
     text: Zeroizing<Vec<u8>>,
     boot_id: String,
-    /// Where in the text an account is, and whether there was something newer that cannot be read.
+    /// The part of the text that is of an account, and whether there was something newer that cannot be read.
     lines: BTreeMap<Box<str>, (Range<usize>, bool)>,
     damaged: Option<PathBuf>,
     is_of_later_version: bool,
 }
 
-/// Why the store cannot be used.
+/// The reason why the store cannot be used.
 #[derive(Debug)]
 pub enum StoreError {
     /// Another instance holds the state directory.
@@ -224,7 +224,7 @@ impl Store {
 }
 
 impl Kept {
-    /// What was kept of an account.
+    /// The record of an account.
     pub fn record(&self, name: &AccountName, now: &Now) -> Option<Record> {
         let (range, doubtful) = self.lines.get(name.as_str())?;
         let mut record = line::decode(self.text.get(range.clone())?, &self.boot_id, now)?;
@@ -235,7 +235,7 @@ impl Kept {
         Some(record)
     }
 
-    /// Whether a later version of the daemon wrote what cannot be read.
+    /// Returns whether a later version of the daemon wrote what cannot be read.
     pub fn is_of_later_version(&self) -> bool {
         self.is_of_later_version
     }

@@ -16,7 +16,7 @@ fn connect(daemon: &ApiDaemon) -> UnixStream {
     stream
 }
 
-/// What the server sends until it closes the connection.
+/// All that the server sends until it closes the connection.
 fn rest(mut stream: UnixStream) -> Vec<u8> {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {

@@ -81,7 +81,7 @@ impl InstalledCli {
         CommandResult::of(&child.wait_with_output().unwrap())
     }
 
-    /// What it writes to a terminal of 80 columns.
+    /// Its output to a terminal of 80 columns.
     fn on_terminal(&self, args: &str, env: &[(&str, &str)]) -> Child {
         let line = format!("stty cols 80; {} {args}", self.program.display());
         let mut command = Command::new("script");

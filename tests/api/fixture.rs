@@ -31,7 +31,7 @@ use wxtokend::snapshot::{OutputState, Snapshot, State, Verdict};
 use wxtokend::subscribe::Subscribers;
 use wxtokend::value::{Grant, Value, ValueName};
 
-/// What the account's task would do with a request; `None` keeps the one who asks waiting.
+/// A stand-in for an account's task: its answer to a command; `None` keeps the one who asks waiting.
 type AccountScript = Box<dyn FnMut(&TaskCommand, &SnapshotCell) -> Option<Verdict> + Send>;
 
 /// Publishes what was published last, but for what `change` changes.

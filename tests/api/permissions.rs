@@ -1,4 +1,4 @@
-//! Who may what, by the kernel's word: as processes of other users.
+//! The rights of each user, by the kernel's word: as processes of other users.
 
 use crate::fixture::{ApiDaemon, HttpReply, Who, account, directory, group, user};
 use std::sync::Arc;

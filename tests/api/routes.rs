@@ -1,4 +1,4 @@
-//! What each path answers to an administrator.
+//! The answers of each path to an administrator.
 
 use crate::fixture::{ApiDaemon, Fake, account, directory, grant, until};
 use serde_json::{Value as Json, json};

@@ -1,6 +1,7 @@
-//! How many tokens a second the API gives, beside nginx giving a file of the same size and Redis giving a value of the
-//! same length, all over Unix sockets: by the same clients, in turns, in one run. And how much memory a thousand idle
-//! connections to it cost. It prints and judges nothing: how fast something is depends on the host and what else it does.
+//! Tokens a second that the API gives, beside nginx giving a file of the same size and Redis giving a value of the same
+//! length, all over Unix sockets: by the same clients, in turns, in one run. And how much memory a thousand idle
+//! connections to it cost. It prints and judges nothing: how fast something is depends on the host and what else it
+//! does.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
@@ -116,13 +117,13 @@ fn compare(servers: [&ServerProcess; 3], clients: usize, keep: bool) -> Anything
 struct Round {
     /// Requests a second.
     rate: f64,
-    /// How long all but a hundredth of them take.
+    /// The time that all but a hundredth of them take.
     slow: Duration,
     /// Processor time of the server for each.
     cost: Duration,
 }
 
-/// So many clients at once.
+/// One round of this many clients at once.
 fn round(server: &ServerProcess, clients: usize, keep: bool) -> Anything<Round> {
     let is_over = AtomicBool::new(false);
     let ask = || ask_until(&is_over, server, keep).map_err(|error| error.to_string());
@@ -172,7 +173,7 @@ fn ask_until(is_over: &AtomicBool, server: &ServerProcess, keep: bool) -> Anythi
     Ok(times)
 }
 
-/// What so many connections cost that say nothing, or nothing more after one request.
+/// The memory of this many connections that say nothing, or nothing more after one request.
 fn memory(daemon: &ServerProcess, after_a_request: bool) -> Anything<()> {
     let before = daemon.resident()?;
     let mut idle = Vec::new();
@@ -230,7 +231,7 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// What comes for a request until the server waits for the next one.
+    /// The answer to a request, until the server waits for the next one.
     fn answer(&self) -> Anything<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(Duration::from_millis(500)))?;

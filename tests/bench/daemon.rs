@@ -1,6 +1,6 @@
-//! What the daemon takes: memory, wake-ups, processor and start-up, each beside its bound and, where there is one, a
-//! comparison. `cargo bench --bench daemon`; about two minutes; `-- memory`, `start`, `poll`, `idle` for a part. It prints and judges nothing but memory: times depend on the
-//! machine and on what else it does.
+//! The daemon's costs: memory, wake-ups, processor and start-up, each beside its bound and, where there is one, a
+//! comparison. `cargo bench --bench daemon`; about two minutes; `-- memory`, `start`, `poll`, `idle` for a part. It
+//! prints and judges nothing but memory: times depend on the machine and on what else it does.
 
 #![expect(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ use wxtokend::sim::{self, SimPlatform, World};
 
 const MB: f64 = 1e6;
 const ROUNDS: usize = 5;
-/// How long an idle daemon is watched.
+/// Time that an idle daemon is watched.
 const WINDOW: Duration = Duration::from_secs(40);
 
 fn main() -> ExitCode {
@@ -147,8 +147,8 @@ fn start_up() {
     );
 }
 
-/// Has a process make the calls that the daemon has to make, with the daemon's own HTTP client, and do nothing else. Says how
-/// long that took from its start to its end, and how much of it the processor was busy with the calls.
+/// Has a process make the calls that the daemon has to make, with the daemon's own HTTP client, and do nothing else.
+/// Says how long that took from its start to its end, and how much of it the processor was busy with the calls.
 fn bare_loop(platform: &PlatformProcess, accounts: usize) -> (Duration, Duration) {
     let bench = Bench::new();
     bench.secret("secret", "0");
@@ -258,7 +258,7 @@ fn idle() {
     }
 }
 
-/// How often threads of a daemon went to sleep, also those that have ended since: as often as they were woken.
+/// Times that threads of a daemon went to sleep, also those that have ended since: as often as they were woken.
 struct Switches {
     pid: String,
     /// By thread: when the watch began, or 0, and last.
@@ -309,8 +309,8 @@ struct Site {
     run: TempDir,
 }
 
-/// A site for so many accounts of a platform, each with a file and `more`. Some of the default hosts are left in: the system's
-/// root certificates are loaded, as they are by nearly everybody.
+/// A site for so many accounts of a platform, each with a file and `more`. Some of the default hosts are left in: the
+/// system's root certificates are loaded, as they are by nearly everybody.
 fn configured(platform: &PlatformProcess, accounts: usize, poll_every: &str, more: &str) -> Site {
     let bench = Bench::new();
     let run = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -382,7 +382,7 @@ impl PlatformProcess {
         Self { child, url }
     }
 
-    /// How many calls for a stable token it got.
+    /// Calls for a stable token that it got.
     fn calls(&self) -> f64 {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,4 +1,4 @@
-//! What a token costs a PHP page by each way, and what templates cost the daemon. `cargo bench --bench php`
+//! The cost of a token for a PHP page by each way, and of templates for the daemon. `cargo bench --bench php`
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! How many reads a second a token socket serves, beside the least that a C program can do (`accept.c`): by the same
+//! Reads a second that a token socket serves, beside the least that a C program can do (`accept.c`): by the same
 //! clients, in turns, in one run; the best of twenty turns each counts, when nothing else disturbs. Fails below 70 %.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]

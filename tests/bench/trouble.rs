@@ -1,5 +1,6 @@
-//! What readers notice of a trouble that is none of theirs: a silent name server, a hung disk, a standard error that nobody
-//! reads, hosts that hang, an attack on the API. `cargo bench --bench trouble`; `-- disk` for one of them. As root.
+//! The effect on readers of a trouble that is none of theirs: a silent name server, a hung disk, a standard error that
+//! nobody reads, hosts that hang, an attack on the API. `cargo bench --bench trouble`; `-- disk` for one of them. As
+//! root.
 //!
 //! For each trouble, two daemons run at the same time, one with it and one without, and readers of a healthy account read
 //! from both. `WXTOKEND_OLD=/path/to/the/one/before` adds an older build. It prints and judges nothing.
@@ -33,7 +34,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use wxtokend::sim::{SimAccount, SimPlatform, World};
 
-/// How long readers read under each trouble.
+/// Time that readers read under each trouble.
 const WINDOW: Duration = Duration::from_secs(12);
 const APPID: &str = "wx00000000000000d1";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -266,7 +267,7 @@ impl Readers {
     }
 }
 
-/// What one reader saw.
+/// The figures of one reader.
 struct Figures {
     times: Vec<Duration>,
     without_token: usize,

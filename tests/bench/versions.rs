@@ -1,6 +1,6 @@
-//! Two builds of the daemon side by side, in turns, in one run: memory, start, reads of a token socket, requests of the API.
-//! `WXTOKEND_OLD=/path/to/the/one/before cargo bench --bench versions`. Without it, the build is compared with itself, which
-//! shows how much the host disturbs.
+//! Two builds of the daemon side by side, in turns, in one run: memory, start, reads of a token socket, requests of the
+//! API. `WXTOKEND_OLD=/path/to/the/one/before cargo bench --bench versions`. Without it, the build is compared with
+//! itself, which shows how much the host disturbs.
 
 #![expect(
     clippy::unwrap_used,
@@ -181,7 +181,7 @@ fn read(socket: &Path, request: &[u8]) {
     assert!(answer.len() > 50, "not a token");
 }
 
-/// How often a second so many clients can do something.
+/// Times a second that this many clients can do something.
 fn times_a_second(clients: usize, act: impl Fn() + Sync) -> f64 {
     let is_over = AtomicBool::new(false);
     let began = Instant::now();

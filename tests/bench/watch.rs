@@ -1,4 +1,4 @@
-//! How long a follower takes to have all values when ten thousand accounts rotate at once, beside a bare loop of as many
+//! Time until a follower has all values when ten thousand accounts rotate at once, beside a bare loop of as many
 //! equal writes, in turns in one run. It prints and judges nothing: how fast something is depends on the host and what
 //! else it does.
 

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How long a condition may take to come true: long, for machines that do much else besides.
+/// Longest wait for a condition: long, for machines that do much else besides.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A daemon that runs. Killed when dropped; what it logged is shown if the test fails.
 pub struct RunningDaemon<'a> {
     bench: &'a Bench,
     child: Child,
-    /// What the manager was told before this daemon started.
+    /// Messages that the manager got before this daemon started.
     said_before: usize,
     log: PathBuf,
 }
@@ -50,7 +50,7 @@ impl<'a> RunningDaemon<'a> {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Whether it has told the manager a line such as `READY=1` since it started.
+    /// Returns whether it has told the manager a line such as `READY=1` since it started.
     pub fn said(&self, line: &str) -> bool {
         self.bench.manager.said_since(self.said_before, line)
     }

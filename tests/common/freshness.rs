@@ -13,14 +13,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wxtokend::sim::SimPlatform;
 
-/// What an app finds in an output.
+/// The content of an output as an app reads it.
 pub struct Reading {
     pub value: String,
     /// Unix seconds, where the format has it.
     pub expire_time: Option<u64>,
 }
 
-/// How an app reads what it found; `None` for what it cannot read.
+/// A parser of an app; `None` for what it cannot read.
 pub type Parse = fn(&str) -> Option<Reading>;
 
 /// Reads the `json` format of any value.
@@ -49,14 +49,14 @@ pub fn raw(text: &str) -> Option<Reading> {
         })
 }
 
-/// Where an app reads.
+/// The output that an app reads.
 #[derive(Clone)]
 pub enum ReadFrom {
     File(PathBuf, Parse),
     Socket(PathBuf, Parse),
 }
 
-/// What readers saw. A value counts as dead if it had ended before they began to read, to the millisecond.
+/// The findings of readers. A value counts as dead if it had ended before they began to read, to the millisecond.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub reads: usize,

@@ -20,7 +20,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Whether it has a line such as `READY=1`.
+    /// Returns whether it has a line such as `READY=1`.
     pub fn has(&self, line: &str) -> bool {
         self.text.lines().any(|each| each == line)
     }
@@ -56,12 +56,12 @@ impl Manager {
         &self.path
     }
 
-    /// How many datagrams came so far.
+    /// Datagrams that came so far.
     pub fn count(&self) -> usize {
         self.messages.lock().unwrap().len()
     }
 
-    /// Whether any datagram after the first `before` has a line.
+    /// Returns whether any datagram after the first `before` has a line.
     pub fn said_since(&self, before: usize, line: &str) -> bool {
         self.with(|messages| messages[before..].iter().any(|message| message.has(line)))
     }

@@ -1,4 +1,4 @@
-//! What `check` prints without asking the platform.
+//! The output of `check` without asking the platform.
 
 use crate::example;
 use wxtokend::cli::check::offline;

@@ -1,4 +1,4 @@
-//! What is right by itself, but not beside something else, in one file or in several.
+//! Collisions: each thing is right by itself, but not beside the other, in one file or in several.
 
 use crate::ConfigHost;
 use std::os::unix::fs::symlink;

@@ -17,7 +17,7 @@ const STRANGER: u32 = 33;
 /// A demo that runs as somebody who is nobody in particular. Killed when dropped.
 struct Demo {
     child: Child,
-    /// Where temporary directories of the demo are made.
+    /// The parent of the demo's temporary directories.
     temporary: TempDir,
 }
 
@@ -81,7 +81,7 @@ impl Drop for Demo {
     }
 }
 
-/// Whether the simulated platform says that a token lives.
+/// Returns whether the simulated platform says that a token lives.
 fn is_alive(platform: &str, token: &str) -> bool {
     let mut stream = TcpStream::connect(platform).unwrap();
     write!(

@@ -1,5 +1,5 @@
-//! Every errcode of the platform's table, as an administrator meets it: what the log, `status`, the status line, `get` and
-//! `check --online` say, when the platform is asked again, and that no valid token is given up for it.
+//! Every errcode of the platform's table, as an administrator meets it: what the log, `status`, the status line, `get`
+//! and `check --online` say, when the platform is asked again, and that no valid token is given up for it.
 
 use crate::common::{Bench, RunningDaemon};
 use crate::fixture::{
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use wxtokend::sim::{Effect, Endpoint, SimFault, SimPlatform};
 
-/// Whom it happens to; errcode, or what else comes instead of a token; class; what stands in the status line; what else
+/// The platform; errcode, or what else comes instead of a token; class; what stands in the status line; what else
 /// an administrator has to be told, wherever there is room; the platform's words, if they are others than usual.
 const TABLE: &str = "
 stable  | -1     | transient    | -1 system error     | asked again soon; nothing to do here
@@ -190,7 +190,7 @@ impl Trial {
         }
     }
 
-    /// What all that an administrator reads has to have in it.
+    /// Checks that a text tells an administrator all that it has to tell.
     fn must_tell(&self, text: &str) {
         // A terminal breaks lines anywhere.
         let squeezed = |text: &str| text.split_whitespace().collect::<String>();

@@ -1,4 +1,4 @@
-//! What most of these tests begin with.
+//! The beginnings that most of these tests share.
 
 use crate::common::{ApiReply, Bench, call, json, output_of, read_socket};
 use std::fs::File;
@@ -67,7 +67,7 @@ pub(crate) fn in_file(bench: &Bench, name: &str) -> Option<String> {
     Some(json(&text).expect("a whole file").value)
 }
 
-/// What the socket of an account gives: nothing is an empty text.
+/// The text that the socket of an account gives; empty for nothing.
 pub(crate) fn in_socket(bench: &Bench, name: &str) -> String {
     read_socket(&bench.path(&format!("run/{name}.sock"))).unwrap()
 }

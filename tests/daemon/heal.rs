@@ -1,5 +1,5 @@
-//! Whatever somebody, or a disk, does to an output: it is right again soon, nobody reads anything else than what is right
-//! or the damage itself meanwhile, it is told once and counted, and nothing else notices.
+//! Whatever somebody, or a disk, does to an output: it is right again soon, nobody reads anything else than what is
+//! right or the damage itself meanwhile, it is told once and counted, and nothing else notices.
 
 use crate::common::{Bench, Freshness, ReadFrom, RunningDaemon, json, output_of, raw, wait_until};
 use crate::fixture::{Mount, SECRET, account, appid, bench, get, is_alive, platform};
@@ -21,12 +21,12 @@ const AT_ONCE: Duration = Duration::from_secs(15);
 /// Any other one is, too.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What happens to an output.
+/// A damage to an output.
 struct DamageCase {
     /// Its path in the bench. Sockets end in `.sock`.
     path: &'static str,
     damage: fn(&Path),
-    /// What a reader may find instead of nothing.
+    /// Texts that a reader may find instead of nothing.
     instead: &'static [&'static str],
     end: DamageEnd,
 }
@@ -290,7 +290,7 @@ impl DamageCase {
         self.path.contains(".sock")
     }
 
-    /// What an app gets there: nothing is nothing, whatever the reason.
+    /// The text that an app gets there; `None` for nothing, whatever the reason.
     fn read(&self, path: &Path) -> Option<String> {
         let mut text = String::new();
         if self.is_socket() {
@@ -345,7 +345,7 @@ impl HealTrial<'_> {
         }
     }
 
-    /// What `status --json` says of an output: its state and error.
+    /// State and error of an output in `status --json`.
     fn state(&self, path: &Path) -> (String, String) {
         let output = self.bench.wxtokend(&["status", "--json"]).output().unwrap();
         let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -608,7 +608,7 @@ fn bear(trial: &HealTrial<'_>) {
     }
 }
 
-/// Whether it is told once and counted, and is well now.
+/// Checks that it is told once and counted, and is well now.
 fn check(trial: &HealTrial<'_>, path: &Path, reported: Option<&str>) {
     let foreign = "was changed or removed by somebody else and is put right";
     // What is right is shown a moment before that is told.

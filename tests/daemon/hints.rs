@@ -1,5 +1,5 @@
-//! What an administrator reads when the platform is not reached: which proxy, certificate or name is at fault, and what to
-//! do about it.
+//! Hints for an administrator when the platform is not reached: which proxy, certificate or name is at fault, and what
+//! to do about it.
 
 use crate::common::Bench;
 use crate::fixture::{SECRET, bench, get, in_file, platform, shop, token_calls};

@@ -1,4 +1,4 @@
-//! What outlives a restart, and what becomes of it when it is damaged or cannot be written.
+//! The state over a restart, also when it is damaged or cannot be written.
 
 use crate::common::{Freshness, ReadFrom, json};
 use crate::fixture::{

@@ -1,4 +1,4 @@
-//! What is configured no more goes, also when the daemon did not run while that was changed.
+//! Outputs that are configured no more go, also when the daemon did not run while that was changed.
 
 use crate::common::{Bench, Freshness, ReadFrom, json, read_socket};
 use crate::fixture::{SECRET, account, appid, bench, in_file, names, platform, shop};

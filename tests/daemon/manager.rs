@@ -1,4 +1,4 @@
-//! What a service manager is told, and signals.
+//! Messages to a service manager, and signals.
 
 use crate::common::{PATIENCE, RunningDaemon, wait_until};
 use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, shop, state};
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use wxtokend::sim::{Effect, Endpoint, Kill, SimFault};
 
-/// What the last `STATUS=` said.
+/// Waits until the last `STATUS=` says something.
 fn waits_for_status(daemon: &RunningDaemon<'_>, bench: &crate::common::Bench, what: &str) {
     daemon.wait_until(what, || {
         bench

@@ -1,4 +1,4 @@
-//! What lies between the daemon and the platform: proxies, and TLS that is trusted or not.
+//! The network between the daemon and the platform: proxies, and TLS that is trusted or not.
 
 use crate::common::Bench;
 use crate::fixture::{

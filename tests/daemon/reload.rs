@@ -223,7 +223,7 @@ fn what_is_bound_for_a_reload_that_fails_goes_again() {
 /// A user whose name every host knows, and its uid.
 const WWW: (&str, u32) = ("www-data", 33);
 const GAMES: (&str, u32) = ("games", 5);
-/// Whom the daemon runs as.
+/// The user that the daemon runs as.
 const DAEMON: u32 = 1;
 
 #[test]

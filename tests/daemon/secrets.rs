@@ -52,7 +52,7 @@ fn give_to_daemon(bench: &Bench) {
     }
 }
 
-/// What goes wrong with the calls of each account in trouble.
+/// The fault of the calls of each account in trouble.
 fn troubles() -> Vec<(String, Effect)> {
     let effects = [
         Effect::Echo,

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Instant;
 use wxtokend::sim::World;
 
-/// What the socket does for one request after the other; the last is repeated. Nothing: nobody listens.
+/// The socket's answers to one request after the other; the last is repeated. Empty: nobody listens.
 type AnswerScript = &'static [AnswerStep];
 
 enum AnswerStep {

@@ -68,14 +68,14 @@ file = [{ path = "OUT/calm.json" }]
 pub(crate) struct LegacyApp {
     /// Its row in the README's table.
     pub(crate) row: &'static str,
-    /// What tells it from others of that row.
+    /// The difference from others of that row.
     pub(crate) variant: &'static str,
     pub(crate) program: AppProgram,
-    /// Whose value it is to show.
+    /// The account and the name of the value that it is to show.
     pub(crate) wanted: WantedValue,
 }
 
-/// What runs it.
+/// The program that runs it.
 #[derive(Clone, Copy)]
 pub(crate) enum AppProgram {
     /// An expression in PHP, once an example is loaded, as www-data.
@@ -104,7 +104,7 @@ impl AppProgram {
         }
     }
 
-    /// Whether it goes by way of a socket, which is gone while the daemon is.
+    /// Returns whether it goes by way of a socket, which is gone while the daemon is.
     pub(crate) fn needs_the_daemon(self) -> bool {
         match self {
             Self::Php(_, call) | Self::JsSdk(_, call) | Self::Page(_, _, call) => {

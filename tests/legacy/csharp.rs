@@ -7,14 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Where `tests/run` puts .NET.
+/// The directory where `tests/run` puts .NET.
 const DOTNET: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/target/dotnet/dnv/net/runtime/.net"
 );
 const SQLITE: &str = "/usr/lib/mono/4.5/Mono.Data.Sqlite.dll";
 
-/// What is not there besides Mono itself.
+/// The missing parts besides Mono itself.
 pub(crate) fn missing() -> impl Iterator<Item = &'static str> {
     let needed = [(SQLITE, "Mono.Data.Sqlite"), (DOTNET, ".NET")];
     let missing = needed

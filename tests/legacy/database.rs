@@ -75,7 +75,7 @@ impl AppDatabase {
     }
 }
 
-/// What a database says to a statement.
+/// A database's answer to a statement.
 fn sql(path: &Path, statement: &str) -> String {
     let mut command = Command::new("sqlite3");
     let output = command

@@ -1,5 +1,5 @@
-//! Apps as they are out there, on real PHP, Mono, .NET and a real web server, as other Unix users, while tokens rotate and
-//! the daemon is reloaded and restarted. The programs are the examples that are shipped.
+//! Apps as they are out there, on real PHP, Mono, .NET and a real web server, as other Unix users, while tokens rotate
+//! and the daemon is reloaded and restarted. The programs are the examples that are shipped.
 //!
 //! Needs root and the runtimes; without them it says so and tests nothing, or fails where `CI` is set.
 
@@ -31,7 +31,7 @@ use wxtokend::sim::{SimPlatform, World};
 /// The zone of daemon and apps: one that shows whether they mean it.
 const ZONE: (&str, &str) = ("TZ", "Asia/Shanghai");
 
-/// Whether a test can run here. If not, it says so on the terminal, past the capture of tests.
+/// Returns whether a test can run here. If not, it says so on the terminal, past the capture of tests.
 fn can_run(test: &str) -> bool {
     let mut missing: Vec<&str> = ["php", "nginx", "mcs", "mono", "curl", "sqlite3"]
         .into_iter()

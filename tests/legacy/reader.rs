@@ -13,14 +13,14 @@ use wxtokend::sim::{SimPlatform, Truth};
 
 /// A program that prints a value a line, again and again, or `! why` when it got none.
 pub(crate) struct Reader {
-    /// What it stands for, in the words of the guide.
+    /// The kind of reader, in the words of the guide.
     pub(crate) name: String,
     child: Background,
     thread: Option<JoinHandle<()>>,
     shared: Arc<(Mutex<ReaderLog>, Condvar)>,
 }
 
-/// What a reader got.
+/// The values that a reader got.
 #[derive(Default, Clone)]
 pub(crate) struct ReaderLog {
     /// Values read.
@@ -29,14 +29,14 @@ pub(crate) struct ReaderLog {
     pub(crate) distinct: HashSet<String>,
     /// The value read last.
     pub(crate) last: String,
-    /// What the platform said of each that was dead, or not the one asked for.
+    /// The platform's word on each that was dead, or not the one asked for.
     pub(crate) dead: Vec<Truth>,
-    /// Why it got none.
+    /// The reasons why it got none.
     pub(crate) failures: Vec<String>,
     ended: bool,
 }
 
-/// Whose value of which kind a reader is there for.
+/// The account and the name of the value that a reader is there for.
 pub(crate) type WantedValue = (&'static str, &'static str);
 
 impl Reader {
@@ -80,7 +80,7 @@ impl Reader {
         }
     }
 
-    /// What it got so far.
+    /// The values that it got so far.
     pub(crate) fn seen(&self) -> ReaderLog {
         self.shared.0.lock().unwrap().clone()
     }

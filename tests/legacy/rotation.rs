@@ -66,7 +66,7 @@ fn rotate(readers: &[Reader], more: usize) {
     }
 }
 
-/// Whether `news`, who is no reader at first, can read in any way.
+/// Returns whether `news`, who is no reader at first, can read in any way.
 fn news_can_read(stage: &LegacyStage) -> bool {
     let user = nix::unistd::User::from_name("news").unwrap().unwrap();
     let run = |command: &mut Command| {

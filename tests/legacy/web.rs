@@ -16,7 +16,7 @@ pub(crate) struct Web {
     port: u16,
 }
 
-/// What php-fpm is called: it carries its version in its name.
+/// The path of php-fpm, which carries its version in its name.
 pub(crate) fn php_fpm() -> Option<PathBuf> {
     let mut found: Vec<_> = fs::read_dir("/usr/sbin")
         .ok()?

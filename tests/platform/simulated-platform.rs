@@ -12,7 +12,7 @@ use wxtokend::sim::{SimAccount, SimPlatform, World};
 #[derive(Parser)]
 #[command(name = "simulated-platform", after_long_help = CONTROLS)]
 struct Arguments {
-    /// Where to listen: a loopback address; port 0 takes any that is free
+    /// The address to listen on: a loopback address; port 0 takes any that is free
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
 
@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long)]
     any_account: bool,
 
-    /// How long a token lives, for the accounts of `--accounts` and `--any-account`, seconds
+    /// Lifetime of a token, for the accounts of `--accounts` and `--any-account`, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 7200.0)]
     lifetime: f64,
 }

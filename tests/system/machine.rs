@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// What the trees hold besides a minimal Debian: what wxtokend depends on, and what administrators and apps use.
+/// The packages of the trees besides a minimal Debian: what wxtokend depends on, and what administrators and apps use.
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,locales,php-cli,php-curl,procps";
 
-/// How long anything may take that is waited for.
+/// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Joins a control group and becomes systemd-nspawn. In a chroot the root directory is no mount point, without which
@@ -98,11 +98,11 @@ pub(crate) struct Machine {
     leader: u32,
 }
 
-/// How a command ended on a machine.
+/// The result of a command on a machine.
 pub(crate) struct Ran {
     /// Its exit status.
     pub(crate) code: Option<i32>,
-    /// What it printed, standard error after standard output.
+    /// Its output, standard error after standard output.
     pub(crate) text: String,
 }
 
@@ -259,7 +259,7 @@ impl Machine {
         })
     }
 
-    /// What `systemctl show` says of a property of the service.
+    /// A property of the service, by `systemctl show`.
     pub(crate) fn property(&self, name: &str) -> String {
         self.sh(&format!(
             "systemctl show wxtokend --property={name} --value"
@@ -285,8 +285,8 @@ impl Machine {
             .collect()
     }
 
-    /// The time, for a look at the journal from here on. (A cursor would be the natural thing, but journalctl of systemd
-    /// 252 leaves out the first match after one.)
+    /// The time, for a look at the journal from here on. (A cursor would be the natural thing, but journalctl of
+    /// systemd 252 leaves out the first match after one.)
     pub(crate) fn now(&self) -> String {
         self.sh("date +@%s.%6N")
     }
@@ -304,7 +304,7 @@ impl Machine {
         &self.network
     }
 
-    /// What somebody would look at after a failure.
+    /// The text to look at after a failure.
     pub(crate) fn post_mortem(&self) -> String {
         let script = "systemctl status --no-pager -l wxtokend || :; \
                       journalctl --no-pager -n 80 -o short-precise";
@@ -392,7 +392,8 @@ impl Cgroup {
     }
 }
 
-/// Whether a process is in a world of its own. An init is not yet, for a moment: to enter it then would be to stay here.
+/// Returns whether a process is in a world of its own. An init is not yet, for a moment: to enter it then would be to
+/// stay here.
 fn is_apart(pid: u32) -> bool {
     ["cgroup", "ipc", "mnt", "net", "pid", "uts"]
         .iter()

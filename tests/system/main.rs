@@ -31,7 +31,7 @@ use std::time::Instant;
 
 type Scenario = fn(&mut Machine, &Packages);
 
-/// What is shown on each machine, in this order: each leaves the machine as the next expects it.
+/// The scenarios on each machine, in this order: each leaves the machine as the next expects it.
 const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "the package before is installed and runs with no accounts",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is installed on the machines.
+/// The packages that are installed on the machines.
 pub(crate) struct Packages {
     /// The .deb of this version.
     pub(crate) current: PathBuf,

@@ -5,7 +5,7 @@ use crate::machine::{Machine, eventually};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-/// Where it listens.
+/// The URL that it listens on.
 pub(crate) const URL: &str = "http://127.0.0.1:8080";
 
 /// A simulated platform that runs. Dropping it ends it.
@@ -44,7 +44,7 @@ pub(crate) fn order(machine: &Machine, method: &str, path: &str, body: &str) -> 
     ))
 }
 
-/// How many token calls an account has made.
+/// The number of token calls that an account has made.
 pub(crate) fn token_calls(machine: &Machine, appid: &str) -> u64 {
     let counts = machine.sh(&format!("curl -fsS {URL}/sim/counts"));
     let counts: serde_json::Value = serde_json::from_str(&counts).expect("JSON");
@@ -53,7 +53,7 @@ pub(crate) fn token_calls(machine: &Machine, appid: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// Whether a token works.
+/// Returns whether a token works.
 pub(crate) fn is_alive(machine: &Machine, token: &str) -> bool {
     let truth = machine.sh(&format!("curl -fsS '{URL}/probe?access_token={token}'"));
     truth.contains("\"alive\":true")

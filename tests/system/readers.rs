@@ -3,7 +3,7 @@
 use crate::machine::Machine;
 use crate::platform::URL;
 
-/// How many of them read at the same time.
+/// Readers that read at the same time.
 const READERS: usize = 3;
 
 /// Does `what` while apps read from the account `shop`; none of them may notice anything.

@@ -1,4 +1,4 @@
-//! What the daemon must not reach, it cannot: tried from inside the unit's own sandbox.
+//! The daemon cannot reach what it must not: tried from inside the unit's own sandbox.
 
 use crate::machine::Machine;
 use crate::packages::Packages;

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 /// Of our own environment the command has only these.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
-/// How long a run has to end by itself when we stop.
+/// Time that a run has to end by itself when we stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// What a run is for.
+/// One run of the command, for one value.
 #[derive(Debug, Clone)]
 pub(super) struct HookRun {
     pub(super) subject: Subject,

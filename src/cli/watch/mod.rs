@@ -41,7 +41,7 @@ pub struct WatchArgs {
     #[arg(long)]
     json: bool,
 
-    /// How long a run of COMMAND may take; then its whole process group is killed
+    /// Time that a run of COMMAND may take; then its whole process group is killed
     #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "30s", requires = "command")]
     timeout: Duration,
 
@@ -49,7 +49,7 @@ pub struct WatchArgs {
     #[arg(long, requires = "command")]
     on_none: bool,
 
-    /// What to run for each value
+    /// The command to run for each value
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -109,7 +109,7 @@ fn watch(common: &CommonArgs, args: &WatchArgs) -> Result<Exit, CommandError> {
 struct WatchCommand<'a> {
     args: &'a WatchArgs,
     wanted: Wanted,
-    /// What was printed last of each value.
+    /// The last state of each value that was printed.
     printed: HashMap<Subject, Option<(Fingerprint, i64)>>,
     runs: Option<runs::Runs>,
     notifier: Notifier,
@@ -241,7 +241,7 @@ impl<'a> WatchCommand<'a> {
         }
     }
 
-    /// Why there was no stream at the start.
+    /// The reason why there was no stream at the start.
     fn trouble(&self, error: FollowError) -> CommandError {
         let socket = self.wanted.socket.clone();
         match error {

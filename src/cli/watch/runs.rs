@@ -1,4 +1,4 @@
-//! When the command runs, and for what.
+//! The queue of runs of the command: when each begins, and for which value.
 
 use super::command::{self, HookRun};
 use crate::account::AccountName;
@@ -25,9 +25,9 @@ pub(super) struct Runs {
     limit: Duration,
     on_none: bool,
     entries: HashMap<Subject, RunEntry>,
-    /// What waits for its turn.
+    /// The values that wait for their turn.
     queue: VecDeque<Subject>,
-    /// When to look at an entry again: to retry, or because its value ends.
+    /// Moments to look at an entry again: to retry, or because its value ends.
     timers: BinaryHeap<Reverse<(Instant, Subject)>>,
     running: JoinSet<(Subject, Result<(), String>)>,
     stopping: watch::Sender<bool>,
@@ -77,7 +77,7 @@ impl Runs {
         }
     }
 
-    /// Whether the command has run once for all that was told of.
+    /// Returns whether the command has run once for all that was told of.
     pub(super) fn first_runs_ended(&self) -> bool {
         self.untried == 0
     }
@@ -275,7 +275,7 @@ fn complain_of(subject: &Subject, failure: &str, wait: Option<Duration>) {
     complain(&format!("wxtokend: {}: {failure}{next}", named(subject)));
 }
 
-/// What is left of a value's life; nothing when it has ended.
+/// The rest of a value's life; `None` when it has ended.
 fn left(holding: &Holding) -> Option<Duration> {
     let end = Duration::from_secs(u64::try_from(holding.expire_time).unwrap_or(0));
     let now = SystemTime::now()

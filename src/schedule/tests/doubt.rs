@@ -1,4 +1,4 @@
-//! What becomes of a token that somebody doubts.
+//! A token that somebody doubts: who asks, and what an answer changes.
 
 use super::*;
 use crate::snapshot::State;

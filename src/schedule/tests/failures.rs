@@ -1,4 +1,4 @@
-//! What a failure changes: when it is tried again, and that nothing else does.
+//! A failure changes when the call is tried again, and nothing else.
 
 use super::*;
 use crate::snapshot::State;

@@ -1,4 +1,4 @@
-//! When a value that stands is asked for again.
+//! The moments when a value that stands is asked for again.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What outlives a restart, a changed configuration, and clocks that are wrong.
+//! A schedule over a restart, a changed configuration, and clocks that are wrong.
 
 use super::*;
 use crate::trouble::Class;
@@ -9,8 +9,8 @@ impl ScheduleBench {
         self.restart_with(down, 0, |_| ())
     }
 
-    /// The same, on a clock of the day that says so many seconds more, with a changed account. As in a file, moments are
-    /// kept as Unix time.
+    /// The same, on a clock of the day that says so many seconds more, with a changed account. As in a file, moments
+    /// are kept as Unix time.
     fn restart_with(
         mut self,
         down: Duration,

@@ -76,7 +76,7 @@ struct StormTrial {
     serial: u32,
     /// The call that is under way, and since when.
     flight: Option<(Call, Moment)>,
-    /// When calls were made.
+    /// The moments of its calls.
     calls: VecDeque<Moment>,
     /// Since when somebody waits for a verdict.
     doubted: Option<Moment>,
