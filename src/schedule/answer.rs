@@ -27,7 +27,7 @@ impl Schedule {
             return (Outcome::AskAgain, None);
         }
         let (outcome, verdict) = self.apply(now, sent, call, answer, flight.as_ref());
-        let verdict = match verdict.or_else(|| self.unaffordable(now)) {
+        let verdict = match verdict.or_else(|| self.end_long_wait(now)) {
             // It came too late.
             Some(Verdict::StillValid | Verdict::Refreshed) if !self.stands(now.at) => {
                 Some(self.unavailable(now))
@@ -144,13 +144,8 @@ impl Schedule {
         self.suspect_lost(now);
         let outcome = self.token.fail(now, refusal, &mut self.rng);
         self.tell(now);
-        let is_decided = !matches!(
-            self.belief,
-            Belief::Suspected {
-                why: Why::Report,
-                ..
-            }
-        );
+        // A question that is still to be asked decides.
+        let is_decided = !self.belief.is(Why::Report) || !self.may_live(now.at);
         let verdict = is_decided && self.asked.end();
         (outcome, verdict.then(|| self.unavailable(now)))
     }

@@ -32,9 +32,6 @@ impl Schedule {
         {
             self.forced.spend(&Now { at, ..*now });
             self.force_at = Some(at);
-            if at > now.at {
-                self.belief.withdraw();
-            }
             return (Outcome::AskAgain, None);
         }
         self.belief = Belief::Suspected {

@@ -128,15 +128,15 @@ impl Schedule {
             (Belief::Suspected { at, .. }, None) => (at, Need::Doubt, Call::Verify),
             _ => return None,
         };
-        let is_open = call == Call::ForceToken || self.may_live(now);
+        let is_open = call == Call::ForceToken || self.may_live(now.at);
         is_open.then(|| (at.max(self.affordable(need, now)), call))
     }
 
     /// True if it makes sense to ask if the token lives: its end is not past, or a clock has made that doubtful.
-    pub(super) fn may_live(&self, now: &Now) -> bool {
+    pub(super) fn may_live(&self, now: Moment) -> bool {
         let held = self.token.held.as_ref();
         let ends = held.and_then(|held| held.end.boot().or(Some(held.expires())));
-        ends.is_some_and(|ends| now.at < ends)
+        ends.is_some_and(|ends| now < ends)
     }
 
     /// The moment when the token is looked at as the configuration says.
@@ -229,14 +229,10 @@ impl Schedule {
             && now.at + held.life / 10 < held.expires();
         self.belief = Belief::CalledDead;
         self.lost = None;
-        let verdict = if self.token.is_blocked(now) {
-            self.belief.withdraw();
-            self.asked.end().then(|| self.unavailable(now))
-        } else {
+        if !self.token.is_blocked(now) {
             self.token.due = now.at;
-            None
-        };
-        (Outcome::FoundDead { foreign }, verdict)
+        }
+        (Outcome::FoundDead { foreign }, None)
     }
 
     fn learnt_nothing(&mut self, now: &Now, refusal: Refusal) -> (Outcome, Option<Verdict>) {
@@ -255,18 +251,17 @@ impl Schedule {
         (Outcome::Unsure(refusal), verdict)
     }
 
-    /// Ends a wait whose next call the budget does not allow: nobody is kept waiting for long.
-    pub(super) fn unaffordable(&mut self, now: &Now) -> Option<Verdict> {
-        let need = match self.belief {
-            Belief::Suspected { .. } => Need::Doubt,
-            _ => Need::Heal,
-        };
-        let affordable = self.affordable(need, now);
-        if affordable <= now.at {
-            return None;
+    /// Ends a wait whose next call does not come soon: nobody is kept waiting for long, and a dead token is not shown meanwhile.
+    pub(super) fn end_long_wait(&mut self, now: &Now) -> Option<Verdict> {
+        let question = self.question(now).map(|(at, _)| at);
+        let next = question
+            .filter(|at| self.may_live(*at))
+            .or_else(|| self.token_call(now))?;
+        if next > now.at {
+            self.belief.withdraw();
         }
-        self.belief.withdraw();
-        self.asked.end().then(|| self.unavailable_at(affordable))
+        let is_late = next > now.at + LOOK_EVERY;
+        (is_late && self.asked.end()).then(|| self.unavailable_at(next))
     }
 
     pub(super) fn unavailable(&self, now: &Now) -> Verdict {

@@ -251,7 +251,7 @@ impl Schedule {
 
     /// The moment when a call is to be made for the token itself.
     fn token_call(&self, now: &Now) -> Option<Moment> {
-        if self.belief.is(Why::Contradiction) && self.may_live(now) {
+        if self.belief.is(Why::Contradiction) && self.may_live(now.at) {
             return None;
         }
         let due = self.token.due;

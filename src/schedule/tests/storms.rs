@@ -219,6 +219,55 @@ impl StormTrial {
     }
 }
 
+impl StormTrial {
+    fn of(account: Account, seed: u64) -> Self {
+        Self {
+            bench: ScheduleBench::seeded(account, seed),
+            serial: 0,
+            flight: None,
+            calls: VecDeque::new(),
+            doubted: None,
+        }
+    }
+
+    #[track_caller]
+    fn stands(mut self, events: Vec<StormEvent>) {
+        for event in events {
+            let name = format!("{event:?}");
+            self.happen(event)
+                .unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        }
+    }
+}
+
+/// The token ends before it is old enough to be asked about again.
+#[test]
+fn reporter_of_token_that_ends_in_a_moment_gets_an_answer() {
+    let account = Account {
+        poll_every: secs(0),
+        daily_budget: 3,
+        ..account(STABLE)
+    };
+    StormTrial::of(account, 0).stands(vec![
+        StormEvent::Grant(false, 1),
+        StormEvent::Suspect(false, None),
+        StormEvent::Refuse(40001),
+        StormEvent::Pass(120),
+    ]);
+}
+
+#[test]
+fn account_without_any_budget_starts() {
+    let account = Account {
+        tickets: Box::new([ValueName::JsapiTicket, ValueName::WxCardTicket]),
+        poll_every: secs(0),
+        refresh_at: 0.001,
+        daily_budget: 0,
+        ..account(STABLE)
+    };
+    StormTrial::of(account, 0).stands(vec![StormEvent::Pass(0)]);
+}
+
 proptest! {
     #[test]
     fn no_order_of_events_breaks_it(
@@ -226,13 +275,7 @@ proptest! {
         seed in any::<u64>(),
         events in vec(events(), 0..60),
     ) {
-        let mut trial = StormTrial {
-            bench: ScheduleBench::seeded(account, seed),
-            serial: 0,
-            flight: None,
-            calls: VecDeque::new(),
-            doubted: None,
-        };
+        let mut trial = StormTrial::of(account, seed);
         for event in events {
             trial.happen(event)?;
         }
