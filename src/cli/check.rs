@@ -27,6 +27,10 @@ pub struct CheckArgs {
     #[arg(long)]
     pub online: bool,
 
+    /// With --online: make that call for this account only; may be repeated
+    #[arg(long = "account", value_name = "NAME", requires = "online")]
+    pub accounts: Vec<String>,
+
     /// Take each warning for a fault
     #[arg(long)]
     pub strict: bool,
@@ -44,6 +48,7 @@ what looks like a mistake.
 
 Exit status:
    0  No fault.
+  66  There is no account of that name (--account).
   69  A call to the platform failed (--online).
   78  The configuration is faulty; or there is a warning (--strict).";
 
@@ -65,7 +70,7 @@ pub fn run(common: &CommonArgs, args: &CheckArgs) -> Exit {
         Ok((Some(_), true)) if args.strict => Exit::BadConfiguration,
         Ok((Some(config), _)) if args.online => {
             drop(out);
-            online(&config, environment.platforms)
+            online(&config, &args.accounts, environment.platforms)
         }
         Ok((Some(_), _)) => Exit::Success,
         Err(_) => Exit::Failure,
@@ -141,7 +146,16 @@ fn ungranted(loaded: &Loaded, paths: Option<&[PathBuf]>) -> Vec<Fault> {
 }
 
 #[expect(clippy::print_stdout, reason = "the report is the command's output")]
-fn online(config: &Config, platforms: Platforms) -> Exit {
+fn online(config: &Config, names: &[String], platforms: Platforms) -> Exit {
+    let is_known = |name: &&String| config.accounts.keys().any(|known| known.as_str() == **name);
+    if let Some(name) = names.iter().find(|name| !is_known(name)) {
+        complain(&format!("wxtokend: no account `{name}`"));
+        return Exit::NoSuchAccount;
+    }
+    let is_asked = |account: &&Arc<Account>| {
+        names.is_empty() || names.iter().any(|name| name == account.name.as_str())
+    };
+    let accounts: Vec<_> = config.accounts.values().filter(is_asked).collect();
     let client = match Client::new(&config.platform) {
         Ok(client) => client,
         Err(error) => {
@@ -154,9 +168,8 @@ fn online(config: &Config, platforms: Platforms) -> Exit {
     };
     let answers = runtime.block_on(async {
         let client = Arc::new(client);
-        let calls: Vec<_> = config
-            .accounts
-            .values()
+        let calls: Vec<_> = accounts
+            .iter()
             .map(|account| {
                 let account = harmless(account, platforms);
                 tokio::spawn(platform::try_account(client.clone(), account))
@@ -169,7 +182,7 @@ fn online(config: &Config, platforms: Platforms) -> Exit {
         answers
     });
     let mut exit = Exit::Success;
-    for (account, answer) in config.accounts.values().zip(answers) {
+    for (account, answer) in accounts.iter().zip(answers) {
         match answer {
             Ok(Ok(life)) => println!(
                 "{}: ok: the platform grants an access_token for {}",

@@ -2,12 +2,14 @@
 //!
 //! [`command`] is the whole of it as clap sees it, for completions and man pages.
 
+pub mod add;
 pub mod check;
 mod client;
 pub mod completions;
 pub mod demo;
 pub mod get;
 pub mod mirror_key;
+mod new_file;
 pub mod quota;
 pub mod refresh;
 pub mod reload;
@@ -96,6 +98,7 @@ pub struct CommonArgs {
 enum CliCommand {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Add(add::AddArgs),
     Status(status::StatusArgs),
     Get(get::GetArgs),
     Refresh(refresh::RefreshArgs),
@@ -141,13 +144,14 @@ pub fn main() -> ExitCode {
     match command {
         CliCommand::Run(args) => run::run(&common, &args),
         CliCommand::Check(args) => check::run(&common, &args),
+        CliCommand::Add(args) => add::run(&common, &args),
         CliCommand::Status(args) => status::run(&common, &args),
         CliCommand::Get(args) => get::run(&common, &args),
         CliCommand::Refresh(args) => refresh::run(&common, &args),
         CliCommand::Quota(args) => quota::run(&common, &args),
         CliCommand::Reload(args) => reload::run(&common, &args),
         CliCommand::Watch(args) => watch::run(&common, &args),
-        CliCommand::MirrorKey(args) => mirror_key::run(&args),
+        CliCommand::MirrorKey(args) => mirror_key::run(&common, &args),
         CliCommand::Demo(args) => demo::run(&common, &args),
         CliCommand::Completions(args) => completions::run(&args),
     }

@@ -87,6 +87,12 @@ fn usual(state_dir: &Path) -> Option<ServiceUser> {
     }))
 }
 
+/// The group of the user that the daemon runs as, unless that is root.
+pub(super) fn group(state_dir: &Path) -> Option<u32> {
+    let user = usual(state_dir)?;
+    (!user.uid.is_root()).then_some(user.gid.as_raw())
+}
+
 /// The paths where the unit lets the daemon write, if it does not let it write everywhere. `None` if the service is not
 /// installed, or runs with another configuration.
 pub(super) fn writable_paths(config: &Path) -> Option<Vec<PathBuf>> {

@@ -1,6 +1,7 @@
 //! The files that `include` finds, and those beside them that it leaves out.
 
 use super::keys::nearest;
+use super::source::SourceFile;
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::fault::reason;
@@ -61,6 +62,23 @@ pub(super) fn included(root: &Table<'_>) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// Where a new file of this name, such as `shop.toml`, would be included by a configuration. Blocks on its file.
+pub fn drop_in_path(config: &Path, name: &str) -> Option<PathBuf> {
+    let source = SourceFile::read(&std::path::absolute(config).ok()?).ok()?;
+    let tree = source.parse();
+    let daemon = Table::root(&source, &tree).table("daemon");
+    let patterns = daemon.read_items("include", |pattern| {
+        Ok(source.directory().join(value::text(pattern)?))
+    });
+    let mut patterns = patterns.into_iter().flatten().filter_map(|(_, path)| path);
+    let found = patterns.find(|path| {
+        let pattern = path.file_name().and_then(|file| file.to_str());
+        let pattern = pattern.and_then(|pattern| Pattern::new(pattern).ok());
+        pattern.is_some_and(|pattern| pattern.matches(name))
+    })?;
+    Some(found.with_file_name(name))
 }
 
 fn find(directory: &Path, pattern: &str) -> Checked<FoundFiles> {

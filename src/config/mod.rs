@@ -23,10 +23,12 @@ pub mod value;
 
 pub use environment::Environment;
 pub use fleet::FleetSection;
+pub use include::drop_in_path;
 pub use inspect::inspect;
 pub use load::{Loaded, api_socket, load, state_dir};
 pub use mirror::{Margins, MirrorKey, MirrorSection};
 pub use name_service::NameService;
+pub use names::missing_reader;
 pub use places::{Places, Setting};
 
 use crate::account::{Account, AccountName, Principal};

@@ -4,6 +4,7 @@ use super::name_service::{LookedUp, NameService};
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::{Principal, Role};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -98,6 +99,12 @@ impl Names {
         self.lists.insert(Arc::clone(&list));
         list
     }
+}
+
+/// What is wrong with a user `name` or group `@name` as a reader, if this host does not have it. Blocks.
+pub fn missing_reader(service: &NameService, name: &str) -> Option<String> {
+    let found = Names::new(service).principal(name);
+    found.err().map(Cow::into_owned)
 }
 
 /// The warning about a name that is looked up again later.

@@ -659,6 +659,7 @@ fn help_and_completions() {
         "reload",
         "demo",
         "completions",
+        "add",
     ] {
         let ended = cli.run(&[command, "--help"]);
         assert_eq!((ended.status, &*ended.err), (0, ""));

@@ -11,12 +11,14 @@ mod freshness;
 mod manager;
 mod program;
 pub(crate) mod root;
+mod terminal;
 
 pub use api::{ApiReply, call};
 pub use daemon::{PATIENCE, RunningDaemon};
 pub use freshness::{Findings, Freshness, ReadFrom, Reading, json, raw, read_socket};
 pub use manager::{Manager, Message};
 pub use program::program;
+pub use terminal::Terminal;
 
 use rustix::process::{Gid, Uid};
 use std::fmt::Write as _;

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod add;
 mod belief;
 mod check;
 mod crowd;
