@@ -10,16 +10,12 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 /// Most lines of the file in the middle when all are sorted by length.
 const MAX_MEDIAN: usize = 150;
-
-/// Files that import each other and are to become one idea each.
-const KNOWN_CIRCLES: &[[&str; 2]] = &[
-    ["daemon::run", "daemon::watching"],
-    ["publish::pin", "publish::trusted"],
+/// Words that begin a question or an inverted sentence, and so no doc comment.
+const NO_BEGINNING: &[&str] = &[
+    "How", "So", "What", "When", "Where", "Whether", "Which", "Who", "Whom", "Whose", "Why",
 ];
-/// Files that are too long and are to be split.
-const KNOWN_LONG: &[&str] = &["follow", "publish::place"];
 
-/// A source file of the package, without its tests.
+/// A source file, without its tests.
 struct ModuleText {
     path: PathBuf,
     /// `["api", "route"]` for `src/api/route.rs`.
@@ -31,23 +27,33 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file of the library and the binary that is not a test.
-fn sources() -> Vec<ModuleText> {
+/// All Rust files below a directory of the repository.
+fn files_below(directory: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut directories = vec![root().join("src")];
+    let mut directories = vec![root().join(directory)];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            // A package of its own has floors of its own.
-            if path.is_dir() && !path.join("Cargo.toml").exists() && !path.ends_with("tests") {
+            if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(ModuleText::read(path));
+                found.push(path);
             }
         }
     }
-    found.sort_by(|one, two| one.module.cmp(&two.module));
+    found.sort();
     assert!(found.len() > 50, "the source is found");
+    found
+}
+
+/// Every file of the libraries and the binaries that is not a test.
+fn sources() -> Vec<ModuleText> {
+    let mut found: Vec<ModuleText> = files_below("src")
+        .into_iter()
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "tests"))
+        .map(ModuleText::read)
+        .collect();
+    found.sort_by(|one, two| one.module.cmp(&two.module));
     found
 }
 
@@ -75,6 +81,26 @@ impl ModuleText {
         self.module.join("::")
     }
 
+    /// The root of its package: nothing for the daemon, the directory of a member package.
+    fn package(&self) -> &[String] {
+        let is_member = |module: &[String]| {
+            root()
+                .join("src")
+                .join(module[0].as_str())
+                .join("Cargo.toml")
+                .exists()
+        };
+        match self.module.as_slice() {
+            [] => &[],
+            module if is_member(module) => &module[..1],
+            _ => &[],
+        }
+    }
+
+    fn is_top(&self) -> bool {
+        matches!(&self.module[self.package().len()..], [last] if ["lib", "main"].contains(&last.as_str()))
+    }
+
     /// The modules of this package that it names, as paths of words from the root.
     fn imports(&self) -> BTreeSet<Vec<String>> {
         let code: String = self
@@ -84,10 +110,12 @@ impl ModuleText {
             .collect::<Vec<_>>()
             .join("\n");
         let mut imports = BTreeSet::new();
-        for (at, _) in code.match_indices("crate::") {
-            let before = code[..at].chars().next_back();
-            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '$') {
-                expand(&code[at + "crate::".len()..], &[], &mut imports);
+        for (root, base) in [("crate::", self.package()), ("wxtokend::", &[])] {
+            for (at, _) in code.match_indices(root) {
+                let before = code[..at].chars().next_back();
+                if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '$') {
+                    expand(&code[at + root.len()..], base, &mut imports);
+                }
             }
         }
         for (at, _) in code.match_indices("super::") {
@@ -198,8 +226,7 @@ fn every_module_stands_on_one_floor() {
     let sources = sources();
     let mut wrong = BTreeSet::new();
     for source in &sources {
-        let is_top = matches!(source.name().as_str(), "lib" | "main");
-        if !is_top && floor_of(&floors, &source.module).is_none() {
+        if !source.is_top() && floor_of(&floors, &source.module).is_none() {
             wrong.insert(format!("{} stands on no floor", source.name()));
         }
     }
@@ -259,11 +286,7 @@ fn modules_import_each_other_in_no_circle() {
             }
             let related = source.module.starts_with(&target.module)
                 || target.module.starts_with(&source.module);
-            let is_known = KNOWN_CIRCLES.iter().any(|pair| {
-                pair.iter()
-                    .all(|name| [source.name(), target.name()].contains(&(*name).to_owned()))
-            });
-            if !related && !is_known {
+            if !related {
                 let from = format!("file {}", source.name());
                 graph
                     .entry(from)
@@ -309,8 +332,62 @@ fn files_are_short() {
     let wrong = sources
         .iter()
         .filter(|source| source.lines.len() > MAX_LINES)
-        .filter(|source| !KNOWN_LONG.contains(&source.name().as_str()))
         .map(|source| format!("{}: {} lines", source.path.display(), source.lines.len()))
         .collect();
     expect_none("long files", &wrong);
+}
+
+#[test]
+fn each_type_name_means_one_thing() {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in files_below("src").into_iter().chain(files_below("tests")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let relative = path.strip_prefix(root()).unwrap().display().to_string();
+        for line in text.lines() {
+            // A `type` that is indented is one of a trait.
+            let is_alias = !line.starts_with(' ');
+            let line = line.trim_start();
+            let line = ["pub ", "pub(crate) ", "pub(super) "]
+                .iter()
+                .find_map(|word| line.strip_prefix(word))
+                .unwrap_or(line);
+            let keywords = ["struct ", "enum ", "trait ", "type "];
+            let Some(rest) = keywords[..if is_alias { 4 } else { 3 }]
+                .iter()
+                .find_map(|word| line.strip_prefix(word))
+            else {
+                continue;
+            };
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let name = rest[..end.unwrap_or(rest.len())].to_owned();
+            found.entry(name).or_default().insert(relative.clone());
+        }
+    }
+    let wrong = found
+        .into_iter()
+        .filter(|(_, files)| files.len() > 1)
+        .map(|(name, files)| format!("{name}: {files:?}"))
+        .collect();
+    expect_none("type names that mean several things", &wrong);
+}
+
+#[test]
+fn doc_comments_begin_with_the_thing_itself() {
+    let mut wrong = BTreeSet::new();
+    for path in files_below("src").into_iter().chain(files_below("tests")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
+        let mut was_doc = false;
+        for (number, line) in text.lines().map(str::trim_start).enumerate() {
+            if is_doc(line) && !was_doc {
+                let first = line[3..].split_whitespace().next().unwrap_or_default();
+                if NO_BEGINNING.contains(&first) {
+                    let path = path.strip_prefix(root()).unwrap();
+                    wrong.insert(format!("{}:{}: {line}", path.display(), number + 1));
+                }
+            }
+            was_doc = is_doc(line);
+        }
+    }
+    expect_none("doc comments that begin with a question", &wrong);
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// A new file, before it is made.
 pub(super) struct NewFile<'a> {
-    /// Where it will be. Nothing may be there.
+    /// Its path. Nothing may be there.
     pub(super) path: &'a Path,
     /// Its mode.
     pub(super) mode: u32,

@@ -23,7 +23,7 @@ const MAKE_KEY: &str = "make one on one host with `head -c 32 /dev/urandom`, cop
 pub struct FleetSection {
     /// The members of the etcd cluster; at least one.
     pub endpoints: Arc<[Host]>,
-    /// What the fleet's keys in etcd begin with; ends with a slash.
+    /// The prefix of the fleet's keys in etcd; ends with a slash.
     pub prefix: Box<str>,
     /// PEM certificates trusted besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -174,7 +174,7 @@ fn user(table: &Table<'_>, env: &Environment) -> Option<(Box<str>, PathBuf)> {
     name.zip(password)
 }
 
-/// What keys begin with. The slash at its end may be left out.
+/// The prefix of keys. The slash at its end may be left out.
 fn prefix(value: &DeValue<'_>) -> Checked<Box<str>> {
     let text = value::text(value)?;
     if !text.starts_with('/') || text.len() > MAX_NAME || text.trim_matches('/').is_empty() {

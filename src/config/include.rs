@@ -64,7 +64,7 @@ pub(super) fn included(root: &Table<'_>) -> Vec<PathBuf> {
     files
 }
 
-/// Where a new file of this name, such as `shop.toml`, would be included by a configuration. Blocks on its file.
+/// The path where a configuration would include a new file of this name, such as `shop.toml`. Blocks on its file.
 pub fn drop_in_path(config: &Path, name: &str) -> Option<PathBuf> {
     let source = SourceFile::read(&std::path::absolute(config).ok()?).ok()?;
     let tree = source.parse();

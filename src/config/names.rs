@@ -101,7 +101,7 @@ impl Names {
     }
 }
 
-/// What is wrong with a user `name` or group `@name` as a reader, if this host does not have it. Blocks.
+/// The fault of a user `name` or group `@name` as a reader, if this host does not have it. Blocks.
 pub fn missing_reader(service: &NameService, name: &str) -> Option<String> {
     let found = Names::new(service).principal(name);
     found.err().map(Cow::into_owned)

@@ -1,6 +1,7 @@
 //! The main loop: waits for whatever happens, and for nothing that may hang.
 
 use super::clocks::Clocks;
+use super::watching::SWEEP;
 use super::{Daemon, DaemonEvent, left, status};
 use crate::clock;
 use crate::event;
@@ -16,8 +17,6 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 /// READY waits no longer than this for accounts without a value.
 const READY_LIMIT: Duration = Duration::from_secs(10);
-/// Interval between two looks at outputs and clocks.
-pub(super) const SWEEP: Duration = Duration::from_secs(30);
 /// Minimum interval between two status lines.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit on stopping accounts: SIGTERM to exit, less what comes after.

@@ -1,6 +1,5 @@
 //! Watches the outputs, so that a foreign change is seen at once, and looks at them where no event tells of one.
 
-use super::run::SWEEP;
 use super::shared::Shared;
 use crate::fault::reason;
 use crate::logging::Entry;
@@ -14,6 +13,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+/// Interval between two looks at outputs and clocks.
+pub(super) const SWEEP: Duration = Duration::from_secs(30);
 /// Minimum interval between two looks because something was mounted or unmounted.
 const MOUNT_INTERVAL: Duration = Duration::from_millis(200);
 

@@ -36,20 +36,20 @@ enum FeedCommand {
     ///
     /// Meant to be started by systemd (wxtokend-feed@NAME.service). SIGHUP reloads the configuration; a faulty one
     /// changes nothing.
-    Run(RunArgs),
+    Run(FeedRunArgs),
     /// Say everything that is wrong with a configuration
-    Check(CheckArgs),
+    Check(FeedCheckArgs),
 }
 
 #[derive(Debug, Args)]
-struct RunArgs {
+struct FeedRunArgs {
     /// The configuration
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
 #[derive(Debug, Args)]
-struct CheckArgs {
+struct FeedCheckArgs {
     /// The configuration
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -101,7 +101,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn run(args: &RunArgs) -> u8 {
+fn run(args: &FeedRunArgs) -> u8 {
     let config = match FeedConfig::load(&args.file, credentials().as_deref()) {
         Ok(config) => config,
         Err(faults) => {

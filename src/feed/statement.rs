@@ -48,7 +48,7 @@ pub enum Parameter {
 pub enum Point {
     /// Its end.
     Expire,
-    /// When it was obtained.
+    /// The moment when it was obtained.
     Obtained,
     /// 7200 s before its end, for apps that keep only a start.
     Start,

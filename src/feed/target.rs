@@ -40,7 +40,7 @@ pub struct TargetTask {
     items: BTreeMap<AccountName, Item>,
     /// The accounts that may be due for a write.
     due: BTreeSet<AccountName>,
-    /// When to look at an account again.
+    /// The moments to look at an account again.
     timers: BTreeSet<(Instant, AccountName)>,
     running: JoinSet<Ended>,
     is_checking: bool,

@@ -1,4 +1,4 @@
-//! Whom TLS trusts: the system's roots, and those of `ca_file`.
+//! The roots that TLS trusts: the system's, and those of `ca_file`.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

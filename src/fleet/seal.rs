@@ -37,7 +37,7 @@ impl fmt::Debug for FleetKeys {
     }
 }
 
-/// Why a file holds no key.
+/// The reason why a file holds no key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyError {
     /// It cannot be read; the reason.
@@ -46,7 +46,7 @@ pub(crate) enum KeyError {
     Malformed(&'static str),
 }
 
-/// Why something cannot be decrypted.
+/// The reason why something cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OpenError {
     /// It was encrypted with a key that this host does not have.
@@ -55,7 +55,7 @@ pub(crate) enum OpenError {
     Damaged,
 }
 
-/// What encrypted text belongs to: it is of no use anywhere else.
+/// The owner of an encrypted text: the text is of no use anywhere else.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SealedFor<'a> {
     /// The account.

@@ -183,7 +183,7 @@ impl KeyRing {
         kept
     }
 
-    /// Whose key it is. Takes the same time for each wrong key.
+    /// The owner of a key. Takes the same time for each wrong key.
     pub(super) fn find(&self, id: &str, is_wecom: bool, key: &str) -> KeyMatch<'_> {
         let lockers = self.lockers.get(id).into_iter().flatten();
         let lockers = || lockers.clone().filter(|locker| locker.is_wecom == is_wecom);

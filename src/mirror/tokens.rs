@@ -20,7 +20,7 @@ pub(super) struct TokenMemory(Mutex<KnownTokens>);
 
 #[derive(Default)]
 struct KnownTokens {
-    /// Whose it is, and when it was last known to stand.
+    /// Its account, and when it was last known to stand.
     tokens: HashMap<Hashed, (AccountName, Moment)>,
     /// The number at which the old ones are looked for.
     forget_at: usize,

@@ -2,7 +2,9 @@
 
 use super::access;
 use super::error::{PublishError, PublishStep};
-use super::place::{Identity, Knowledge, Known, OpenDirectory, Place, Temporary, look};
+use super::node::{Identity, look};
+use super::place::{Knowledge, Known, Place};
+use super::temporary::{OpenDirectory, Temporary};
 use crate::clock;
 use crate::time::Moment;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, openat, unlinkat};
@@ -197,7 +199,7 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::super::pin::Directories;
-    use super::super::place::Leftovers;
+    use super::super::temporary::Leftovers;
     use super::super::testing::{
         FILE, STRANGER, TestMount, access, directory, group, in_own_process, is_own_process, place,
         run, run_as, user, wait_for_tick,

@@ -1,7 +1,8 @@
 //! A note of the files and sockets that stay when the daemon stops, so that its successor removes what is configured no
 //! more.
 
-use super::place::{Identity, Place, look};
+use super::node::{Identity, look};
+use super::place::Place;
 use rustix::fs::{AtFlags, Mode, OFlags, open, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};

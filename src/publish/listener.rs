@@ -1,6 +1,7 @@
 //! A listening Unix socket that appears under its name with everything right about it: token sockets and the API's.
 
-use super::place::{Identity, OpenDirectory, Temporary, look};
+use super::node::{Identity, look};
+use super::temporary::{OpenDirectory, Temporary};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, chmodat, fchmod};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{

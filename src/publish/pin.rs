@@ -1,13 +1,14 @@
 //! Directories of outputs, pinned when they are found: one that takes the place of another is told and not written to.
 
 use super::mounts::Mounts;
+use super::node::look_at;
 use super::trusted::open_trusted;
 use crate::offload::Device;
 use rustix::fs::{AtFlags, CWD, chmod, mkdir, openat2, statx};
 use rustix::fs::{Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -167,7 +168,7 @@ impl PinnedDir {
                 return Err(errno.into());
             }
         };
-        let now = look(&directory)?;
+        let now = look_at(&directory)?;
         let mut pin = lock(&self.pin);
         if pin.found.as_ref().is_some_and(|found| found.is(&now)) {
             return Ok(directory);
@@ -200,7 +201,7 @@ impl FoundDirectory {
 
 /// Returns whether a directory that is held open was removed.
 pub(super) fn was_removed(held: &OwnedFd) -> bool {
-    look(held).is_ok_and(|held| held.stx_nlink == 0)
+    look_at(held).is_ok_and(|held| held.stx_nlink == 0)
 }
 
 fn link_or(errno: Errno) -> DirError {
@@ -214,10 +215,6 @@ fn link_or(errno: Errno) -> DirError {
 fn open_straight(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
-}
-
-pub(super) fn look(node: impl AsFd) -> Result<Statx, Errno> {
-    statx(node, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
 }
 
 fn device(found: &Statx) -> Device {

@@ -3,8 +3,10 @@
 use super::access;
 use super::error::{PublishError, PublishStep};
 use super::listener::{self, HiddenSocket, store_name};
-use super::place::{Identity, Known, OpenDirectory, Place, look, open_node};
+use super::node::{Identity, look};
+use super::place::{Known, Place};
 use super::server::{ServerShared, Serving, SocketServer};
+use super::temporary::{OpenDirectory, open_node};
 use crate::counters::Counters;
 use crate::format::Rendered;
 use rustix::fs::CWD;

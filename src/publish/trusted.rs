@@ -1,6 +1,6 @@
 //! Paths with symbolic links: followed only where nobody but root and the daemon can change them.
 
-use super::pin::look;
+use super::node::look_at;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Statx, open, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -21,13 +21,13 @@ pub(super) fn open_trusted(path: &Path) -> Result<OwnedFd, Errno> {
     let mut rest = components(path);
     while let Some(name) = rest.pop_front() {
         let node = openat(&directory, &name, flags | OFlags::NOFOLLOW, Mode::empty())?;
-        let found = look(&node)?;
+        let found = look_at(&node)?;
         if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Symlink {
             directory = node;
             continue;
         }
         links += 1;
-        if links > MAX_LINKS || !is_trusted(&look(&directory)?, &found) {
+        if links > MAX_LINKS || !is_trusted(&look_at(&directory)?, &found) {
             return Err(Errno::LOOP);
         }
         let target = OsString::from_vec(readlinkat(&node, "", Vec::new())?.into_bytes());
@@ -63,7 +63,7 @@ fn is_trusted(directory: &Statx, link: &Statx) -> bool {
 /// The user who owns a directory, unless it is root or the daemon's own user.
 pub(crate) fn foreign_owner(directory: &Path) -> Option<u32> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let owner = openat(CWD, directory, flags, Mode::empty()).and_then(look);
+    let owner = openat(CWD, directory, flags, Mode::empty()).and_then(look_at);
     let owner = owner.ok()?.stx_uid;
     (owner != 0 && owner != geteuid().as_raw()).then_some(owner)
 }

@@ -1,7 +1,8 @@
 //! Sees at once when somebody else changes an output.
 
 use super::pin::PinnedDir;
-use super::place::{Place, is_temporary};
+use super::place::Place;
+use super::temporary::is_temporary;
 use crate::offload::Device;
 use futures_core::Stream;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};

@@ -95,7 +95,7 @@ impl Terminal {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Whether the terminal shows what is typed.
+    /// Returns whether the terminal shows what is typed.
     pub fn echoes(&self) -> bool {
         let modes = tcgetattr(&self.master).unwrap().local_modes;
         modes.contains(LocalModes::ECHO)
@@ -105,7 +105,7 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Whether the program is stopped, as by Ctrl-Z.
+    /// Returns whether the program is stopped, as by Ctrl-Z.
     pub fn is_stopped(&self) -> bool {
         let path = format!("/proc/{}/stat", self.child.id());
         let stat = std::fs::read_to_string(path).unwrap();

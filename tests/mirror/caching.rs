@@ -1,7 +1,7 @@
 //! Apps that cache as their SDKs do, each taking its margin off `expires_in`: none ever uses a dead token.
 
 use crate::fixture::{BLOG, SHOP, Stage, entry, stable_body, token_target};
-use crate::http::Client;
+use crate::http::HttpClient;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,13 +18,13 @@ const SDKS: [(&str, u64, u64); 7] = [
 ];
 
 /// An SDK's cache.
-struct Cache {
+struct CachingCaller {
     margin: u64,
     held: Option<(String, Instant)>,
     fetches: usize,
 }
 
-impl Cache {
+impl CachingCaller {
     fn new(margin: u64) -> Self {
         Self {
             margin,
@@ -126,10 +126,10 @@ fn run(
     margins: (u64, u64),
     stop: &AtomicBool,
 ) -> (usize, usize, usize) {
-    let (mut tokens, mut tickets) = (Cache::new(margins.0), Cache::new(margins.1));
+    let (mut tokens, mut tickets) = (CachingCaller::new(margins.0), CachingCaller::new(margins.1));
     let (mut uses, mut dead) = (0, 0);
     let mut values = std::collections::BTreeSet::new();
-    let mut client = Client::connect(stage.address);
+    let mut client = HttpClient::connect(stage.address);
     while !stop.load(Ordering::Relaxed) {
         let body = stable_body(id, key, false);
         let token = tokens.get(|| {
@@ -165,7 +165,7 @@ fn expires_in_is_the_margin_and_two_minutes() {
     stage.configure("", margins);
     let daemon = stage.start();
     let told = |address: SocketAddr, name: &str| {
-        let mut client = Client::connect(address);
+        let mut client = HttpClient::connect(address);
         let token = client.get(&token_target(SHOP, crate::fixture::key("shop", name)));
         let target = format!(
             "/cgi-bin/ticket/getticket?access_token={}&type=jsapi",

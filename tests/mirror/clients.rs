@@ -20,7 +20,7 @@ const ON_THE_WAY: i64 = 500;
 
 /// The lines that a program printed so far.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenByClient {
     lines: usize,
     /// Different first values.
     tokens: BTreeSet<String>,
@@ -30,19 +30,19 @@ struct Seen {
 }
 
 /// A program that uses its token again and again, and prints it each time, or `! why`.
-struct App {
+struct ClientApp {
     name: &'static str,
     child: Child,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenByClient>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl App {
+impl ClientApp {
     fn start(name: &'static str, mut command: Command, platform: &Arc<SimPlatform>) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{name}: {error}"));
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let seen = Arc::<Mutex<Seen>>::default();
+        let seen = Arc::<Mutex<SeenByClient>>::default();
         let (theirs, platform) = (seen.clone(), platform.clone());
         let thread = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -95,7 +95,7 @@ impl App {
     }
 }
 
-impl Drop for App {
+impl Drop for ClientApp {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
@@ -281,16 +281,21 @@ fn sdks_with_another_base_url_always_hold_living_tokens() {
     configure("5s");
     let daemon = stage.start();
     configure("6s");
-    let apps: Vec<App> = apps
+    let apps: Vec<ClientApp> = apps
         .into_iter()
-        .map(|(name, _, _, command)| App::start(name, command, &stage.platform))
+        .map(|(name, _, _, command)| ClientApp::start(name, command, &stage.platform))
         .collect();
-    let story = || apps.iter().map(App::story).collect::<Vec<_>>().join("\n");
-    let all = |what: &str, holds: &dyn Fn(&App) -> bool| {
+    let story = || {
+        apps.iter()
+            .map(ClientApp::story)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let all = |what: &str, holds: &dyn Fn(&ClientApp) -> bool| {
         wait_until(what, 4 * LIFE, story, || apps.iter().all(holds));
     };
     let more_lines = |what: &str| {
-        let before: Vec<_> = apps.iter().map(App::lines).collect();
+        let before: Vec<_> = apps.iter().map(ClientApp::lines).collect();
         wait_until(what, PATIENCE, story, || {
             apps.iter()
                 .zip(&before)
@@ -304,7 +309,7 @@ fn sdks_with_another_base_url_always_hold_living_tokens() {
     stage.platform.stop();
     more_lines("uses during an outage");
     stage.platform.restart().unwrap();
-    let tokens = apps.iter().map(App::tokens).max().unwrap();
+    let tokens = apps.iter().map(ClientApp::tokens).max().unwrap();
     all("another token after the outage", &|app| {
         app.tokens() > tokens.min(2)
     });

@@ -1,7 +1,7 @@
 //! The start of these tests: a daemon with a mirror, accounts that apps have keys of, and a platform beside it.
 
 use crate::common::{ApiReply, Bench, RunningDaemon, call};
-use crate::http::{Answer, Client};
+use crate::http::{HttpClient, MirrorAnswer};
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -133,23 +133,23 @@ impl Stage {
         });
     }
 
-    pub(crate) fn client(&self) -> Client<TcpStream> {
-        Client::connect(self.address)
+    pub(crate) fn client(&self) -> HttpClient<TcpStream> {
+        HttpClient::connect(self.address)
     }
 
     /// Asks for a token as a classic client does.
-    pub(crate) fn ask(&self, id: &str, key: &str) -> Answer {
+    pub(crate) fn ask(&self, id: &str, key: &str) -> MirrorAnswer {
         self.client().get(&token_target(id, key))
     }
 
     /// Asks for a stable token.
-    pub(crate) fn ask_stable(&self, id: &str, key: &str, force: bool) -> Answer {
+    pub(crate) fn ask_stable(&self, id: &str, key: &str, force: bool) -> MirrorAnswer {
         let body = stable_body(id, key, force);
         (self.client()).post("/cgi-bin/stable_token", "application/json", &body)
     }
 
     /// Asks for a ticket with a token.
-    pub(crate) fn ask_ticket(&self, token: &str) -> Answer {
+    pub(crate) fn ask_ticket(&self, token: &str) -> MirrorAnswer {
         self.client().get(&format!(
             "/cgi-bin/ticket/getticket?access_token={token}&type=jsapi"
         ))

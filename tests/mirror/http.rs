@@ -11,17 +11,17 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection that is kept.
-pub(crate) struct Client<S: Read + Write>(BufReader<S>);
+pub(crate) struct HttpClient<S: Read + Write>(BufReader<S>);
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct MirrorAnswer {
     pub(crate) status: u16,
     /// In lower case.
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl MirrorAnswer {
     /// The body, which has to be JSON, with HTTP 200 as the platform has it.
     pub(crate) fn json(&self) -> Json {
         assert_eq!(self.status, 200, "{self:?}");
@@ -54,7 +54,7 @@ impl Answer {
     }
 }
 
-impl Client<TcpStream> {
+impl HttpClient<TcpStream> {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -62,7 +62,7 @@ impl Client<TcpStream> {
     }
 }
 
-impl Client<UnixStream> {
+impl HttpClient<UnixStream> {
     pub(crate) fn connect_unix(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -70,24 +70,24 @@ impl Client<UnixStream> {
     }
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Read + Write> HttpClient<S> {
     /// Sends one request and reads its answer; the connection stays.
-    pub(crate) fn send(&mut self, request: &str) -> Answer {
+    pub(crate) fn send(&mut self, request: &str) -> MirrorAnswer {
         self.try_send(request).unwrap()
     }
 
-    pub(crate) fn try_send(&mut self, request: &str) -> io::Result<Answer> {
+    pub(crate) fn try_send(&mut self, request: &str) -> io::Result<MirrorAnswer> {
         self.0.get_mut().write_all(request.as_bytes())?;
         self.read(request.starts_with("HEAD "))
     }
 
-    pub(crate) fn get(&mut self, target: &str) -> Answer {
+    pub(crate) fn get(&mut self, target: &str) -> MirrorAnswer {
         self.send(&format!(
             "GET {target} HTTP/1.1\r\nHost: api.weixin.qq.com\r\nAccept: */*\r\n\r\n"
         ))
     }
 
-    pub(crate) fn post(&mut self, target: &str, content_type: &str, body: &str) -> Answer {
+    pub(crate) fn post(&mut self, target: &str, content_type: &str, body: &str) -> MirrorAnswer {
         let length = body.len();
         self.send(&format!(
             "POST {target} HTTP/1.1\r\nHost: api.weixin.qq.com\r\nContent-Type: {content_type}\r\n\
@@ -96,7 +96,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// Reads an answer; a HEAD has no body whatever its length says.
-    pub(crate) fn read(&mut self, is_head: bool) -> io::Result<Answer> {
+    pub(crate) fn read(&mut self, is_head: bool) -> io::Result<MirrorAnswer> {
         let mut head = String::new();
         loop {
             let before = head.len();
@@ -116,7 +116,7 @@ impl<S: Read + Write> Client<S> {
         let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
         let mut body = vec![0; if is_head { 0 } else { length }];
         self.0.read_exact(&mut body)?;
-        Ok(Answer {
+        Ok(MirrorAnswer {
             status: head.split(' ').nth(1).unwrap().parse().unwrap(),
             head,
             body: String::from_utf8(body).unwrap(),

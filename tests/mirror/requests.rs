@@ -1,7 +1,7 @@
 //! Requests as SDKs send them, and the platform's habits in what they get.
 
 use crate::fixture::{CORP, SECRET, SHOP, Stage, key, stable_body, token_target};
-use crate::http::Client;
+use crate::http::HttpClient;
 use std::time::Duration;
 use wxtokend::sim::Effect;
 
@@ -257,7 +257,7 @@ fn the_unix_socket_answers_as_well_and_asks_for_keys_too() {
     stage.configure("", "0");
     let daemon = stage.start();
     let path = stage.bench.path("run/mirror.sock");
-    let ask = |key: &str| Client::connect_unix(&path).get(&token_target(SHOP, key));
+    let ask = |key: &str| HttpClient::connect_unix(&path).get(&token_target(SHOP, key));
     let token = crate::common::as_user(65534, 65534, &[], || ask(key("shop", "cms"))).token();
     assert!(stage.is_alive(&token));
     assert_eq!(ask("wrong").errcode(), 40125);

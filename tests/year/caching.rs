@@ -2,8 +2,8 @@
 //! at most. Hundreds of rotations, simulated.
 
 use super::account;
-use super::host::Host;
-use super::platform::{Kind, MINUTE, Platform, SECOND};
+use super::host::YearHost;
+use super::platform::{MINUTE, PlatformKind, SECOND, YearPlatform};
 use fastrand::Rng;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ struct Cached {
     until: i64,
 }
 
-struct App {
+struct CachingApp {
     name: &'static str,
     margins: [u32; 2],
     cached: [Option<Cached>; 2],
@@ -50,10 +50,10 @@ struct App {
 
 /// The account, its platform, and apps that use it all the time.
 struct Caches {
-    host: Host,
-    platform: Platform,
+    host: YearHost,
+    platform: YearPlatform,
     schedule: Schedule,
-    apps: Vec<App>,
+    apps: Vec<CachingApp>,
     rng: Rng,
     /// Since when a value has been replaced.
     replaced: HashMap<String, i64>,
@@ -69,10 +69,10 @@ struct Caches {
 const NAMES: [ValueName; 2] = [ValueName::AccessToken, ValueName::JsapiTicket];
 
 impl Caches {
-    fn new(kind: Kind, seed: u64) -> Self {
-        let (host, mut rng) = (Host::new(START), Rng::with_seed(seed));
+    fn new(kind: PlatformKind, seed: u64) -> Self {
+        let (host, mut rng) = (YearHost::new(START), Rng::with_seed(seed));
         let account = Arc::new(account(kind, &[ValueName::JsapiTicket], |_| ()));
-        let apps = MARGINS.map(|(name, token, ticket)| App {
+        let apps = MARGINS.map(|(name, token, ticket)| CachingApp {
             name,
             margins: [token, ticket],
             cached: [None, None],
@@ -80,7 +80,7 @@ impl Caches {
         });
         Self {
             schedule: Schedule::new(account, &host.now(), rng.fork()),
-            platform: Platform::new(kind),
+            platform: YearPlatform::new(kind),
             host,
             apps: apps.into(),
             rng,
@@ -209,7 +209,7 @@ fn stands(schedule: &Schedule, name: ValueName, now: Moment) -> Option<(String, 
     Some((grant.value.expose().to_owned(), now.until(grant.expires)))
 }
 
-fn live(kind: Kind, seed: u64) {
+fn live(kind: PlatformKind, seed: u64) {
     let mut caches = Caches::new(kind, seed);
     while caches.rotations < ROTATIONS {
         caches.step();
@@ -218,22 +218,22 @@ fn live(kind: Kind, seed: u64) {
     assert!(uses > 1_000_000, "{uses} uses");
     // The platform repeats a ticket, and 企业微信 a token, until its very end: there is a moment without one.
     let few = uses / 1000;
-    let few_tokens = if kind == Kind::Wecom { few } else { 0 };
+    let few_tokens = if kind == PlatformKind::Wecom { few } else { 0 };
     assert!(tokens <= few_tokens, "no token for {tokens} of {uses} uses");
     assert!(tickets <= few, "no ticket for {tickets} of {uses} uses");
 }
 
 #[test]
 fn no_sdk_uses_a_dead_token_under_stable() {
-    live(Kind::Stable, 1);
+    live(PlatformKind::Stable, 1);
 }
 
 #[test]
 fn no_sdk_uses_a_dead_token_under_classic() {
-    live(Kind::Classic, 2);
+    live(PlatformKind::Classic, 2);
 }
 
 #[test]
 fn no_sdk_of_a_corp_uses_a_dead_token() {
-    live(Kind::Wecom, 3);
+    live(PlatformKind::Wecom, 3);
 }

@@ -4,9 +4,9 @@ use wxtokend::schedule::Record;
 use wxtokend::time::{Moment, Now};
 
 /// The host. `truth` is Unix time, milliseconds; what the host believes is another matter.
-pub(crate) struct Host {
+pub(crate) struct YearHost {
     pub(crate) truth: i64,
-    /// How much the clock of the day is ahead, milliseconds.
+    /// The lead of the clock of the day, milliseconds.
     pub(crate) clock_error: i64,
     /// The true moment at which the boot clock would have said zero.
     booted: i64,
@@ -15,7 +15,7 @@ pub(crate) struct Host {
     clock_error_saved: i64,
 }
 
-impl Host {
+impl YearHost {
     pub(crate) fn new(truth: i64) -> Self {
         Self {
             truth,
@@ -34,7 +34,7 @@ impl Host {
         }
     }
 
-    /// When a moment is, in truth.
+    /// The true time of a moment.
     pub(crate) fn truth_of(&self, moment: Moment) -> i64 {
         moment.as_millis().saturating_add(self.booted)
     }
@@ -55,7 +55,7 @@ impl Host {
         self.clock_error_saved = self.clock_error;
     }
 
-    /// Whether the host takes the time since it saved for longer than it was: it booted, and only the clock of the day tells.
+    /// Returns whether the host takes the time since it saved for longer than it was: it booted, and only the clock of the day tells.
     pub(crate) fn overrates_downtime(&self) -> bool {
         let booted = self
             .saved
@@ -64,7 +64,7 @@ impl Host {
         booted && self.clock_error > self.clock_error_saved
     }
 
-    /// What was saved, with its moments as they are in this boot.
+    /// The record that was saved, with its moments as they are in this boot.
     pub(crate) fn load(&self) -> Record {
         let (record, then, boot) = self.saved.clone().unwrap_or_else(|| {
             let now = self.now();

@@ -1,7 +1,9 @@
 //! A year of one account: the policy, a host, the platform and apps, with everything going wrong at random times.
 
-use super::host::Host;
-use super::platform::{DAY, HOUR, Kind, MINUTE, Platform, Reply, SECOND, Trouble};
+use super::host::YearHost;
+use super::platform::{
+    DAY, HOUR, MINUTE, PlatformKind, SECOND, YearPlatform, YearReply, YearTrouble,
+};
 use super::promises::Promises;
 use fastrand::Rng;
 use std::collections::VecDeque;
@@ -18,14 +20,14 @@ use wxtokend::value::ValueName;
 
 /// 2026-03-02 12:00:10 in UTC+8.
 const START: i64 = 1_772_424_010_000;
-/// How long a set or halted clock may go unnoticed (the daemon looks every half minute).
+/// Longest time that a set or halted clock goes unnoticed (the daemon looks every half minute).
 const UNNOTICED: i64 = 30 * SECOND;
-/// How long an app takes to report a dead token.
+/// Time that an app takes to report a dead token.
 const REPORTED: i64 = 60 * SECOND;
 
 /// Something that happens by itself, and how often.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Event {
+enum YearEvent {
     Trouble,
     Healed,
     Spurious,
@@ -41,46 +43,46 @@ enum Event {
     Reports,
 }
 
-const RANDOM: [(Event, i64); 9] = [
-    (Event::Trouble, 16 * HOUR),
-    (Event::Spurious, DAY),
-    (Event::Kill, 2 * DAY),
-    (Event::Stuck, 9 * DAY),
-    (Event::Restart, 2 * DAY),
-    (Event::Reboot, 7 * DAY),
-    (Event::ClockSet, 15 * DAY),
-    (Event::Paused, 8 * DAY),
-    (Event::Nuisance, 5 * HOUR),
+const RANDOM: [(YearEvent, i64); 9] = [
+    (YearEvent::Trouble, 16 * HOUR),
+    (YearEvent::Spurious, DAY),
+    (YearEvent::Kill, 2 * DAY),
+    (YearEvent::Stuck, 9 * DAY),
+    (YearEvent::Restart, 2 * DAY),
+    (YearEvent::Reboot, 7 * DAY),
+    (YearEvent::ClockSet, 15 * DAY),
+    (YearEvent::Paused, 8 * DAY),
+    (YearEvent::Nuisance, 5 * HOUR),
 ];
 
-struct Flight {
+struct YearFlight {
     call: Call,
     sent: Moment,
     ends: i64,
-    reply: Reply,
+    reply: YearReply,
 }
 
 /// An account, its platform, its host, and what becomes of them.
 pub(crate) struct Life {
-    host: Host,
-    platform: Platform,
+    host: YearHost,
+    platform: YearPlatform,
     schedule: Schedule,
     account: Arc<Account>,
     ledger: Option<Arc<TicketLedger>>,
-    flight: Option<Flight>,
-    events: Vec<(i64, Event)>,
+    flight: Option<YearFlight>,
+    events: Vec<(i64, YearEvent)>,
     promises: Promises,
     trail: Trail,
     rng: Rng,
 }
 
 impl Life {
-    pub(crate) fn new(seed: u64, kind: Kind, account: Account) -> Self {
+    pub(crate) fn new(seed: u64, kind: PlatformKind, account: Account) -> Self {
         let (account, mut rng) = (Arc::new(account), Rng::with_seed(seed));
-        let host = Host::new(START);
+        let host = YearHost::new(START);
         let schedule = Schedule::new(account.clone(), &host.now(), rng.fork());
         let mut life = Self {
-            platform: Platform::new(kind),
+            platform: YearPlatform::new(kind),
             promises: Promises::new(kind, &account, START),
             host,
             schedule,
@@ -112,7 +114,7 @@ impl Life {
         self.promises.report((end - START) / DAY);
     }
 
-    /// Whether everything that follows is healthy; for corps, where only the load counts.
+    /// Ends all trouble, so that everything that follows is healthy; for corps, where only the load counts.
     pub(crate) fn calm(&mut self) {
         self.events.clear();
     }
@@ -162,10 +164,10 @@ impl Life {
         let reports = self
             .events
             .iter()
-            .any(|(_, event)| *event == Event::Reports);
+            .any(|(_, event)| *event == YearEvent::Reports);
         if self.promises.is_dead() && !reports {
             let at = self.host.truth + self.rng.i64(SECOND..REPORTED);
-            self.events.push((at, Event::Reports));
+            self.events.push((at, YearEvent::Reports));
         }
     }
 
@@ -179,7 +181,7 @@ impl Life {
         let reply = self
             .platform
             .call(self.host.truth, call, token.as_deref(), took);
-        self.flight = Some(Flight {
+        self.flight = Some(YearFlight {
             call,
             sent: now.at,
             ends: self.host.truth + reply.took,
@@ -188,7 +190,7 @@ impl Life {
     }
 
     fn arrive(&mut self) {
-        let Some(Flight {
+        let Some(YearFlight {
             call, sent, reply, ..
         }) = self.flight.take()
         else {
@@ -232,71 +234,73 @@ impl Life {
         }
     }
 
-    fn again(&mut self, event: Event) {
+    fn again(&mut self, event: YearEvent) {
         if let Some((_, every)) = RANDOM.iter().find(|(of, _)| *of == event) {
             let at = self.host.truth + self.rng.i64(MINUTE..2 * every);
             self.events.push((at, event));
         }
     }
 
-    fn after(&mut self, least: i64, most: i64, event: Event) {
+    fn after(&mut self, least: i64, most: i64, event: YearEvent) {
         let at = self.host.truth + self.rng.i64(least..most);
         self.events.push((at, event));
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: YearEvent) {
         match event {
-            Event::Trouble => {
+            YearEvent::Trouble => {
                 self.platform.trouble = any_trouble(&mut self.rng);
                 self.trail.tell(self.host.truth, self.platform.trouble);
                 // From half a minute to half a day, each order as likely.
                 let long = 30_000.0 * 1440.0_f64.powf(self.rng.f64());
                 #[expect(clippy::cast_possible_truncation, reason = "it is small")]
                 let end = self.host.truth + long as i64;
-                self.events.push((end, Event::Healed));
+                self.events.push((end, YearEvent::Healed));
                 return;
             }
-            Event::Healed => {
-                let was = std::mem::replace(&mut self.platform.trouble, Trouble::None);
+            YearEvent::Healed => {
+                let was = std::mem::replace(&mut self.platform.trouble, YearTrouble::None);
                 self.promises.on_healed(self.host.truth, was);
-                return self.again(Event::Trouble);
+                return self.again(YearEvent::Trouble);
             }
-            Event::Spurious => self.platform.spurious = self.platform.trouble == Trouble::None,
-            Event::Kill => self.platform.kill(self.host.truth),
-            Event::Stuck => {
+            YearEvent::Spurious => {
+                self.platform.spurious = self.platform.trouble == YearTrouble::None
+            }
+            YearEvent::Kill => self.platform.kill(self.host.truth),
+            YearEvent::Stuck => {
                 self.platform.kill(self.host.truth);
                 self.platform.stuck_until = self.host.truth + self.rng.i64(MINUTE..3 * HOUR);
                 self.promises.on_stuck(self.platform.stuck_until);
             }
-            Event::Restart | Event::Reboot => self.restart(event == Event::Reboot),
-            Event::ClockSet => {
+            YearEvent::Restart | YearEvent::Reboot => self.restart(event == YearEvent::Reboot),
+            YearEvent::ClockSet => {
                 self.host.clock_error = self.rng.i64(-2 * HOUR..2 * HOUR);
                 self.promises.on_clock(self.host.truth);
-                self.after(0, UNNOTICED, Event::Noticed);
-                self.after(HOUR, 5 * HOUR, Event::ClockRight);
+                self.after(0, UNNOTICED, YearEvent::Noticed);
+                self.after(HOUR, 5 * HOUR, YearEvent::ClockRight);
             }
-            Event::ClockRight => {
+            YearEvent::ClockRight => {
                 self.host.clock_error = 0;
                 self.promises.on_clock(self.host.truth);
-                self.after(0, UNNOTICED, Event::Noticed);
+                self.after(0, UNNOTICED, YearEvent::Noticed);
             }
-            Event::Paused => {
+            YearEvent::Paused => {
                 let paused = self.rng.i64(MINUTE..6 * HOUR);
                 self.host.pause(paused);
                 if let Some(flight) = &mut self.flight {
                     flight.ends = flight.ends.max(self.host.truth);
                 }
                 self.promises.on_clock(self.host.truth);
-                self.after(0, UNNOTICED, Event::Noticed);
+                self.after(0, UNNOTICED, YearEvent::Noticed);
             }
-            Event::Noticed => {
+            YearEvent::Noticed => {
                 self.schedule.on_clock_set(&self.host.now());
                 self.host.save(self.schedule.record());
                 self.promises.on_noticed(self.host.truth);
                 return;
             }
-            Event::Nuisance => self.nuisance(),
-            Event::Reports => return self.report(),
+            YearEvent::Nuisance => self.nuisance(),
+            YearEvent::Reports => return self.report(),
         }
         self.again(event);
     }
@@ -312,7 +316,7 @@ impl Life {
         if is_wrong {
             self.host.clock_error = self.rng.i64(-3 * HOUR..3 * HOUR);
             self.promises.on_clock(self.host.truth);
-            self.after(10 * SECOND, 600 * SECOND, Event::ClockRight);
+            self.after(10 * SECOND, 600 * SECOND, YearEvent::ClockRight);
         }
         let now = self.host.now();
         let record = self.host.load();
@@ -332,7 +336,7 @@ impl Life {
         let token = self.platform.token(grant.value.expose());
         if token.is_some_and(|token| !token.is_alive(self.host.truth)) {
             self.suspect(Some(&grant.value), false);
-            self.after(30 * SECOND, 40 * SECOND, Event::Reports);
+            self.after(30 * SECOND, 40 * SECOND, YearEvent::Reports);
         }
     }
 
@@ -371,14 +375,14 @@ impl Life {
     }
 }
 
-fn any_trouble(rng: &mut Rng) -> Trouble {
+fn any_trouble(rng: &mut Rng) -> YearTrouble {
     let errcodes = [-1, -1, 45009, 45011, 40164, 40125, 89507, 98765];
     let errcode = errcodes[rng.usize(..errcodes.len())];
     match rng.u32(..5) {
-        0 => Trouble::Cut,
-        1 => Trouble::Silent,
-        2 => Trouble::All(errcode),
-        _ => Trouble::Token(errcode),
+        0 => YearTrouble::Cut,
+        1 => YearTrouble::Silent,
+        2 => YearTrouble::All(errcode),
+        _ => YearTrouble::Token(errcode),
     }
 }
 

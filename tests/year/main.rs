@@ -8,7 +8,7 @@ mod platform;
 mod promises;
 
 use life::Life;
-use platform::Kind;
+use platform::PlatformKind;
 use std::sync::Arc;
 use std::time::Duration;
 use wxtokend::account::{Account, AccountName, SecretSource};
@@ -19,11 +19,15 @@ use wxtokend::value::ValueName;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-fn account(kind: Kind, tickets: &[ValueName], change: impl FnOnce(&mut Account)) -> Account {
+fn account(
+    kind: PlatformKind,
+    tickets: &[ValueName],
+    change: impl FnOnce(&mut Account),
+) -> Account {
     let (id, terms) = match kind {
-        Kind::Stable => ("wx0123456789abcdef", STABLE),
-        Kind::Classic => ("wx0123456789abcdef", CLASSIC),
-        Kind::Wecom => ("ww0123456789abcdef", GETTOKEN),
+        PlatformKind::Stable => ("wx0123456789abcdef", STABLE),
+        PlatformKind::Classic => ("wx0123456789abcdef", CLASSIC),
+        PlatformKind::Wecom => ("ww0123456789abcdef", GETTOKEN),
     };
     let mut account = Account {
         name: AccountName::parse("shop").expect("it is a name"),
@@ -44,7 +48,7 @@ fn account(kind: Kind, tickets: &[ValueName], change: impl FnOnce(&mut Account))
     account
 }
 
-fn live(seeds: std::ops::Range<u64>, kind: Kind, account: &Account) {
+fn live(seeds: std::ops::Range<u64>, kind: PlatformKind, account: &Account) {
     for seed in seeds {
         Life::new(seed, kind, account.clone()).live(YEAR);
     }
@@ -53,17 +57,21 @@ fn live(seeds: std::ops::Range<u64>, kind: Kind, account: &Account) {
 #[test]
 fn stable_with_tickets() {
     let tickets = [ValueName::JsapiTicket, ValueName::WxCardTicket];
-    live(1..2, Kind::Stable, &account(Kind::Stable, &tickets, |_| ()));
+    live(
+        1..2,
+        PlatformKind::Stable,
+        &account(PlatformKind::Stable, &tickets, |_| ()),
+    );
 }
 
 #[test]
 fn stable_that_may_force() {
-    let account = account(Kind::Stable, &[], |account| {
+    let account = account(PlatformKind::Stable, &[], |account| {
         account.force_on_dead = true;
         account.verify_every = Duration::from_secs(3600);
         account.poll_every = Duration::ZERO;
     });
-    live(3..4, Kind::Stable, &account);
+    live(3..4, PlatformKind::Stable, &account);
 }
 
 #[test]
@@ -71,39 +79,49 @@ fn classic_with_tickets() {
     let tickets = [ValueName::JsapiTicket, ValueName::WxCardTicket];
     live(
         5..7,
-        Kind::Classic,
-        &account(Kind::Classic, &tickets, |_| ()),
+        PlatformKind::Classic,
+        &account(PlatformKind::Classic, &tickets, |_| ()),
     );
 }
 
 #[test]
 fn classic_late_and_seldom() {
-    let account = account(Kind::Classic, &[], |account| account.refresh_at = 0.9);
-    live(8..9, Kind::Classic, &account);
+    let account = account(PlatformKind::Classic, &[], |account| {
+        account.refresh_at = 0.9
+    });
+    live(8..9, PlatformKind::Classic, &account);
 }
 
 #[test]
 fn long_outages_with_small_budgets() {
-    let account = account(Kind::Classic, &[ValueName::JsapiTicket], |account| {
-        account.daily_budget = 100;
-    });
-    live(10..12, Kind::Classic, &account);
+    let account = account(
+        PlatformKind::Classic,
+        &[ValueName::JsapiTicket],
+        |account| {
+            account.daily_budget = 100;
+        },
+    );
+    live(10..12, PlatformKind::Classic, &account);
 }
 
 #[test]
 fn wecom_with_tickets() {
     let tickets = [ValueName::JsapiTicket, ValueName::AgentTicket];
-    live(13..14, Kind::Wecom, &account(Kind::Wecom, &tickets, |_| ()));
+    live(
+        13..14,
+        PlatformKind::Wecom,
+        &account(PlatformKind::Wecom, &tickets, |_| ()),
+    );
 }
 
 #[test]
 fn ten_apps_of_a_corp_stay_far_below_its_limits() {
     let tickets = [ValueName::JsapiTicket, ValueName::AgentTicket];
     let ledger = Arc::new(TicketLedger::new(400));
-    let account = account(Kind::Wecom, &tickets, |_| ());
+    let account = account(PlatformKind::Wecom, &tickets, |_| ());
     let mut apps: Vec<_> = (0..10)
         .map(|seed| {
-            let mut life = Life::new(seed, Kind::Wecom, account.clone());
+            let mut life = Life::new(seed, PlatformKind::Wecom, account.clone());
             life.calm();
             life.share(ledger.clone());
             life

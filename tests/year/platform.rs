@@ -11,20 +11,20 @@ pub(crate) const SECOND: i64 = 1000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
 pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
-/// How long a value lives, and how long a replaced classic token lives on.
+/// Lifetime of a value, and of a replaced classic token.
 pub(crate) const LIFE: i64 = 7200 * SECOND;
 pub(crate) const OVERLAP: i64 = 300 * SECOND;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum PlatformKind {
     Stable,
     Classic,
     Wecom,
 }
 
-/// What is wrong with the platform, or with the way to it.
+/// A trouble of the platform, or of the way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum YearTrouble {
     None,
     /// Nothing leaves the host.
     Cut,
@@ -43,7 +43,7 @@ pub(crate) struct Minted {
     /// The end of its life, and when it died if that was earlier.
     pub(crate) ends: i64,
     pub(crate) dies: i64,
-    /// Whether somebody else ended it.
+    /// True if somebody else ended it.
     pub(crate) is_killed: bool,
 }
 
@@ -53,12 +53,12 @@ impl Minted {
     }
 }
 
-pub(crate) struct Platform {
-    kind: Kind,
+pub(crate) struct YearPlatform {
+    kind: PlatformKind,
     serial: u32,
     tokens: VecDeque<Minted>,
     tickets: Vec<(ValueName, Minted)>,
-    pub(crate) trouble: Trouble,
+    pub(crate) trouble: YearTrouble,
     /// The platform grants the dead token again until then.
     pub(crate) stuck_until: i64,
     /// The next correct call is refused with 41002.
@@ -69,20 +69,20 @@ pub(crate) struct Platform {
 }
 
 /// An answer on its way.
-pub(crate) struct Reply {
+pub(crate) struct YearReply {
     pub(crate) answer: Result<Answer, Refusal>,
     pub(crate) has_reached: bool,
     pub(crate) took: i64,
 }
 
-impl Platform {
-    pub(crate) fn new(kind: Kind) -> Self {
+impl YearPlatform {
+    pub(crate) fn new(kind: PlatformKind) -> Self {
         Self {
             kind,
             serial: 0,
             tokens: VecDeque::new(),
             tickets: Vec::new(),
-            trouble: Trouble::None,
+            trouble: YearTrouble::None,
             stuck_until: 0,
             spurious: false,
             ticket_calls: VecDeque::new(),
@@ -107,28 +107,34 @@ impl Platform {
         }
     }
 
-    pub(crate) fn call(&mut self, now: i64, call: Call, token: Option<&str>, took: i64) -> Reply {
-        let lost = |has_reached, took| Reply {
+    pub(crate) fn call(
+        &mut self,
+        now: i64,
+        call: Call,
+        token: Option<&str>,
+        took: i64,
+    ) -> YearReply {
+        let lost = |has_reached, took| YearReply {
             answer: Err(Refusal::transient("no answer", "wait")),
             has_reached,
             took,
         };
         let refusal = match self.trouble {
-            Trouble::Cut => return lost(false, took),
-            Trouble::Silent => {
+            YearTrouble::Cut => return lost(false, took),
+            YearTrouble::Silent => {
                 let _ = self.work(now, call, token);
                 return lost(true, 10 * SECOND);
             }
-            Trouble::All(errcode) => Some(errcode),
-            Trouble::Token(errcode) if call.is_token() => Some(errcode),
-            Trouble::Token(_) | Trouble::None => None,
+            YearTrouble::All(errcode) => Some(errcode),
+            YearTrouble::Token(errcode) if call.is_token() => Some(errcode),
+            YearTrouble::Token(_) | YearTrouble::None => None,
         };
         let spurious = call.is_token() && std::mem::take(&mut self.spurious);
         let answer = match refusal.or(spurious.then_some(41002)) {
             Some(errcode) => Err(self.refused(errcode)),
             None => self.work(now, call, token),
         };
-        Reply {
+        YearReply {
             answer,
             has_reached: true,
             took,
@@ -154,15 +160,15 @@ impl Platform {
             let left = token.ends - now;
             let is_stuck = now < self.stuck_until && left > SECOND;
             let same = match self.kind {
-                Kind::Classic => false,
-                Kind::Stable => left > OVERLAP && (token.is_alive(now) || is_stuck),
-                Kind::Wecom => left >= SECOND && (token.is_alive(now) || is_stuck),
+                PlatformKind::Classic => false,
+                PlatformKind::Stable => left > OVERLAP && (token.is_alive(now) || is_stuck),
+                PlatformKind::Wecom => left >= SECOND && (token.is_alive(now) || is_stuck),
             };
             if same && !force {
                 return token.clone();
             }
             let lives_on = if force { now } else { now + OVERLAP };
-            if self.kind != Kind::Wecom {
+            if self.kind != PlatformKind::Wecom {
                 token.dies = token.dies.min(lives_on);
             }
         }
@@ -206,7 +212,7 @@ impl Platform {
         let class = match errcode {
             -1 => Class::Transient,
             40001 => Class::DeadToken,
-            45009 if self.kind == Kind::Wecom => Class::Frequency,
+            45009 if self.kind == PlatformKind::Wecom => Class::Frequency,
             45009 => Class::DailyQuota,
             45011 => Class::MinuteQuota,
             89507 => Class::TimedBlock(Duration::from_secs(3600)),

@@ -1,7 +1,7 @@
 //! The promises that are checked after each event. A tolerance is a named constant with its reason.
 
-use super::host::Host;
-use super::platform::{DAY, Kind, MINUTE, Platform, SECOND, Trouble};
+use super::host::YearHost;
+use super::platform::{DAY, MINUTE, PlatformKind, SECOND, YearPlatform, YearTrouble};
 use std::collections::{HashMap, VecDeque};
 use wxtokend::account::Account;
 use wxtokend::call::Call;
@@ -28,7 +28,7 @@ const PATIENCE: [(i64, i64); 5] = [
 ];
 
 pub(crate) struct Promises {
-    kind: Kind,
+    kind: PlatformKind,
     budget: u32,
     /// Since when somebody waits for a verdict.
     pub(crate) waiting: Option<i64>,
@@ -55,7 +55,7 @@ pub(crate) struct Promises {
 }
 
 impl Promises {
-    pub(crate) fn new(kind: Kind, account: &Account, start: i64) -> Self {
+    pub(crate) fn new(kind: PlatformKind, account: &Account, start: i64) -> Self {
         Self {
             kind,
             budget: account.daily_budget,
@@ -116,21 +116,21 @@ impl Promises {
         self.well_from = self.well_from.max(at + MINUTE);
     }
 
-    pub(crate) fn on_healed(&mut self, at: i64, was: Trouble) {
+    pub(crate) fn on_healed(&mut self, at: i64, was: YearTrouble) {
         let errcode = match was {
-            Trouble::All(errcode) | Trouble::Token(errcode) => errcode,
+            YearTrouble::All(errcode) | YearTrouble::Token(errcode) => errcode,
             _ => -1,
         };
         let patience = PATIENCE.iter().find(|(of, _)| *of == errcode);
         let (_, seconds) = patience.unwrap_or(&PATIENCE[4]);
         self.well_from = self.well_from.max(at + seconds * SECOND);
-        if was == Trouble::Silent {
+        if was == YearTrouble::Silent {
             // Nobody could know what the calls without an answer did.
             self.told.clear();
         }
     }
 
-    pub(crate) fn on_call(&mut self, host: &Host, schedule: &Schedule, call: Call) {
+    pub(crate) fn on_call(&mut self, host: &YearHost, schedule: &Schedule, call: Call) {
         let (at, now) = (host.truth, host.now());
         self.last_minute.push_back(at);
         self.last_minute.retain(|earlier| earlier + MINUTE > at);
@@ -161,8 +161,8 @@ impl Promises {
 
     pub(crate) fn on_restart(
         &mut self,
-        host: &Host,
-        platform: &Platform,
+        host: &YearHost,
+        platform: &YearPlatform,
         schedule: &Schedule,
         before: Option<Grant>,
     ) {
@@ -181,7 +181,7 @@ impl Promises {
         let token = platform.token(before.value.expose());
         let lives = before.expires_unix - host.truth > 61 * SECOND
             && token.is_some_and(|token| token.is_alive(host.truth));
-        if lives && self.called_dead.is_none() && platform.trouble == Trouble::None {
+        if lives && self.called_dead.is_none() && platform.trouble == YearTrouble::None {
             assert_eq!(
                 standing.map(|grant| grant.value),
                 Some(before.value),
@@ -190,12 +190,12 @@ impl Promises {
         }
     }
 
-    fn is_clock_right(&self, host: &Host) -> bool {
+    fn is_clock_right(&self, host: &YearHost) -> bool {
         host.clock_error == 0 && host.truth > self.clock_moved + NOTICED
     }
 
     /// Everything that has to be true at any time.
-    pub(crate) fn check(&mut self, host: &Host, platform: &Platform, schedule: &Schedule) {
+    pub(crate) fn check(&mut self, host: &YearHost, platform: &YearPlatform, schedule: &Schedule) {
         let (now, at) = (host.now(), host.truth);
         if let Step::Sleep(until) = schedule.next(&now) {
             assert!(
@@ -210,7 +210,7 @@ impl Promises {
     }
 
     /// Nothing is handed out past its true end, and apps are told no later one.
-    fn check_ends(&mut self, host: &Host, platform: &Platform, schedule: &Schedule) {
+    fn check_ends(&mut self, host: &YearHost, platform: &YearPlatform, schedule: &Schedule) {
         if !self.is_clock_right(host) {
             return;
         }
@@ -249,8 +249,8 @@ impl Promises {
     }
 
     /// An app that keeps a token until the end that it was told never holds one that the daemon itself ended.
-    fn check_caches(&self, platform: &Platform) {
-        if platform.trouble == Trouble::Silent {
+    fn check_caches(&self, platform: &YearPlatform) {
+        if platform.trouble == YearTrouble::Silent {
             return;
         }
         for (text, told) in &self.told {
@@ -265,14 +265,14 @@ impl Promises {
         }
     }
 
-    /// When nothing has been wrong for a while, a living token stands.
-    fn check_health(&mut self, host: &Host, platform: &Platform, schedule: &Schedule) {
+    /// A living token stands if nothing has been wrong for a while.
+    fn check_health(&mut self, host: &YearHost, platform: &YearPlatform, schedule: &Schedule) {
         let (now, at) = (host.now(), host.truth);
         let standing = schedule.standing(now.at);
         let token = standing.and_then(|grant| platform.token(grant.value.expose()));
         let is_dead = token.is_some_and(|token| !token.is_alive(at));
         self.dead_since = is_dead.then(|| self.dead_since.unwrap_or(at));
-        let well = platform.trouble == Trouble::None
+        let well = platform.trouble == YearTrouble::None
             && at > self.well_from
             && at > self.stuck_until
             && self.is_clock_right(host);
@@ -292,7 +292,7 @@ impl Promises {
         self.gap_since = token.is_none().then(|| self.gap_since.unwrap_or(at));
         let gap = self.gap_since.map_or(0, |since| at - since);
         let tolerable = match self.kind {
-            Kind::Wecom => WECOM_GAP,
+            PlatformKind::Wecom => WECOM_GAP,
             _ if self.called_dead.is_some() => DEAD,
             _ => SECOND,
         };

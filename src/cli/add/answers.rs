@@ -1,4 +1,4 @@
-//! What is known of a new account, from the command line and from the terminal, and the file that says it.
+//! The answers about a new account, from the command line and from the terminal, and the file made of them.
 
 use super::prompt::Prompt;
 use super::{AddArgs, NotAdded};
@@ -151,7 +151,7 @@ impl Answers {
         text
     }
 
-    /// Where its apps find it.
+    /// The paths where its apps find it.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         let outputs = self.files.iter().chain(&self.sockets);
         outputs.map(|output| output.path.as_str())

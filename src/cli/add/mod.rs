@@ -81,7 +81,7 @@ Examples:
   wxtokend add shop
   wxtokend add shop --appid wx0123456789abcdef --secret-from - --reader www-data < secret";
 
-/// Why no account was added.
+/// The reason why no account was added.
 struct NotAdded {
     exit: Exit,
     why: String,
@@ -112,7 +112,7 @@ impl NotAdded {
     }
 }
 
-/// Where what is added goes.
+/// The place of what is added.
 struct NewAccountFiles<'a> {
     config: &'a Path,
     drop_in: PathBuf,

@@ -22,11 +22,11 @@ pub(super) struct Prompt {
     signal: Arc<AtomicUsize>,
     /// Readable once a signal came.
     wake: UnixStream,
-    /// Whether Ctrl-Z stops the process at once, without a look at the terminal.
+    /// True if Ctrl-Z stops the process at once, without a look at the terminal.
     may_stop: Arc<AtomicBool>,
 }
 
-/// Why reading ended.
+/// The reason why reading ended.
 enum InputEnd {
     Line,
     EndOfInput,
@@ -54,12 +54,12 @@ impl Prompt {
         })
     }
 
-    /// Whether there is somebody to ask, who sees the questions.
+    /// Returns whether there is somebody to ask, who sees the questions.
     pub(super) fn is_answered(&self) -> bool {
         self.is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Whether a terminal would show what is typed.
+    /// Returns whether a terminal would show what is typed.
     pub(super) fn is_terminal(&self) -> bool {
         self.input.is_terminal()
     }

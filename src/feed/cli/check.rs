@@ -1,7 +1,8 @@
 //! `wxtokend-feed check`
 
 use super::{
-    BAD_CONFIGURATION, CheckArgs, FAILURE, SUCCESS, UNAVAILABLE, credentials, print_faults, runtime,
+    BAD_CONFIGURATION, FAILURE, FeedCheckArgs, SUCCESS, UNAVAILABLE, credentials, print_faults,
+    runtime,
 };
 use crate::config::FeedConfig;
 use crate::feed::wanted;
@@ -17,7 +18,7 @@ use wxtokend::value::ValueName;
 /// The longest wait for the daemon to tell what stands.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) fn run(args: &CheckArgs) -> u8 {
+pub(super) fn run(args: &FeedCheckArgs) -> u8 {
     let config = match FeedConfig::load(&args.file, credentials().as_deref()) {
         Ok(config) => config,
         Err(faults) => {
