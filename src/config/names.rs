@@ -110,7 +110,7 @@ pub fn missing_reader(service: &NameService, name: &str) -> Option<String> {
 /// The warning about a name that is looked up again later.
 pub(super) fn waits(name: &str, reason: &str) -> String {
     format!(
-        "names \"{name}\", which cannot be looked up now: {reason}; the outputs that name it wait: reload when the name service answers"
+        "names \"{name}\", which cannot be looked up now: {reason}; what names it waits, and it is looked up again every 10 s"
     )
 }
 

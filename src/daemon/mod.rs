@@ -10,6 +10,7 @@ mod outputs;
 mod prepare;
 mod reload;
 mod report;
+mod resolve;
 mod run;
 mod shared;
 mod sink;
@@ -48,7 +49,7 @@ use supervisor::{Accounts, Supervisor};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use watching::Watching;
 
 /// Limit on the state directory, on the API socket's directory, and on the certificates at the start.
@@ -93,6 +94,8 @@ pub struct Daemon {
     status: String,
     rejected: Option<String>,
     reloading: reload::Reloading,
+    /// The moment when names are looked up again.
+    names_due: Option<Instant>,
     events: mpsc::UnboundedReceiver<DaemonEvent>,
     event_sender: mpsc::UnboundedSender<DaemonEvent>,
 }
@@ -101,6 +104,7 @@ pub struct Daemon {
 enum DaemonEvent {
     Watching(watching::WatchingEvent),
     Reload(Box<reload::ReloadEvent>),
+    Names(Box<resolve::NamesEvent>),
 }
 
 impl Daemon {
@@ -133,6 +137,7 @@ impl Daemon {
         }
         let start = started?;
         let mut daemon = start(signals);
+        daemon.plan_names();
         if wants_reload {
             daemon.begin_reload(None);
         }
@@ -288,6 +293,7 @@ impl Daemon {
             status: String::new(),
             rejected: None,
             reloading: reload::Reloading::default(),
+            names_due: None,
             events,
             event_sender,
         })

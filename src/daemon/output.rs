@@ -78,7 +78,7 @@ impl LiveOutput {
         if let Some(name) = output.access.unresolved() {
             let path = output.path.display();
             let error = format!(
-                "`{path}` names `{name}`, which could not be looked up; reload when the name service answers"
+                "`{path}` names `{name}`, which could not be looked up; it is looked up again every 10 s"
             );
             return self.on_failed(error, around);
         }

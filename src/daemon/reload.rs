@@ -41,7 +41,9 @@ type Replies = Vec<oneshot::Sender<Reloaded>>;
 /// The reload that is under way.
 #[derive(Default)]
 pub(super) struct Reloading {
-    is_loading: bool,
+    pub(super) is_loading: bool,
+    /// Names are put in force: a reload waits for that.
+    pub(super) is_held: bool,
     replies: Replies,
     /// Somebody asked for another one meanwhile.
     next: Option<Replies>,
@@ -79,7 +81,7 @@ struct Old {
 impl Daemon {
     /// Begins to load the configuration anew. While a reload is under way, another one follows it.
     pub(super) fn begin_reload(&mut self, reply: Option<oneshot::Sender<Reloaded>>) {
-        if self.reloading.is_loading {
+        if self.reloading.is_loading || self.reloading.is_held {
             self.reloading.next.get_or_insert_default().extend(reply);
             return;
         }
@@ -115,13 +117,19 @@ impl Daemon {
                         self.answer(&Err(faults), replies);
                     }
                 }
-                if let Some(next) = self.reloading.next.take() {
-                    self.begin_reload(None);
-                    self.reloading.replies = next;
-                }
+                self.plan_names();
+                self.begin_next_reload();
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Begins the reload that somebody asked for while the configuration was changed.
+    pub(super) fn begin_next_reload(&mut self) {
+        if let Some(next) = self.reloading.next.take() {
+            self.begin_reload(None);
+            self.reloading.replies = next;
+        }
     }
 
     /// Answers those who wait for a reload, the service manager among them.

@@ -53,7 +53,11 @@ impl Daemon {
                     DaemonEvent::Reload(event) => if self.on_reload_event(*event).await.is_break() {
                         break;
                     }
+                    DaemonEvent::Names(event) => if self.on_names_event(*event).await.is_break() {
+                        break;
+                    }
                 },
+                () = reached(self.names_due) => self.look_for_names(),
                 _ = self.unready.recv(), if !ready => { ready = true; self.on_ready(); }
                 () = tokio::time::sleep_until(ready_at), if !ready => { ready = true; self.on_ready(); }
                 () = changed.notified(), if ready && tell_at.is_none() => tell_at = Some(told_at + STATUS_INTERVAL),

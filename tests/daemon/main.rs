@@ -23,6 +23,7 @@ mod left;
 mod life;
 mod limits;
 mod manager;
+mod names;
 mod network;
 mod passive;
 mod quota;
