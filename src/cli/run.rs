@@ -1,13 +1,16 @@
 //! `wxtokend run`
 
 use super::{CommonArgs, Exit};
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, Loaded};
 use crate::daemon::{Daemon, StartError};
 use crate::fault::Fault;
 use crate::logging::{Entry, Log};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::io;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,6 +18,8 @@ use tokio::runtime::{Builder, Runtime};
 /// own.
 const BLOCKING_THREADS: usize = 4;
 
+/// Time after which a configuration that still loads is told.
+const SLOW_LOAD: Duration = Duration::from_secs(10);
 /// Longest wait until the last lines of the log are read.
 const LOG_FLUSH: Duration = Duration::from_millis(200);
 
@@ -43,7 +48,7 @@ Exit status:
 pub fn run(common: &CommonArgs, _args: &RunArgs) -> Exit {
     super::hide_memory();
     let environment = Environment::from_process();
-    let loaded = match config::load(&common.config, &environment) {
+    let loaded = match load(&common.config, &environment) {
         Ok(loaded) => loaded,
         Err(faults) => {
             print_faults(&faults);
@@ -83,6 +88,25 @@ pub fn run(common: &CommonArgs, _args: &RunArgs) -> Exit {
     runtime.shutdown_background();
     log.flush(LOG_FLUSH);
     exit
+}
+
+/// Loads the configuration. What it lies on may hang: then the log says why nothing happens.
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn load(path: &Path, environment: &Environment) -> Result<Loaded, Vec<Fault>> {
+    let (sender, loaded) = mpsc::channel();
+    let (owned, own) = (path.to_path_buf(), environment.clone());
+    let work = move || drop(sender.send(config::load(&owned, &own)));
+    if thread::Builder::new().spawn(work).is_err() {
+        return config::load(path, environment);
+    }
+    loaded.recv_timeout(SLOW_LOAD).unwrap_or_else(|_| {
+        eprintln!(
+            "{}: the configuration takes long to load: the disk, mount or network below it, or below a file that it \
+             names, does not answer",
+            path.display()
+        );
+        loaded.recv().unwrap_or_else(|_| Err(Vec::new()))
+    })
 }
 
 #[expect(clippy::print_stderr, reason = "faults are for whoever started it")]

@@ -1,5 +1,6 @@
 //! The directories that outputs stand in.
 
+use super::looks::Looks;
 use crate::fault::reason;
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -7,13 +8,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
-
-/// Longest wait for the first directory that does not answer, and for each one after it.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
-const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// A directory that can hold outputs.
 pub(super) struct OutputDirectory {
@@ -26,16 +20,16 @@ pub(super) struct OutputDirectory {
 /// Looks at each directory once.
 pub(super) struct DirectoryChecks {
     runtime: PathBuf,
-    patience: Duration,
+    looks: Looks,
     known: HashMap<PathBuf, Result<Rc<OutputDirectory>, String>>,
 }
 
 impl DirectoryChecks {
     /// Missing directories may be made below `runtime`.
-    pub(super) fn new(runtime: &Path) -> Self {
+    pub(super) fn new(runtime: &Path, looks: &Looks) -> Self {
         Self {
             runtime: runtime.to_path_buf(),
-            patience: LOOK_LIMIT,
+            looks: looks.clone(),
             known: HashMap::new(),
         }
     }
@@ -46,30 +40,16 @@ impl DirectoryChecks {
         if let Some(known) = self.known.get(path) {
             return known.clone();
         }
-        let found = self.look_in_time(path).map(Rc::new);
+        let (runtime, of) = (self.runtime.clone(), path.to_path_buf());
+        let found = self.looks.look(output, move |_| look_at(&of, &runtime));
+        // One that does not answer is the trouble of its outputs, not a fault.
+        let unknown = || OutputDirectory {
+            path: path.to_path_buf(),
+            has_acl: true,
+        };
+        let found = found.unwrap_or_else(|| Ok(unknown())).map(Rc::new);
         self.known.insert(path.to_path_buf(), found.clone());
         found
-    }
-}
-
-impl DirectoryChecks {
-    /// Looks at a directory where that may hang: one that does not answer is the trouble of its outputs, not a fault.
-    fn look_in_time(&mut self, path: &Path) -> Result<OutputDirectory, String> {
-        let (owned, runtime) = (path.to_path_buf(), self.runtime.clone());
-        let (sender, answer) = mpsc::channel();
-        let look = move || drop(sender.send(look_at(&owned, &runtime)));
-        let started = thread::Builder::new().name("look".to_owned()).spawn(look);
-        if started.is_err() {
-            return look_at(path, &self.runtime);
-        }
-        answer.recv_timeout(self.patience).unwrap_or_else(|_| {
-            // Others on the same file system will not answer either.
-            self.patience = IMPATIENT;
-            Ok(OutputDirectory {
-                path: path.to_path_buf(),
-                has_acl: true,
-            })
-        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The environment of the configuration: all that it takes from outside its files.
 
+use super::looks::Looks;
 use super::name_service::NameService;
 use crate::platform::Platforms;
 use std::ffi::OsStr;
@@ -19,6 +20,8 @@ pub struct Environment {
     pub platforms: Platforms,
     /// Looks up users and groups.
     pub names: NameService,
+    /// Looks at files that may hang.
+    pub looks: Looks,
 }
 
 impl Environment {
@@ -31,6 +34,7 @@ impl Environment {
             credentials_dir: directory("CREDENTIALS_DIRECTORY"),
             platforms: Platforms::default(),
             names: NameService::default(),
+            looks: Looks::default(),
         }
     }
 

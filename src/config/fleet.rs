@@ -67,7 +67,7 @@ pub(super) fn fleet(
             endpoints,
             prefix: (table.read("prefix", prefix)).unwrap_or_else(|| "/wxtokend/".into()),
             ca_file: sections::ca_file(&table),
-            certificate: certificate(&table),
+            certificate: certificate(&table, env),
             user: user(&table, env),
             key_file,
             may_lead,
@@ -110,7 +110,7 @@ fn either(table: &Table<'_>, env: &Environment, file: &str, credential: &str) ->
             format_args!("stands beside `{file}`: keep one of them"),
         );
     }
-    let path = table.read(file, |path| secret_file(table, path));
+    let path = table.read(file, |path| secret_file(table, path, env));
     let of_credential = table.read(credential, |name| credential_file(name, env));
     let (key, path) = match (path, of_credential) {
         (Some(path), _) => (file, path),
@@ -118,7 +118,13 @@ fn either(table: &Table<'_>, env: &Environment, file: &str, credential: &str) ->
         (None, None) => return None,
     };
     if file == "key_file" {
-        match FleetKeys::read(&path) {
+        let silent = || {
+            Err(KeyError::Unreadable(
+                "its file system does not answer".to_owned(),
+            ))
+        };
+        let read = env.looks.look(&path, FleetKeys::read);
+        match read.unwrap_or_else(silent) {
             Err(KeyError::Unreadable(_)) if key == credential && env.credentials_dir.is_none() => {
                 // It is there only for the service itself.
             }
@@ -135,11 +141,11 @@ fn either(table: &Table<'_>, env: &Environment, file: &str, credential: &str) ->
     Some(path)
 }
 
-fn certificate(table: &Table<'_>) -> Option<(PathBuf, PathBuf)> {
+fn certificate(table: &Table<'_>, env: &Environment) -> Option<(PathBuf, PathBuf)> {
     let certificate = table.read("cert_file", |path| {
         Ok(table.source().directory().join(value::text(path)?))
     });
-    let key = table.read("cert_key_file", |path| secret_file(table, path));
+    let key = table.read("cert_key_file", |path| secret_file(table, path, env));
     for (one, other) in [
         ("cert_file", "cert_key_file"),
         ("cert_key_file", "cert_file"),

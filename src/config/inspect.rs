@@ -1,5 +1,6 @@
 //! Looks at what a right configuration refers to, as the daemon's user: what would fail once it runs.
 
+use super::looks::Looks;
 use super::places::{Places, Setting};
 use super::{Config, Environment, Loaded};
 use crate::account::{Account, Output, OutputKind, SecretSource};
@@ -20,6 +21,7 @@ pub fn inspect(loaded: &Loaded, environment: &Environment) -> Vec<Fault> {
     found.extend(state_dir(config, places));
     let mut directories = WritableChecks {
         runtime: config.daemon.runtime_dir.clone(),
+        looks: environment.looks.clone(),
         known: HashMap::new(),
     };
     if let Some(why) = directories.unwritable(&config.api.socket) {
@@ -66,7 +68,13 @@ fn secret(account: &Account, places: &Places, environment: &Environment) -> Opti
     let warning =
         |message: String| Some(places.warning(&Setting::Secret(account.name.clone()), message));
     let is_credential = path.starts_with(environment.credentials_dir());
-    match read_secret(path) {
+    let Some(read) = environment.looks.look(path, read_secret) else {
+        return warning(format!(
+            "secret file `{}` cannot be looked at: its file system does not answer; look at the disk, mount or network below it",
+            path.display()
+        ));
+    };
+    match read {
         Ok(secret) => match unusual(secret.expose(), account.terms.kind) {
             Some(unusual) => warning(format!(
                 "the secret in `{}` {unusual}; compare it with the platform's console",
@@ -168,6 +176,7 @@ fn is_member(group: u32) -> bool {
 /// Looks at each directory once.
 struct WritableChecks {
     runtime: PathBuf,
+    looks: Looks,
     known: HashMap<PathBuf, Option<String>>,
 }
 
@@ -178,25 +187,33 @@ impl WritableChecks {
         if let Some(known) = self.known.get(directory) {
             return known.clone();
         }
-        let why = self.look_at(directory);
+        let (runtime, of) = (self.runtime.clone(), directory.to_path_buf());
+        let look = move |_: &Path| look_at(&of, &runtime);
+        let silent = || {
+            Some(format!(
+                "stands in `{}`, whose file system does not answer",
+                directory.display()
+            ))
+        };
+        let why = self.looks.look(path, look).unwrap_or_else(silent);
         self.known.insert(directory.to_path_buf(), why.clone());
         why
     }
+}
 
-    fn look_at(&self, directory: &Path) -> Option<String> {
-        // Missing ones below the runtime directory are made, and that one by the service manager.
-        let existing = directory.ancestors().find(|directory| directory.exists())?;
-        if self.runtime.starts_with(existing) && self.runtime != existing {
-            return None;
-        }
-        let error = writable(existing).err()?;
-        let shown = existing.display();
-        Some(format!(
-            "stands in `{shown}`, where the daemon cannot write: {}; run `chown wxtokend {shown}`, or choose a path below `{}`",
-            reason(&error),
-            self.runtime.display()
-        ))
+fn look_at(directory: &Path, runtime: &Path) -> Option<String> {
+    // Missing ones below the runtime directory are made, and that one by the service manager.
+    let existing = directory.ancestors().find(|directory| directory.exists())?;
+    if runtime.starts_with(existing) && runtime != existing {
+        return None;
     }
+    let error = writable(existing).err()?;
+    let shown = existing.display();
+    Some(format!(
+        "stands in `{shown}`, where the daemon cannot write: {}; run `chown wxtokend {shown}`, or choose a path below `{}`",
+        reason(&error),
+        runtime.display()
+    ))
 }
 
 /// Returns whether this process may make and remove files in a directory.

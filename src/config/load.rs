@@ -38,7 +38,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let api = sections::api(&root, env, &mut names);
     let (platform, allow_http) = sections::platform(&root, env);
     let (fleet, only_follows) = fleet::fleet(&root, env, &allow_http);
-    let mut outputs = OutputsReader::new(&daemon.runtime_dir, places(&path, &root));
+    let mut outputs = OutputsReader::new(&daemon.runtime_dir, &env.looks, places(&path, &root));
     outputs.claim(&api.socket, &root.table("api"), "socket");
     let mirror = mirror::mirror(&root, env, &mut outputs);
     let mut accounts = AccountsReader::new(env, names, outputs, only_follows);

@@ -125,8 +125,9 @@ pub(super) fn keys(
             }
         }
         let name = table.read("name", name);
-        let key_file = table.read("key_file", |path| secret_file(&table, path));
-        if let Some(wrong) = key_file.as_deref().and_then(|path| read_secret(path).err()) {
+        let key_file = table.read("key_file", |path| secret_file(&table, path, env));
+        let read = |path| env.looks.look(path, read_secret)?.err();
+        if let Some(wrong) = key_file.as_deref().and_then(read) {
             table.warning(
                 "key_file",
                 format_args!("cannot be used: {wrong}; make a key with `wxtokend mirror-key PATH`"),

@@ -2,6 +2,7 @@
 
 use super::directories::{DirectoryChecks, OutputDirectory};
 use super::keys;
+use super::looks::Looks;
 use super::names::{self, Names};
 use super::places::{Places, Setting};
 use super::source::Position;
@@ -53,9 +54,9 @@ pub(super) struct Owner<'a> {
 
 impl OutputsReader {
     /// No outputs yet; missing directories may be made below `runtime`.
-    pub(super) fn new(runtime: &Path, places: Places) -> Self {
+    pub(super) fn new(runtime: &Path, looks: &Looks, places: Places) -> Self {
         Self {
-            directories: DirectoryChecks::new(runtime),
+            directories: DirectoryChecks::new(runtime, looks),
             templates: HashMap::new(),
             taken: HashMap::new(),
             places,

@@ -36,7 +36,7 @@ pub(super) fn secret(
         (Some(_), None) => {}
     }
     let file = table.read("secret_file", |path| {
-        secret_file(table, path).map(SecretSource::File)
+        secret_file(table, path, env).map(SecretSource::File)
     });
     let credential = table.read("secret_credential", |name| {
         credential_file(name, env).map(SecretSource::File)
@@ -65,13 +65,17 @@ pub(super) fn credential_file(name: &DeValue<'_>, env: &Environment) -> Checked<
         return Err("must be the name of a credential, without a directory".into());
     }
     let path = env.credentials_dir().join(name);
-    not_for_others(&path).map(|()| path)
+    not_for_others(&path, env).map(|()| path)
 }
 
 /// The path of a file that holds a secret or a key. A missing file is no fault.
-pub(super) fn secret_file(table: &Table<'_>, path: &DeValue<'_>) -> Checked<PathBuf> {
+pub(super) fn secret_file(
+    table: &Table<'_>,
+    path: &DeValue<'_>,
+    env: &Environment,
+) -> Checked<PathBuf> {
     let path = table.source().directory().join(not_a_secret(path)?);
-    not_for_others(&path).map(|()| path)
+    not_for_others(&path, env).map(|()| path)
 }
 
 /// The name of a file or credential. One that looks like a secret would be logged when nothing has that name.
@@ -92,9 +96,9 @@ fn not_a_secret<'a>(value: &'a DeValue<'a>) -> Checked<&'a str> {
 }
 
 /// A file that is not there, or that cannot be looked at, is for the account to report once it runs.
-fn not_for_others(path: &Path) -> Checked<()> {
-    match path.metadata() {
-        Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => {
+fn not_for_others(path: &Path, env: &Environment) -> Checked<()> {
+    match env.looks.look(path, Path::metadata) {
+        Some(Ok(metadata)) if metadata.permissions().mode() & 0o004 != 0 => {
             let shown = path.display();
             Err(format!("names a file that everybody may read: run `chmod o-r {shown}`").into())
         }

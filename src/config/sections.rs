@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The largest `ca_file`, bytes: all public certificates take a quarter of a MiB.
-const MAX_CERTIFICATES: u64 = 16 << 20;
+pub(crate) const MAX_CERTIFICATES: u64 = 16 << 20;
 const ADMINS: [&str; 2] = ["root", "@wxtokend"];
 const LOG_LEVELS: [(&str, LogLevel); 5] = [
     ("error", LogLevel::Error),

@@ -49,7 +49,9 @@ impl Daemon {
     pub(super) async fn on_names_event(&mut self, event: NamesEvent) -> ControlFlow<()> {
         match event {
             // A reload looks all names up itself.
-            NamesEvent::Found(Some((old, new))) if !self.reloading.is_loading && old == self.config => {
+            NamesEvent::Found(Some((old, new)))
+                if !self.reloading.is_loading && old == self.config =>
+            {
                 self.bind_for_names(new);
                 return ControlFlow::Continue(());
             }

@@ -13,12 +13,12 @@ use super::route::Proxies;
 use crate::account::Account;
 use crate::call::Refusal;
 use crate::clock;
-use crate::config::{Host, PlatformSection};
+use crate::config::{Host, MAX_CERTIFICATES, PlatformSection};
+use crate::files::read_regular;
 use crate::time::Moment;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Url, redirect, retry};
 use std::collections::HashSet;
-use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -321,7 +321,8 @@ fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, BadSection
     }
     if let Some(path) = &config.ca_file {
         let wrong = |reason: &str| BadSection::CaFile(format!("`{}`: {reason}", path.display()));
-        let pem = fs::read(path).map_err(|error| wrong(&crate::fault::reason(&error)))?;
+        let (pem, _) =
+            read_regular(path, MAX_CERTIFICATES).map_err(|error| wrong(&error.to_string()))?;
         let more = Certificate::from_pem_bundle(&pem).map_err(|_| wrong("not PEM certificates"))?;
         if more.is_empty() {
             return Err(wrong("no PEM certificate in it"));

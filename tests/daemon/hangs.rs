@@ -191,6 +191,57 @@ fn daemon_starts_reloads_and_stops_while_one_output_hangs() {
 }
 
 #[test]
+fn secrets_on_a_mount_that_never_answers_are_the_trouble_of_their_account() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), two());
+    fs::create_dir(bench.path("srv")).unwrap();
+    let mut mount = SilentMount::over(&bench.path("srv"));
+    let text = shop("").replace("{dir}/secret", "{dir}/srv/shop")
+        + &account("more", &appid(2), "").replace("{dir}/secret", "{dir}/srv/more")
+        + &account("blog", &appid(1), "");
+    bench.configure(&platform, &text);
+    let check = bench.wxtokend(&["check"]).output().unwrap();
+    let told = String::from_utf8_lossy(&check.stdout) + String::from_utf8_lossy(&check.stderr);
+    assert!(told.contains("its file system does not answer"), "{told}");
+    assert_eq!(check.status.code(), Some(0), "{told}");
+    let began = Instant::now();
+    let daemon = bench.spawn_with(|command| {
+        command.env("WATCHDOG_USEC", "1000000");
+    });
+    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    let readers = blog(&bench, &platform);
+    daemon.wait_until("that it is told", || {
+        let account = get(&bench, "/v1/accounts/shop").json();
+        let message = account["last_error"]["message"].as_str();
+        message.is_some_and(|message| message.contains("AppSecret does not answer"))
+    });
+    let began = Instant::now();
+    bench.configure(&platform, &(text + "\n# more\n"));
+    daemon.reload();
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    wait_for_rotations(&bench, &daemon, 2);
+    readers.stop().assert_always_fresh(2);
+    // When it answers again, nobody has to do anything.
+    mount.end();
+    for name in ["shop", "more"] {
+        bench.secret(&format!("srv/{name}"), SECRET);
+    }
+    daemon.wait_until("its token", || in_file(&bench, "shop").is_some());
+    let _second = SilentMount::over(&bench.path("srv"));
+    daemon.reload();
+    assert_stops_in_time(daemon);
+}
+
+#[test]
 fn frozen_disk_holds_up_nothing_but_itself() {
     crate::root::needs_root!();
     let (bench, platform) = (bench(), two());
