@@ -16,6 +16,9 @@ pub struct AccountsBody {
     pub version: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
+    /// The faults of the configuration on disk, if a reload rejected it: for administrators only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Fault>,
     /// The accounts that the peer may see, by name.
     pub accounts: Vec<AccountBody>,
 }

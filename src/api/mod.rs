@@ -29,6 +29,7 @@ pub use server::{serve, serve_metrics};
 
 use crate::account::Principal;
 use crate::changes::Reloaded;
+use crate::fault::Fault;
 use crate::handle::AccountHandles;
 use crate::subscribe::Subscribers;
 use crate::time::Moment;
@@ -42,6 +43,8 @@ pub struct ApiState {
     pub accounts: watch::Receiver<Arc<AccountHandles>>,
     /// The users and groups that may see all accounts, refresh without a bad token, and reload.
     pub admins: watch::Receiver<Arc<[Principal]>>,
+    /// The faults of the configuration on disk, if a reload rejected it; else none.
+    pub rejected: watch::Receiver<Arc<[Fault]>>,
     /// Takes requests to reload the configuration.
     pub reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     /// The moment when the daemon started.

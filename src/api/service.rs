@@ -80,11 +80,16 @@ fn accounts(state: &ApiState, asker: &Asker) -> HttpAnswer {
             .may_read(&snapshot.account, state)
             .then(|| AccountBody::of(&snapshot, &now))
     });
+    let rejected = match asker.is_admin(state) {
+        true => state.rejected.borrow().to_vec(),
+        false => Vec::new(),
+    };
     json(
         StatusCode::OK,
         &AccountsBody {
             version: crate::VERSION.to_owned(),
             uptime_seconds: state.started.until(now.at).as_secs(),
+            rejected,
             accounts: visible.collect(),
         },
     )

@@ -4,6 +4,7 @@ use super::client::{ApiClient, CommandError, complain, print, printable};
 use super::{CommonArgs, Exit};
 use crate::api::body::ReloadBody;
 use crate::changes::Changes;
+use crate::logging::is_journal;
 use hyper::body::Bytes;
 
 /// Have the daemon reload its configuration
@@ -30,7 +31,9 @@ fn reload(common: &CommonArgs) -> Result<Exit, CommandError> {
     let answer: ReloadBody = ApiClient::new(common)?
         .post("/v1/reload", Bytes::new())?
         .parse()?;
-    for mut warning in answer.warnings {
+    // The daemon has written warnings and faults to its log: where ours is the same, once is enough.
+    let tells = !is_journal();
+    for mut warning in answer.warnings.into_iter().filter(|_| tells) {
         warning.is_warning = true;
         complain(&warning.to_string());
     }
@@ -38,7 +41,12 @@ fn reload(common: &CommonArgs) -> Result<Exit, CommandError> {
         print(&said(&answer.accounts.unwrap_or_default()))?;
         return Ok(Exit::Success);
     }
-    for fault in answer.faults.unwrap_or_default() {
+    for fault in answer
+        .faults
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|_| tells)
+    {
         complain(&fault.to_string());
     }
     complain("wxtokend: the configuration is faulty, the old one still runs");

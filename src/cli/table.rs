@@ -41,6 +41,17 @@ pub(super) fn render(all: &AccountsBody, now: i64, columns: usize) -> String {
         }
     }
     lines.push(summary(all));
+    if let Some(first) = all.rejected.first() {
+        let more = match all.rejected.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more: wxtokend check)"),
+        };
+        let words =
+            format!("the configuration on disk is rejected, the old one runs on: {first}{more}");
+        lines.extend(paragraph("", &words, style(State::Expired), columns));
+        let hint = "correct it and run `wxtokend reload`; a restart would fail";
+        lines.extend(paragraph("  → ", hint, HINT, columns));
+    }
     lines.join("\n") + "\n"
 }
 
@@ -177,6 +188,7 @@ pub(super) fn human(duration: Duration) -> String {
 mod tests {
     use super::*;
     use crate::api::body::{LastErrorBody, OutputBody, TicketBody};
+    use crate::fault::Fault;
     use crate::value::ValueName;
     use anstream::adapter::strip_str;
 
@@ -207,6 +219,7 @@ mod tests {
         AccountsBody {
             version: "1.2.3".to_owned(),
             uptime_seconds: 273_840,
+            rejected: Vec::new(),
             accounts,
         }
     }
@@ -316,6 +329,25 @@ shop_with_a_long_name  degraded  in 1h52m  in 4m         31 of 10000
             "{table:?}"
         );
         assert!(table.contains("see below"));
+    }
+
+    #[test]
+    fn a_rejected_configuration_is_told_below_the_accounts() {
+        let mut accounts = all(vec![account("shop", State::Fresh)]);
+        accounts.rejected = vec![
+            Fault::of_file("/etc/wxtokend/config.toml", "unknown key `x`"),
+            Fault::of_file("/etc/wxtokend/config.toml", "unknown key `y`"),
+        ];
+        let table = strip_str(&render(&accounts, NOW, 200)).to_string();
+        let below = table.lines().skip_while(|line| !line.contains("1 fresh;"));
+        assert_eq!(
+            below.skip(1).collect::<Vec<_>>(),
+            [
+                "the configuration on disk is rejected, the old one runs on: /etc/wxtokend/config.toml:1:1: unknown key `x` \
+                 (and 1 more: wxtokend check)",
+                "  → correct it and run `wxtokend reload`; a restart would fail",
+            ]
+        );
     }
 
     #[test]

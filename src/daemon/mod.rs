@@ -92,7 +92,8 @@ pub struct Daemon {
     unready: mpsc::Receiver<()>,
     clocks: Clocks,
     status: String,
-    rejected: Option<String>,
+    /// The faults of the configuration on disk, if a reload rejected it.
+    rejected: watch::Sender<Arc<[Fault]>>,
     reloading: reload::Reloading,
     /// The moment when names are looked up again.
     names_due: Option<Instant>,
@@ -245,7 +246,9 @@ impl Daemon {
         let (admins, admins_receiver) = watch::channel(config.api.admins.clone());
         let (reload, reloads) = mpsc::channel(8);
         let (stopping, stopping_receiver) = watch::channel(false);
+        let (rejected, rejected_receiver) = watch::channel([].into());
         let api = ApiState {
+            rejected: rejected_receiver,
             stopping: stopping_receiver,
             accounts: supervisor.directory(),
             admins: admins_receiver,
@@ -291,7 +294,7 @@ impl Daemon {
             unready,
             clocks: Clocks::read(),
             status: String::new(),
-            rejected: None,
+            rejected,
             reloading: reload::Reloading::default(),
             names_due: None,
             events,

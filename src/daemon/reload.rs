@@ -147,20 +147,13 @@ impl Daemon {
     fn on_rejected(&mut self, faults: &[Fault]) {
         self.shared.metrics.config_reloaded(false, &clock::now());
         for fault in faults {
-            Entry::new().event(Event::ConfigRejected).warn(fault);
+            Entry::new().warn(fault);
         }
-        Entry::new().warn(
+        // Explained once, however many faults there are.
+        Entry::new().event(Event::ConfigRejected).warn(
             "configuration rejected: the old one goes on; correct the faults above and reload",
         );
-        let more = if faults.len() > 1 {
-            format!(" (and {} more)", faults.len() - 1)
-        } else {
-            String::new()
-        };
-        let first = faults.first().map(ToString::to_string).unwrap_or_default();
-        self.rejected = Some(format!(
-            "configuration rejected, the old one goes on: {first}{more}"
-        ));
+        self.rejected.send_replace(faults.into());
     }
 
     /// Swaps the configuration. Nothing can fail here.
@@ -206,7 +199,7 @@ impl Daemon {
         changes.warnings = warnings;
         drop(unready_sender);
         self.config = new;
-        self.rejected = None;
+        self.rejected.send_replace([].into());
         self.watching.replace(self.supervisor.places());
         self.shared.metrics.config_reloaded(true, &clock::now());
         tell_changes(&changes);

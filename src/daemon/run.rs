@@ -121,10 +121,14 @@ impl Daemon {
             platforms,
             &clock::now(),
         );
-        match &self.rejected {
-            Some(rejected) => format!("{rejected}; {line}"),
-            None => line,
-        }
+        let rejected = self.rejected.borrow();
+        let more = match rejected.len() {
+            0 => return line,
+            1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        let first = &rejected[0];
+        format!("configuration rejected, the old one goes on: {first}{more}; {line}")
     }
 
     fn tell_status(&mut self) {

@@ -9,6 +9,8 @@ use crate::config::LogLevel;
 use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::trouble::LastError;
+pub(crate) use sink::is_journal;
+
 use repeats::{LogSource, Repeats, Repetition};
 use sink::{LogLine, LogSink};
 use std::fmt;

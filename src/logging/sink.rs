@@ -184,7 +184,7 @@ impl LogSink {
 }
 
 /// Returns whether standard error is the journal (`$JOURNAL_STREAM` names its device and inode).
-fn is_journal() -> bool {
+pub(crate) fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };

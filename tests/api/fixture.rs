@@ -251,6 +251,7 @@ impl ApiDaemon {
         let state = ApiState {
             accounts: accounts.subscribe(),
             admins: admins.subscribe(),
+            rejected: watch::Sender::new([].into()).subscribe(),
             stopping: stopping.subscribe(),
             reload,
             started: clock::now().at - Duration::from_secs(100),

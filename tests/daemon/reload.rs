@@ -5,10 +5,12 @@ use crate::fixture::{
     SECRET, SHOP, account, appid, bench, get, in_file, in_socket, names, platform, probe, shop,
     state, token_calls,
 };
+use crate::root::needs_root;
 use rustix::fs::chown;
 use rustix::process::{Gid, Signal, Uid};
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 use wxtokend::sim::{Effect, SimFault, SimPlatform};
@@ -177,6 +179,73 @@ fn a_faulty_configuration_changes_nothing() {
     });
     assert_eq!(calls(&platform)[1..], [0, 0, 0]);
     daemon.terminate();
+}
+
+#[test]
+fn status_shows_a_rejected_configuration_and_the_log_tells_each_fault_once() {
+    let (bench, platform) = (bench(), three());
+    bench.configure(&platform, &shop(""));
+    let daemon = bench.start();
+    let status = |arguments: &[&str]| {
+        let output = bench.wxtokend(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "the accounts are fresh");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!status(&["status"]).contains("rejected"));
+    assert!(!status(&["status", "--json"]).contains("rejected"));
+    let bad = "metod = \"classic\"\nreadrs = []";
+    bench.configure(&platform, &shop(bad));
+    // As the unit does it: what the command prints goes where the daemon logs to.
+    let journal = File::create(bench.path("journal")).unwrap();
+    let place = journal.metadata().unwrap();
+    let mut reload = bench.wxtokend(&["reload"]);
+    reload.env("JOURNAL_STREAM", format!("{}:{}", place.dev(), place.ino()));
+    let ended = reload.stderr(journal).status().unwrap();
+    assert_eq!(ended.code(), Some(78));
+    let told = fs::read_to_string(bench.path("journal")).unwrap();
+    assert!(
+        told.contains("the old one still runs") && !told.contains("metod"),
+        "{told}"
+    );
+    for key in ["`metod`", "`readrs`"] {
+        assert_eq!(
+            daemon.log().matches(key).count(),
+            1,
+            "{key}: {}",
+            daemon.log()
+        );
+    }
+    let table = status(&["status"]);
+    let table = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "the configuration on disk is rejected",
+        "unknown key `metod`",
+        "and 1 more",
+    ] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&status(&["status", "--json"])).unwrap();
+    assert_eq!(json["rejected"].as_array().unwrap().len(), 2, "{json}");
+    assert_eq!(json["rejected"][0]["line"], 16, "{json}");
+    // Once it is right there is nothing more to show.
+    bench.configure(&platform, &shop(""));
+    daemon.reload();
+    assert!(!status(&["status"]).contains("rejected"));
+}
+
+#[test]
+fn only_administrators_see_what_is_wrong_with_the_configuration() {
+    needs_root!();
+    let (bench, platform) = (bench(), three());
+    bench.configure(&platform, &shop("readers = [\"4321\"]"));
+    let daemon = bench.start();
+    bench.configure(&platform, &shop("readers = [\"4321\"]\nmetod = \"x\""));
+    daemon.reload();
+    let accounts = || get(&bench, "/v1/accounts").json();
+    assert!(accounts()["rejected"].is_array());
+    let seen = as_user(4321, 4321, &[], accounts);
+    assert_eq!(seen["accounts"][0]["account"], "shop");
+    assert!(seen["rejected"].is_null(), "{seen}");
 }
 
 #[test]
