@@ -72,6 +72,49 @@ impl ErrcodeRow {
     }
 }
 
+// Rows that mean the same on 公众号 and 企业微信.
+
+/// The platform is busy.
+pub(super) const BUSY: ErrcodeRow = row(
+    &[-1, -1000],
+    Class::Transient,
+    "the platform is busy and is asked again soon; nothing to do here",
+);
+/// A call was made with a dead token.
+pub(super) const DEAD_TOKEN: ErrcodeRow = row_on(
+    AskedFor::WithToken,
+    &[40001, 40014, 42001],
+    Class::DeadToken,
+    "the token is dead and is replaced; nothing to do here",
+);
+/// The account may not ask whether a token lives.
+pub(super) const NO_VERDICT: ErrcodeRow = row_on(
+    AskedFor::Verify,
+    &[48001],
+    Class::Operator,
+    "the account may not use the interfaces that tell whether a token lives: it is replaced on schedule, and apps that \
+     report it dead are not believed",
+);
+/// The request is not as the daemon sends it.
+pub(super) const ALTERED_REQUEST: ErrcodeRow = row(
+    &[40002, 43002],
+    Class::Operator,
+    "this is a defect of wxtokend or of a proxy that changes requests: please report it",
+);
+/// A parameter is missing that the daemon sends.
+pub(super) const LOST_PARAMETER: ErrcodeRow = row(
+    &[41002, 41004],
+    Class::Operator,
+    "the platform says that a parameter is missing although it was sent: look for a proxy that changes requests, else \
+     report it as a defect of wxtokend",
+);
+/// The calls of a minute are used up.
+pub(super) const MINUTE_FULL: ErrcodeRow = row(
+    &[45011],
+    Class::MinuteQuota,
+    "too many calls this minute: asked again in the next one; if it lasts, find who else calls for this account",
+);
+
 /// An errcode of no table.
 const UNKNOWN: ErrcodeRow = row(
     &[],

@@ -4,7 +4,7 @@
 //! codes.
 
 use super::count_calls::{CountCalls, USUAL_FIELDS};
-use super::errcode::{AskedFor, ErrcodeRow, row, row_on};
+use super::errcode::{self, ErrcodeRow, row};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
@@ -157,35 +157,16 @@ fn check_appid(id: &str) -> Result<Option<&'static str>, &'static str> {
 const HOUR: Duration = Duration::from_secs(3600);
 
 const ERRCODES: &[ErrcodeRow] = &[
-    row(
-        &[-1, -1000],
-        Class::Transient,
-        "the platform is busy and is asked again soon; nothing to do here",
-    ),
-    row_on(
-        AskedFor::WithToken,
-        &[40001, 40014, 42001],
-        Class::DeadToken,
-        "the token is dead and is replaced; nothing to do here",
-    ),
+    errcode::BUSY,
+    errcode::DEAD_TOKEN,
     row(
         &[40001],
         Class::Operator,
         "the AppSecret is wrong: copy it anew from 微信公众平台 → 设置与开发 → 基本配置 → AppSecret into the account's \
          secret file; no reload is needed",
     ),
-    row_on(
-        AskedFor::Verify,
-        &[48001],
-        Class::Operator,
-        "the account may not use the interfaces that tell whether a token lives: it is replaced on schedule, and apps that \
-         report it dead are not believed",
-    ),
-    row(
-        &[40002, 43002],
-        Class::Operator,
-        "this is a defect of wxtokend or of a proxy that changes requests: please report it",
-    ),
+    errcode::NO_VERDICT,
+    errcode::ALTERED_REQUEST,
     row(
         &[40013],
         Class::Operator,
@@ -209,12 +190,7 @@ const ERRCODES: &[ErrcodeRow] = &[
         Class::Operator,
         "the AppSecret is frozen: unfreeze it at 微信公众平台 → 设置与开发 → 基本配置 → AppSecret; takes about 10 minutes",
     ),
-    row(
-        &[41002, 41004],
-        Class::Operator,
-        "the platform says that a parameter is missing although it was sent: look for a proxy that changes requests, else \
-         report it as a defect of wxtokend",
-    ),
+    errcode::LOST_PARAMETER,
     row(
         &[45009],
         Class::DailyQuota,
@@ -222,11 +198,7 @@ const ERRCODES: &[ErrcodeRow] = &[
          微信公众平台 → 设置与开发 → 接口权限 (10 times a month); asked every 30 minutes, at the latest when the quota starts \
          anew at midnight UTC+8",
     ),
-    row(
-        &[45011],
-        Class::MinuteQuota,
-        "too many calls this minute: asked again in the next one; if it lasts, find who else calls for this account",
-    ),
+    errcode::MINUTE_FULL,
     row(
         &[45033],
         Class::Transient,

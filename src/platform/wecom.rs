@@ -2,7 +2,7 @@
 //!
 //! Source of paths, errcodes and limits: the platform's documentation of gettoken and its global error codes.
 
-use super::errcode::{AskedFor, ErrcodeRow, row, row_on};
+use super::errcode::{self, ErrcodeRow, row};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
@@ -107,35 +107,16 @@ fn check_corpid(id: &str) -> Result<Option<&'static str>, &'static str> {
 }
 
 const ERRCODES: &[ErrcodeRow] = &[
-    row(
-        &[-1, -1000],
-        Class::Transient,
-        "the platform is busy and is asked again soon; nothing to do here",
-    ),
-    row_on(
-        AskedFor::WithToken,
-        &[40001, 40014, 42001],
-        Class::DeadToken,
-        "the token is dead and is replaced; nothing to do here",
-    ),
+    errcode::BUSY,
+    errcode::DEAD_TOKEN,
     row(
         &[40001],
         Class::Operator,
         "the AppSecret is wrong: copy it anew from 企业微信管理后台 → 应用管理 → the app → Secret into the account's secret \
          file; no reload is needed",
     ),
-    row_on(
-        AskedFor::Verify,
-        &[48001],
-        Class::Operator,
-        "the account may not use the interfaces that tell whether a token lives: it is replaced on schedule, and apps that \
-         report it dead are not believed",
-    ),
-    row(
-        &[40002, 43002],
-        Class::Operator,
-        "this is a defect of wxtokend or of a proxy that changes requests: please report it",
-    ),
+    errcode::NO_VERDICT,
+    errcode::ALTERED_REQUEST,
     row(
         &[40013],
         Class::Operator,
@@ -154,23 +135,14 @@ const ERRCODES: &[ErrcodeRow] = &[
         "add {ip} to the trusted IP addresses: 企业微信管理后台 → 应用管理 → the app → 企业可信IP; takes about 5 minutes",
     )
     .brief("{ip} is not whitelisted"),
-    row(
-        &[41002, 41004],
-        Class::Operator,
-        "the platform says that a parameter is missing although it was sent: look for a proxy that changes requests, else \
-         report it as a defect of wxtokend",
-    ),
+    errcode::LOST_PARAMETER,
     row(
         &[45009],
         Class::Frequency,
         "called too often: the platform blocks the calls of this corp for a minute, up to an hour if they go on; find who else \
          fetches for this app; asked again after 1 minute, then ever more seldom up to once an hour",
     ),
-    row(
-        &[45011],
-        Class::MinuteQuota,
-        "too many calls this minute: asked again in the next one; if it lasts, find who else calls for this account",
-    ),
+    errcode::MINUTE_FULL,
     row(
         &[45033],
         Class::Transient,

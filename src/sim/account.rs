@@ -2,11 +2,19 @@
 
 use super::call::Endpoint;
 use super::quota::Quota;
+use super::token::TokenLine;
+use crate::platform::Platform;
+use crate::platform::wechat::{CLASSIC, WECHAT};
+use crate::platform::wecom::{GETTOKEN, WECOM};
+use crate::terms::Repeat;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// The last part of a ticket's life, in which a call brings a new one.
+const TICKET_WINDOW: Duration = Duration::from_secs(300);
 
 /// An account of the platform. As JSON, durations are seconds (fractions too) and all but `appid` (or `corpid`) and
 /// `secret` may be left out.
@@ -140,21 +148,35 @@ impl SimAccount {
         }
     }
 
-    /// Returns whether it is of 企业微信.
-    pub fn is_wecom(&self) -> bool {
-        self.id.starts_with("ww")
+    /// The platform that it is of.
+    pub(super) fn platform(&self) -> &'static Platform {
+        if self.id.starts_with("ww") {
+            WECOM
+        } else {
+            WECHAT
+        }
     }
 
-    pub(super) fn window(&self) -> Duration {
-        self.window.unwrap_or_else(|| self.margin())
+    /// The last part of a value's life, in which a call brings a new one.
+    pub(super) fn window(&self, line: TokenLine) -> Duration {
+        let window = match line.terms().map(|terms| terms.repeat) {
+            Some(Repeat::New { .. }) => return Duration::MAX,
+            Some(_) if line == TokenLine::Wecom && self.gettoken_mints => return Duration::MAX,
+            Some(Repeat::Same { window, .. }) => window,
+            None => TICKET_WINDOW,
+        };
+        self.window.unwrap_or_else(|| self.shortened(window))
     }
 
+    /// Time that a replaced token lives on.
     pub(super) fn overlap(&self) -> Duration {
-        self.overlap.unwrap_or_else(|| self.margin())
+        let promised = CLASSIC.overlap().unwrap_or_default();
+        self.overlap.unwrap_or_else(|| self.shortened(promised))
     }
 
-    fn margin(&self) -> Duration {
-        Duration::from_secs(300).min(self.lifetime / 4)
+    /// A part of a life of two hours, in a life that may be shorter.
+    fn shortened(&self, part: Duration) -> Duration {
+        part.min(self.lifetime / 4)
     }
 
     pub(super) fn quota(&self, endpoint: Endpoint) -> Quota {
@@ -168,7 +190,7 @@ impl SimAccount {
             Endpoint::GetToken => (self.per_minute, None, self.per_day),
             Endpoint::GetTicket => (None, None, self.tickets_per_day.or(Some(1000))),
             Endpoint::GetJsapiTicket | Endpoint::AgentTicket => {
-                (None, Some(100), self.tickets_per_day)
+                (None, Some(GETTOKEN.ticket_limits.app), self.tickets_per_day)
             }
             Endpoint::ApiDomainIp
             | Endpoint::MenuGet
@@ -240,7 +262,7 @@ mod tests {
         let account = account.unwrap();
         assert_eq!((account.key(), &*account.secret), ("ww1/7".into(), "123"));
         assert_eq!(account.lifetime, Duration::from_millis(2500));
-        assert_eq!(account.margin(), Duration::from_millis(625));
+        assert_eq!(account.overlap(), Duration::from_millis(625));
         assert_eq!(account.whitelist, Some(Vec::new()));
         assert_eq!(account.content_type, ContentType::Text);
         for wrong in [

@@ -7,12 +7,14 @@ use super::fault::{Effect, SimFault};
 use super::quota::Quota;
 use super::record::CallRecord;
 use super::reply::Reply;
-use super::token::{TokenLine, millis};
+use super::token::{Token, TokenLine, millis};
 use super::world::World;
+use crate::platform::Platform;
+use crate::platform::wechat::WECHAT;
+use crate::platform::wecom::WECOM;
 use serde_json::{Value as Json, json};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The origin and the target of a call.
 pub(super) struct Context {
@@ -183,27 +185,29 @@ impl World {
     }
 
     fn authenticate(&self, call: &Context, params: &Params<'_>) -> Result<usize, Denial> {
-        let wecom = call.endpoint.is_wecom();
+        let platform = call.endpoint.platform().unwrap_or(WECHAT);
         let grants = call.endpoint.grants_tokens();
-        if !wecom && grants && params.grant_type.as_deref() != Some("client_credential") {
+        if platform == WECHAT && grants && params.grant_type.as_deref() != Some("client_credential")
+        {
             return Err(Denial::of(40002));
         }
         if params.id.is_none() {
-            let words = if wecom { "corpid" } else { "appid" };
-            return Err(Denial::saying(41002, format!("{words} missing")));
+            let key = platform.ids.key;
+            return Err(Denial::saying(41002, format!("{key} missing")));
         }
         let Some(secret) = &params.secret else {
-            let words = if wecom { "corpsecret" } else { "appsecret" };
-            return Err(Denial::saying(41004, format!("{words} missing")));
+            let key = platform.ids.key.replace("id", "secret");
+            return Err(Denial::saying(41004, format!("{key} missing")));
         };
         let index = call
             .caller
-            .filter(|&index| self.members[index].account.is_wecom() == wecom)
+            .filter(|&index| self.members[index].account.platform() == platform)
             .ok_or_else(|| Denial::of(40013))?;
         let account = &self.members[index].account;
         check_ip(account, call.ip)?;
         if account.secret != *secret {
-            return Err(Denial::of(if wecom { 40001 } else { 40125 }));
+            let errcode = if platform == WECOM { 40001 } else { 40125 };
+            return Err(Denial::of(errcode));
         }
         Ok(index)
     }
@@ -212,15 +216,15 @@ impl World {
         let now = call.now;
         let value = params.access_token.as_deref();
         let value = value.ok_or_else(|| Denial::of(41001))?;
-        let wecom = match call.endpoint {
-            Endpoint::ApiDomainIp | Endpoint::CallbackIp => None,
-            endpoint => Some(endpoint.is_wecom()),
+        let is_of = |platform: &Platform, token: &Token| {
+            (token.line == TokenLine::Wecom) == (platform == WECOM)
         };
+        let platform = call.endpoint.platform();
         let token = self
             .tokens
             .get(value)
             .filter(|token| token.line.is_token())
-            .filter(|token| wecom.is_none_or(|wecom| wecom == (token.line == TokenLine::Wecom)))
+            .filter(|token| platform.is_none_or(|platform| is_of(platform, token)))
             .ok_or_else(|| Denial::of(40014))?;
         let settling = millis(self.members[token.account].account.settle);
         if now >= token.expires {
@@ -261,21 +265,13 @@ impl World {
         let member = &mut self.members[index];
         let account = &member.account;
         let history = &mut member.histories[line as usize];
-        let window = match (line, account.window) {
-            (TokenLine::Classic, _) => Duration::MAX,
-            (TokenLine::Wecom, _) if account.gettoken_mints => Duration::MAX,
-            (TokenLine::Wecom, window) => window.unwrap_or_default(),
-            _ => account.window(),
-        };
+        let window = account.window(line);
         let seconds = |millis: i64| (millis / 1000).max(1);
         if let Some((value, token)) = self.tokens.standing(history, now)
             && token.expires - now > millis(window)
         {
-            let from = match line {
-                TokenLine::Classic | TokenLine::Stable | TokenLine::Wecom => now,
-                _ if account.ticket_looks_new => token.minted,
-                _ => now,
-            };
+            let looks_new = !line.is_token() && account.ticket_looks_new;
+            let from = if looks_new { token.minted } else { now };
             return (value.clone(), seconds(token.expires - from));
         }
         if matches!(line, TokenLine::Classic | TokenLine::Stable) {
@@ -291,9 +287,11 @@ impl World {
     /// The body of a refusal, in the words of 公众号 or 企业微信.
     fn refused(&mut self, call: &Context, refusal: Denial) -> Json {
         let account = call.caller.map(|index| &self.members[index].account);
-        let wecom = account.map_or(call.endpoint.is_wecom(), SimAccount::is_wecom);
+        let platform = account
+            .map(SimAccount::platform)
+            .or(call.endpoint.platform());
         let Denial { errcode, errmsg } = refusal;
-        let errmsg = if wecom {
+        let errmsg = if platform == Some(WECOM) {
             let Context { now, ip, .. } = call;
             let more = "more info at https://open.work.weixin.qq.com/devtool/query?e=";
             format!("{errmsg}, hint: [{now}], from ip: {ip}, {more}{errcode}")
@@ -309,7 +307,7 @@ fn check_ip(account: &SimAccount, ip: IpAddr) -> Result<(), Denial> {
     if allowed.is_none_or(|allowed| allowed.contains(&ip)) {
         return Ok(());
     }
-    if account.is_wecom() {
+    if account.platform() == WECOM {
         return Err(Denial::saying(60020, "not allow to access from your ip"));
     }
     let mapped = match ip {
@@ -325,6 +323,7 @@ mod tests {
     use super::*;
     use crate::sim::Kill;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     const APP: &str = "wx0123456789abcdef";
     const CORP: &str = "ww0123456789abcdef";

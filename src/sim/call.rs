@@ -1,5 +1,8 @@
 //! A call: its endpoint, its parameters, and how it is refused.
 
+use crate::platform::Platform;
+use crate::platform::wechat::WECHAT;
+use crate::platform::wecom::WECOM;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -130,12 +133,13 @@ impl Endpoint {
         self.grants_tokens() || matches!(self, Self::ClearQuota)
     }
 
-    /// Returns whether it is of 企业微信 alone.
-    pub(super) const fn is_wecom(self) -> bool {
-        matches!(
-            self,
-            Self::GetToken | Self::GetJsapiTicket | Self::AgentTicket
-        )
+    /// The platform that it is of; `None` if it is of both.
+    pub(super) const fn platform(self) -> Option<&'static Platform> {
+        match self {
+            Self::GetToken | Self::GetJsapiTicket | Self::AgentTicket => Some(WECOM),
+            Self::ApiDomainIp | Self::CallbackIp => None,
+            _ => Some(WECHAT),
+        }
     }
 
     const fn method(self) -> &'static str {

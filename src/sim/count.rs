@@ -4,7 +4,7 @@ use super::answer::Context;
 use super::call::{Denial, Endpoint, Params};
 use super::quota::{Quota, Usage};
 use super::world::World;
-use crate::platform::wecom::GETTOKEN;
+use crate::platform::wecom::{GETTOKEN, WECOM};
 use serde_json::{Value as Json, json};
 
 /// The time for which a corp that asked too often is refused, milliseconds.
@@ -49,7 +49,7 @@ impl World {
     ) -> Result<Json, Denial> {
         let path = params.cgi_path.as_deref().unwrap_or_default();
         let endpoint = Endpoint::at(path)
-            .filter(|endpoint| !endpoint.is_wecom())
+            .filter(|endpoint| endpoint.platform() != Some(WECOM))
             .ok_or_else(|| Denial::of(76021))?;
         let member = &self.members[index];
         let limit = member.account.quota(endpoint).day.unwrap_or(UNLIMITED);

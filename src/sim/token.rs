@@ -1,6 +1,9 @@
 //! Tokens and tickets: how they look, how long they live, and how they are replaced.
 
 use super::account::SimAccount;
+use crate::platform::wechat::{CLASSIC, STABLE};
+use crate::platform::wecom::GETTOKEN;
+use crate::terms::Terms;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +39,18 @@ impl TokenLine {
         }
     }
 
+    /// The terms on which its tokens are granted; `None` for tickets.
+    pub(super) const fn terms(self) -> Option<&'static Terms> {
+        match self {
+            Self::Classic => Some(CLASSIC),
+            Self::Stable => Some(STABLE),
+            Self::Wecom => Some(GETTOKEN),
+            Self::Jsapi | Self::WxCard | Self::Agent => None,
+        }
+    }
+
     pub(super) const fn is_token(self) -> bool {
-        matches!(self, Self::Classic | Self::Stable | Self::Wecom)
+        self.terms().is_some()
     }
 }
 
