@@ -165,13 +165,19 @@ impl OutputKind {
         }
     }
 
+    /// The rights of its readers, as bits of a mode: connecting to a socket takes both.
+    pub(crate) const fn reader_bits(self) -> u32 {
+        match self {
+            Self::File(_) => 0o4,
+            Self::Socket => 0o6,
+        }
+    }
+
     /// Returns whether one can take the place of the other.
     pub(crate) fn is_like(self, other: Self) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
-}
 
-impl OutputKind {
     /// The name as configuration and API spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

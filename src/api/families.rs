@@ -34,7 +34,7 @@ pub(super) struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    samples: fn(&AccountView, &Now, &mut Samples),
+    samples: Sampler,
 }
 
 /// The snapshot and the counts of an account, taken at one time.
@@ -130,132 +130,135 @@ impl Family {
     }
 }
 
+/// Reads the samples of one metric off an account.
+type Sampler = fn(&AccountView, &Now, &mut Samples);
+
+const fn gauge(name: &'static str, help: &'static str, samples: Sampler) -> Family {
+    Family {
+        name,
+        help,
+        kind: MetricType::GAUGE,
+        samples,
+    }
+}
+
+const fn counter(name: &'static str, help: &'static str, samples: Sampler) -> Family {
+    Family {
+        kind: MetricType::COUNTER,
+        ..gauge(name, help, samples)
+    }
+}
+
+fn by_output(view: &AccountView, samples: &mut Samples, counted: fn(usize) -> Counted) {
+    for (index, output) in view.snapshot.account.outputs.iter().enumerate() {
+        let count = view.count(counted(index));
+        samples.add(&[("path", &output.path.to_string_lossy())], count);
+    }
+}
+
 /// Every metric that has an account.
 pub(super) const FAMILIES: &[Family] = &[
-    Family {
-        name: "wxtokend_account_state",
-        help: "1 for the state that the account is in, 0 for the others.",
-        kind: MetricType::GAUGE,
-        samples: |view, now, samples| {
+    gauge(
+        "wxtokend_account_state",
+        "1 for the state that the account is in, 0 for the others.",
+        |view, now, samples| {
             let current = view.snapshot.state_at(now.at);
             for state in State::ALL {
                 samples.add(&[("state", state.as_str())], i64::from(state == current));
             }
         },
-    },
-    Family {
-        name: "wxtokend_value_expire_timestamp_seconds",
-        help: "When the platform will no longer honour the value, or has ceased to.",
-        kind: MetricType::GAUGE,
-        samples: |view, _, samples| {
+    ),
+    gauge(
+        "wxtokend_value_expire_timestamp_seconds",
+        "When the platform will no longer honour the value, or has ceased to.",
+        |view, _, samples| {
             for (name, grant) in &view.snapshot.grants {
                 samples.add(&[("value", name.as_str())], grant.expire_time());
             }
         },
-    },
-    Family {
-        name: "wxtokend_last_success_timestamp_seconds",
-        help: "When a call for the access token last succeeded.",
-        kind: MetricType::GAUGE,
-        samples: |view, now, samples| {
+    ),
+    gauge(
+        "wxtokend_last_success_timestamp_seconds",
+        "When a call for the access token last succeeded.",
+        |view, now, samples| {
             if let Some(at) = view.snapshot.last_success {
                 samples.add(&[], now.unix(at));
             }
         },
-    },
-    Family {
-        name: "wxtokend_platform_calls_total",
-        help: "Calls to the platform, by what was asked and how it ended.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
+    ),
+    counter(
+        "wxtokend_platform_calls_total",
+        "Calls to the platform, by what was asked and how it ended.",
+        |view, _, samples| {
             for (counted, count) in &view.counts {
                 if let Counted::Call(endpoint, result) = counted {
                     samples.add(&[("endpoint", endpoint), ("result", result)], *count);
                 }
             }
         },
-    },
-    Family {
-        name: "wxtokend_platform_errors_total",
-        help: "Refusals of the platform, by errcode.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
+    ),
+    counter(
+        "wxtokend_platform_errors_total",
+        "Refusals of the platform, by errcode.",
+        |view, _, samples| {
             for (counted, count) in &view.counts {
                 if let Counted::Refusal(errcode) = counted {
                     samples.add(&[("errcode", &errcode.to_string())], *count);
                 }
             }
         },
-    },
-    Family {
-        name: "wxtokend_calls_today",
-        help: "Calls in the platform's current day, which begins at midnight in UTC+8.",
-        kind: MetricType::GAUGE,
-        samples: |view, now, samples| samples.add(&[], view.snapshot.calls_today_at(now)),
-    },
-    Family {
-        name: "wxtokend_daily_budget",
-        help: "Calls that the account may make in a day.",
-        kind: MetricType::GAUGE,
-        samples: |view, _, samples| samples.add(&[], view.snapshot.account.daily_budget),
-    },
-    Family {
-        name: "wxtokend_superseded_total",
-        help: "Tokens that died long before their time: somebody else fetches for this appid.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| samples.add(&[], view.superseded),
-    },
-    Family {
-        name: "wxtokend_passive_refresh_total",
-        help: "Doubts about a token that apps reported, by how they ended.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
+    ),
+    gauge(
+        "wxtokend_calls_today",
+        "Calls in the platform's current day, which begins at midnight in UTC+8.",
+        |view, now, samples| samples.add(&[], view.snapshot.calls_today_at(now)),
+    ),
+    gauge(
+        "wxtokend_daily_budget",
+        "Calls that the account may make in a day.",
+        |view, _, samples| samples.add(&[], view.snapshot.account.daily_budget),
+    ),
+    counter(
+        "wxtokend_superseded_total",
+        "Tokens that died long before their time: somebody else fetches for this appid.",
+        |view, _, samples| samples.add(&[], view.superseded),
+    ),
+    counter(
+        "wxtokend_passive_refresh_total",
+        "Doubts about a token that apps reported, by how they ended.",
+        |view, _, samples| {
             for (counted, count) in &view.counts {
                 if let Counted::PassiveRefresh(outcome) = counted {
                     samples.add(&[("outcome", outcome)], *count);
                 }
             }
         },
-    },
-    Family {
-        name: "wxtokend_output_errors_total",
-        help: "Failures to publish a file or socket.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
-            for (index, output) in view.snapshot.account.outputs.iter().enumerate() {
-                let count = view.count(Counted::OutputError(index));
-                samples.add(&[("path", &output.path.to_string_lossy())], count);
-            }
-        },
-    },
-    Family {
-        name: "wxtokend_output_repairs_total",
-        help: "Files and sockets that somebody else changed and that were put right.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
-            for (index, output) in view.snapshot.account.outputs.iter().enumerate() {
-                let count = view.count(Counted::OutputRepair(index));
-                samples.add(&[("path", &output.path.to_string_lossy())], count);
-            }
-        },
-    },
-    Family {
-        name: "wxtokend_reads_total",
-        help: "Values given out by the daemon itself. Reads of files are not seen.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
+    ),
+    counter(
+        "wxtokend_output_errors_total",
+        "Failures to publish a file or socket.",
+        |view, _, samples| by_output(view, samples, Counted::OutputError),
+    ),
+    counter(
+        "wxtokend_output_repairs_total",
+        "Files and sockets that somebody else changed and that were put right.",
+        |view, _, samples| by_output(view, samples, Counted::OutputRepair),
+    ),
+    counter(
+        "wxtokend_reads_total",
+        "Values given out by the daemon itself. Reads of files are not seen.",
+        |view, _, samples| {
             samples.add(&[("via", ReadVia::Socket.as_str())], view.socket_reads);
             samples.add(&[("via", ReadVia::Api.as_str())], view.api_reads);
             if view.mirror_reads > 0 {
                 samples.add(&[("via", "mirror")], view.mirror_reads);
             }
         },
-    },
-    Family {
-        name: "wxtokend_mirror_reads_total",
-        help: "Values that the mirror gave out, by the app whose key was shown.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
+    ),
+    counter(
+        "wxtokend_mirror_reads_total",
+        "Values that the mirror gave out, by the app whose key was shown.",
+        |view, _, samples| {
             for app in &view.app_reads {
                 for (value, reads) in ValueName::ALL.into_iter().zip(app.reads) {
                     if reads > 0 {
@@ -264,17 +267,16 @@ pub(super) const FAMILIES: &[Family] = &[
                 }
             }
         },
-    },
-    Family {
-        name: "wxtokend_mirror_refusals_total",
-        help: "Requests that the mirror refused: wrong keys, the AppSecret itself, tickets that are not kept.",
-        kind: MetricType::COUNTER,
-        samples: |view, _, samples| {
+    ),
+    counter(
+        "wxtokend_mirror_refusals_total",
+        "Requests that the mirror refused: wrong keys, the AppSecret itself, tickets that are not kept.",
+        |view, _, samples| {
             for (counted, count) in &view.counts {
                 if let Counted::MirrorRefusal(reason) = counted {
                     samples.add(&[("reason", reason)], *count);
                 }
             }
         },
-    },
+    ),
 ];

@@ -1,9 +1,9 @@
 //! `wxtokend refresh`
 
 use super::client::{ApiClient, CommandError, path, print, printable};
-use super::table::human;
 use super::{CommonArgs, Exit};
 use crate::api::body::RefreshRequest;
+use crate::time::human;
 use crate::value::Value;
 use serde::Deserialize;
 use std::io::{self, Read};

@@ -3,6 +3,7 @@
 use super::client::printable;
 use crate::api::body::{AccountBody, AccountsBody};
 use crate::snapshot::State;
+use crate::time::human;
 use anstyle::{AnsiColor, Style};
 use std::time::Duration;
 use textwrap::Options;
@@ -168,20 +169,6 @@ fn relative(seconds: i64) -> String {
         1.. => format!("in {duration}"),
         _ => format!("{duration} ago"),
     }
-}
-
-/// A duration as people say it, in its two largest units: `45s`, `4m`, `1h52m`.
-pub(super) fn human(duration: Duration) -> String {
-    let rounded = jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX);
-    let unit = match duration.as_secs() {
-        0..60 => jiff::Unit::Second,
-        _ => jiff::Unit::Minute,
-    };
-    let rounded = rounded.round(unit).unwrap_or(rounded);
-    jiff::fmt::friendly::SpanPrinter::new()
-        .spacing(jiff::fmt::friendly::Spacing::None)
-        .precision(Some(0))
-        .duration_to_string(&rounded)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::looks::Looks;
 use super::places::{Places, Setting};
 use super::{Config, Environment, Loaded};
-use crate::account::{Account, Output, OutputKind, SecretSource};
+use crate::account::{Account, Output, SecretSource};
 use crate::fault::{Fault, reason};
 use crate::files::read_secret;
 use nix::unistd::{getegid, geteuid, getgroups};
@@ -122,7 +122,7 @@ fn output_troubles(
         if there.is_dir() {
             let why = format!("`{shown}` is a directory: choose another path");
             troubles.push(("path", why));
-        } else if matches!(output.kind, OutputKind::File(_))
+        } else if !output.kind.listens()
             && !may_change
             && is_sticky(&output.path)
             && there.uid() != geteuid().as_raw()

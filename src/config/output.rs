@@ -122,9 +122,10 @@ impl OutputsReader {
         owner: Owner<'_>,
         names: &mut Names,
     ) -> Option<Output> {
-        let path = match kind {
-            OutputKind::File(_) => table.read("path", value::path),
-            OutputKind::Socket => table.read("path", value::socket),
+        let path = if kind.listens() {
+            table.read("path", value::socket)
+        } else {
+            table.read("path", value::path)
         };
         if !table.has("path") {
             table.fault_of_absence("`path` is missing: say where the value is to be found");
@@ -241,16 +242,14 @@ fn access(
 ) -> Option<Access> {
     let readers = names.read(table, || owner.readers.cloned());
     let mode = table.read("mode", value::mode).unwrap_or(0o600);
-    let has_none = |readers: &Arc<[Principal]>| readers.is_empty();
-    let everybody_may = match kind {
-        OutputKind::File(_) => Some("read the value"),
-        OutputKind::Socket if readers.as_ref().is_some_and(has_none) => Some("connect"),
-        // The peer is checked against the readers.
-        OutputKind::Socket => None,
-    };
-    if mode & 0o007 != 0
-        && let Some(act) = everybody_may
-    {
+    // Who connects is checked against the readers.
+    let checks_peer = kind.listens() && readers.as_ref().is_none_or(|readers| !readers.is_empty());
+    if mode & 0o007 != 0 && !checks_peer {
+        let act = if kind.listens() {
+            "connect"
+        } else {
+            "read the value"
+        };
         table.fault(
             "mode",
             format_args!("lets everybody {act}: end it with 0, and name in `readers` who may"),

@@ -39,7 +39,9 @@ pub(super) enum OutputEnd {
 /// A kind of output: it shows values to apps.
 pub(super) trait Sink: Send + Sync {
     /// Shows something without any I/O. False if that is not possible.
-    fn show_at_once(&mut self, what: Option<&Rendered>, place: &Arc<Place>) -> bool;
+    fn show_at_once(&mut self, _what: Option<&Rendered>, _place: &Arc<Place>) -> bool {
+        false
+    }
 
     /// Shows something where that may hang.
     fn show(
@@ -51,10 +53,14 @@ pub(super) trait Sink: Send + Sync {
     ) -> SinkWork<Shown>;
 
     /// Serves by another socket from now on. Gives the one before.
-    fn on_bound(&mut self, socket: Box<TokenSocket>) -> Option<Arc<TokenSocket>>;
+    fn on_bound(&mut self, _socket: Box<TokenSocket>) -> Option<Arc<TokenSocket>> {
+        None
+    }
 
     /// The socket that serves, if there is one.
-    fn serving(&self) -> Option<Arc<TokenSocket>>;
+    fn serving(&self) -> Option<Arc<TokenSocket>> {
+        None
+    }
 
     /// The work that the end of the output takes.
     fn end(self: Box<Self>, place: Arc<Place>, end: OutputEnd) -> Option<SinkWork<()>>;
@@ -76,10 +82,6 @@ pub(super) fn sink(
 struct FileSink(OnExpiry);
 
 impl Sink for FileSink {
-    fn show_at_once(&mut self, _: Option<&Rendered>, _: &Arc<Place>) -> bool {
-        false
-    }
-
     fn show(
         &mut self,
         what: Option<Rendered>,
@@ -112,14 +114,6 @@ impl Sink for FileSink {
                 socket: None,
             })
         })
-    }
-
-    fn on_bound(&mut self, _: Box<TokenSocket>) -> Option<Arc<TokenSocket>> {
-        None
-    }
-
-    fn serving(&self) -> Option<Arc<TokenSocket>> {
-        None
     }
 
     fn end(self: Box<Self>, place: Arc<Place>, end: OutputEnd) -> Option<SinkWork<()>> {

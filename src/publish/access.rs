@@ -1,7 +1,7 @@
 //! Owner, group, mode and access control list of an output.
 
 use super::error::{PublishError, PublishStep};
-use crate::account::{Access, Output, OutputKind, Principal};
+use crate::account::{Access, Output, Principal};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Statx, Uid, XattrFlags, chmodat, chownat};
 use rustix::fs::{getxattr, removexattr, setxattr};
 use rustix::io::Errno;
@@ -87,21 +87,13 @@ fn path_of(node: &impl AsFd) -> PathBuf {
     Path::new("/proc/self/fd").join(node.as_fd().as_raw_fd().to_string())
 }
 
-/// The rights of readers: connecting to a socket takes both.
-fn reader_bits(output: &Output) -> u32 {
-    match output.kind {
-        OutputKind::File(_) => 0o4,
-        OutputKind::Socket => 0o6,
-    }
-}
-
 /// The mode that `stat` shows: in place of the group's bits, those of the list's mask.
 fn shown_mode(output: &Output) -> u32 {
     let Access { mode, readers, .. } = &output.access;
     if readers.is_empty() {
         *mode
     } else {
-        mode | reader_bits(output) << 3
+        mode | output.kind.reader_bits() << 3
     }
 }
 
@@ -120,7 +112,7 @@ fn list(output: &Output) -> Option<Vec<u8>> {
     if readers.is_empty() {
         return None;
     }
-    let bits = reader_bits(output);
+    let bits = output.kind.reader_bits();
     let mut entries = BTreeSet::from([
         (USER_OBJ, NO_ID, mode >> 6 & 7),
         (GROUP_OBJ, NO_ID, mode >> 3 & 7),
