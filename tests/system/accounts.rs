@@ -94,6 +94,37 @@ pub(crate) fn bad_reload(machine: &mut Machine, _packages: &Packages) {
     );
 }
 
+/// The check tells where the unit does not let the daemon write, and what it says to do helps.
+pub(crate) fn ungranted(machine: &mut Machine, _packages: &Packages) {
+    machine.sh("install -d -o wxtokend -g wxtokend /srv/tokens");
+    let drop_in = "/etc/wxtokend/accounts.d/elsewhere.toml";
+    machine.write(
+        drop_in,
+        "[accounts.elsewhere]\nappid = \"wx00000000000000a3\"\nsecret_file = \"/etc/wxtokend/secrets/shop\"\n\
+         [[accounts.elsewhere.file]]\npath = \"/srv/tokens/x.json\"\n",
+        0o644,
+    );
+    let advice = "[Service] ReadWritePaths=/srv/tokens";
+    let warned = machine.try_sh("wxtokend check");
+    assert_eq!(warned.code, Some(0), "{}", warned.text);
+    let place = format!("{drop_in}:5:8: warning: ");
+    assert!(warned.text.contains(&place), "{}", warned.text);
+    assert!(warned.text.contains(advice), "{}", warned.text);
+    assert_eq!(machine.try_sh("wxtokend check --strict").code, Some(78));
+    machine.write(
+        "/etc/systemd/system/wxtokend.service.d/granted.conf",
+        advice.replace(' ', "\n"),
+        0o644,
+    );
+    machine.sh("systemctl daemon-reload; systemctl restart wxtokend");
+    let granted = machine.sh("wxtokend check");
+    assert!(!granted.contains("warning"), "{granted}");
+    machine.sh(&format!(
+        "rm -r {drop_in} /srv/tokens /etc/systemd/system/wxtokend.service.d; systemctl daemon-reload; \
+         systemctl restart wxtokend"
+    ));
+}
+
 /// Secrets come as credentials.
 pub(crate) fn credentials(machine: &mut Machine, _packages: &Packages) {
     machine.write("/root/secrets/plain", SECRET, 0o600);
@@ -130,8 +161,14 @@ pub(crate) fn credentials(machine: &mut Machine, _packages: &Packages) {
             machine,
             &machine.sh(&format!("wxtokend get {name}"))
         ));
-        machine.sh(&format!("rm /etc/wxtokend/accounts.d/{name}.toml"));
     }
+    // Credentials cannot be looked at from outside the service: no reason for the package not to restart it.
+    let pid = machine.property("MainPID");
+    machine.sh("apt-get install -y --reinstall /root/wxtokend.deb");
+    assert_ne!(machine.property("MainPID"), pid);
+    machine.until("wxtokend status");
+    machine.sh("wxtokend get plain; wxtokend get sealed");
+    machine.sh("rm /etc/wxtokend/accounts.d/plain.toml /etc/wxtokend/accounts.d/sealed.toml");
     machine.sh(
         "rm -r /etc/systemd/system/wxtokend.service.d; systemctl daemon-reload; systemctl restart wxtokend",
     );

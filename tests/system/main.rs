@@ -44,6 +44,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a bad file is rejected, and the old one runs on",
         accounts::bad_reload,
     ),
+    (
+        "the check tells what the unit does not grant",
+        accounts::ungranted,
+    ),
     ("secrets come as credentials", accounts::credentials),
     ("apps read as other users and as services", accounts::apps),
     (

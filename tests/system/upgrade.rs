@@ -8,6 +8,9 @@ use crate::readers::notice_nothing;
 
 /// An upgrade costs no read.
 pub(crate) fn upgrade(machine: &mut Machine, packages: &Packages) {
+    machine.sh("systemctl enable --now wxtokend-feed@shop");
+    let feed = "systemctl show -P MainPID wxtokend-feed@shop";
+    let feed_before = machine.sh(feed);
     let (pid, before) = (machine.property("MainPID"), token(machine));
     let version = "dpkg-query -W -f '${Version}' wxtokend";
     assert_eq!(machine.sh(version), "0.0.9-1");
@@ -16,6 +19,11 @@ pub(crate) fn upgrade(machine: &mut Machine, packages: &Packages) {
     });
     assert!(machine.sh(version).starts_with(env!("CARGO_PKG_VERSION")));
     assert_ne!(machine.property("MainPID"), pid);
+    let feed_now = machine.sh(feed);
+    assert!(
+        feed_now != feed_before && feed_now != "0",
+        "{feed_before} {feed_now}"
+    );
     assert_eq!(token(machine), before);
     machine.sh("grep -q '^hosts' /etc/wxtokend/config.toml");
 
@@ -56,8 +64,11 @@ pub(crate) fn purge(machine: &mut Machine, _packages: &Packages) {
         "accounts.d\nconfig.toml\nfeeds.d\nsecrets"
     );
     assert_eq!(
-        machine.try_sh("systemctl is-active wxtokend").text.trim(),
-        "inactive"
+        machine
+            .try_sh("systemctl is-active wxtokend wxtokend-feed@shop")
+            .text
+            .trim(),
+        "inactive\ninactive"
     );
     machine.sh("apt-get purge -y wxtokend");
     let left = machine.sh(
