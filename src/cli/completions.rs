@@ -39,44 +39,48 @@ pub fn run(args: &CompletionsArgs) -> Exit {
 fn with_accounts(shell: Shell, script: &str) -> String {
     match shell {
         Shell::Bash => format!("{script}{BASH}"),
-        Shell::Zsh => {
-            let of_accounts = [
-                "The account:_default",
-                "Show these accounts only:_default",
-                "ccounts to follow:_default",
-            ];
-            of_accounts
-                .iter()
-                .fold(script.to_owned(), |script, action| {
-                    script.replace(
-                        action,
-                        &action.replace(
-                            "_default",
-                            "{ compadd -- $(wxtokend status --names 2>/dev/null) }",
-                        ),
-                    )
-                })
-        }
+        Shell::Zsh => script.lines().fold(String::new(), |script, line| {
+            let is_account = ZSH_ACCOUNTS.iter().any(|argument| line.contains(argument));
+            let line = if is_account {
+                line.replace(":_default", ZSH)
+            } else {
+                line.to_owned()
+            };
+            script + &line + "\n"
+        }),
         Shell::Fish => format!("{script}{FISH}"),
         _ => script.to_owned(),
     }
 }
 
+/// The arguments that name accounts, as a script for zsh has them.
+const ZSH_ACCOUNTS: [&str; 3] = [":account -- ", "::accounts -- ", "--account="];
+
+const ZSH: &str = ":{ compadd -- $(wxtokend status --names 2>/dev/null) }";
+
 const BASH: &str = r#"
 _wxtokend_with_accounts() {
     _wxtokend "$@"
-    local word="${COMP_WORDS[COMP_CWORD]}"
-    case "${COMP_WORDS[1]}" in
-        status | get | refresh | watch | quota)
-            if [[ ${COMP_CWORD} -gt 1 && ${word} != -* && ${COMP_WORDS[COMP_CWORD-1]} != --* ]]; then
-                COMPREPLY=($(compgen -W "$(wxtokend status --names 2>/dev/null)" -- "${word}"))
-            fi
-            ;;
+    local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" command="" i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case "${COMP_WORDS[i]}" in
+            -c | --config | -s | --socket) ((i++)) ;;
+            -*) ;;
+            *) command="${COMP_WORDS[i]}"; break ;;
+        esac
+    done
+    case "${command} ${before}" in
+        *" -c" | *" --config" | *" -s" | *" --socket" | *" --value" | *" --min-valid" | *" --timeout") return ;;
+        "check --account") ;;
+        "status "* | "get "* | "refresh "* | "watch "* | "quota "*) [[ ${word} != -* ]] || return ;;
+        *) return ;;
     esac
+    COMPREPLY=($(compgen -W "$(wxtokend status --names 2>/dev/null)" -- "${word}"))
 }
-complete -F _wxtokend_with_accounts -o nosort -o bashdefault -o default wxtokend
+complete -F _wxtokend_with_accounts -o bashdefault -o default wxtokend
 "#;
 
 const FISH: &str = r#"
 complete -c wxtokend -n "__fish_seen_subcommand_from status get refresh watch quota" -f -a "(wxtokend status --names 2>/dev/null)"
+complete -c wxtokend -n "__fish_seen_subcommand_from check" -l account -x -a "(wxtokend status --names 2>/dev/null)"
 "#;

@@ -9,6 +9,7 @@ mod common;
 mod add;
 mod belief;
 mod check;
+mod completions;
 mod crowd;
 mod demo;
 mod errcodes;
