@@ -33,6 +33,7 @@ mod repair;
 mod rights;
 mod rotation;
 mod secrets;
+mod shortage;
 mod tls;
 mod trouble;
 mod words;
