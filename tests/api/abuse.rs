@@ -467,3 +467,52 @@ fn stopping_daemon_answers_what_it_accepted() {
         late.read(&mut [0]).is_err()
     });
 }
+
+/// Requests of the fuzzer's seeds, cut and with bytes changed.
+fn mutated_requests(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds/api_request");
+    let files = std::fs::read_dir(seeds).unwrap();
+    let mut seeds: Vec<_> = files
+        .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+        .collect();
+    seeds.sort();
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..count).map(move |_| {
+        let mut bytes = random.choice(&seeds).unwrap().clone();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..bytes.len());
+            match random.u8(..3) {
+                0 => bytes[at] = random.u8(..),
+                1 => bytes.insert(at, *random.choice(b"\0\r\n %?&:{\"\xff").unwrap()),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        // Half of them stay whole.
+        bytes.truncate(random.usize(1..bytes.len() * 2));
+        bytes
+    })
+}
+
+#[test]
+fn mutated_requests_are_answered_in_http_or_not_at_all() {
+    let daemon = daemon();
+    for bytes in mutated_requests(3000) {
+        // An answer may rightly take as long as the request says.
+        let waits = |words: &[u8]| bytes.windows(words.len()).any(|window| window == words);
+        if waits(b"wait") || waits(b"watch") {
+            continue;
+        }
+        let mut stream = connect(&daemon);
+        // It may close before it has read everything.
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let answer = rest(stream);
+        let shown = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1."),
+            "{} -> {shown}",
+            bytes.escape_ascii()
+        );
+    }
+    serves(&daemon);
+}
