@@ -113,7 +113,7 @@ pub struct Access {
 
 impl Access {
     /// A name that could not be looked up yet, if there is one: the output must not be made before it is.
-    pub fn unresolved(&self) -> Option<&str> {
+    pub(crate) fn unresolved(&self) -> Option<&str> {
         self.readers.iter().find_map(|reader| match reader {
             Principal::Unresolved(name, _) => Some(&**name),
             _ => None,

@@ -6,16 +6,16 @@ use crate::time::{Moment, Now};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budget {
     /// The platform's day that `calls` counts.
-    pub day: i64,
+    pub(crate) day: i64,
     /// Calls made in that day.
-    pub calls: u32,
+    pub(crate) calls: u32,
     /// The moment when the last one was made.
-    pub last_call: Option<Moment>,
+    pub(crate) last_call: Option<Moment>,
 }
 
 impl Budget {
     /// Calls made today. A clock that is set back over midnight starts no new day.
-    pub fn calls_today(&self, now: &Now) -> u32 {
+    pub(crate) fn calls_today(&self, now: &Now) -> u32 {
         if now.platform_day() > self.day {
             0
         } else {
@@ -24,7 +24,7 @@ impl Budget {
     }
 
     /// Counts a call that is about to be made.
-    pub fn spend(&mut self, now: &Now) {
+    pub(crate) fn spend(&mut self, now: &Now) {
         let today = now.platform_day();
         self.calls = self.calls_today(now).saturating_add(1);
         // A day further ahead than tomorrow comes from a clock that was wrong.

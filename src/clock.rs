@@ -13,7 +13,7 @@ pub fn now() -> Now {
 }
 
 /// The time that the host has been suspended since it booted.
-pub fn suspended() -> Duration {
+pub(crate) fn suspended() -> Duration {
     let millis = millis(ClockId::Boottime) - millis(ClockId::Monotonic);
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

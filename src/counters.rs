@@ -59,20 +59,13 @@ impl Counters {
         }
     }
 
-    /// The count of something.
-    pub fn count_of(&self, what: Counted) -> u64 {
-        let counts = self.labelled();
-        let found = counts.binary_search_by_key(&what, |(counted, _)| *counted);
-        found.map_or(0, |at| counts[at].1)
-    }
-
     /// All that was counted apart, in order.
     pub fn counts(&self) -> Vec<(Counted, u64)> {
         self.labelled().clone()
     }
 
     /// Counts a value that the mirror handed out to an app. Returns how often that app got this value before.
-    pub fn count_mirror_read(&self, name: &Arc<str>, value: ValueName) -> u64 {
+    pub(crate) fn count_mirror_read(&self, name: &Arc<str>, value: ValueName) -> u64 {
         let mut apps = self.by_app();
         let known = apps.iter().position(|app| app.name == *name);
         let at = known.unwrap_or_else(|| {
@@ -88,7 +81,7 @@ impl Counters {
     }
 
     /// Values that the mirror handed out, for each app.
-    pub fn app_reads(&self) -> Vec<AppReads> {
+    pub(crate) fn app_reads(&self) -> Vec<AppReads> {
         self.by_app().clone()
     }
 

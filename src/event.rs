@@ -76,7 +76,7 @@ impl Event {
     }
 
     /// The id, as in the journal's `MESSAGE_ID`: never changes once released, since alerts match it.
-    pub const fn message_id(self) -> &'static str {
+    pub(crate) const fn message_id(self) -> &'static str {
         self.row().1
     }
 

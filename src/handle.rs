@@ -68,7 +68,8 @@ pub struct Reconfigure {
     pub done: oneshot::Sender<()>,
 }
 
-/// Commands on their way to an account's task. Much smaller than a channel, of which there would be thousands.
+/// Commands on their way to an account's task. Much smaller than a channel, of which there would be thousands:
+/// `tests/bench/daemon.rs` prints the memory of 10,000 accounts.
 #[derive(Debug, Default)]
 pub struct Inbox {
     requests: Mutex<Vec<Command>>,
@@ -101,7 +102,8 @@ impl Inbox {
     }
 }
 
-/// The latest snapshot of an account. Much smaller than a watch channel, of which there would be thousands.
+/// The latest snapshot of an account. Much smaller than a watch channel, of which there would be thousands:
+/// `tests/bench/daemon.rs` prints the memory of 10,000 accounts.
 #[derive(Debug)]
 pub struct SnapshotCell {
     latest: Mutex<Arc<Snapshot>>,
@@ -146,7 +148,7 @@ impl SnapshotCell {
     }
 
     /// True if the account is gone.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Relaxed)
     }
 

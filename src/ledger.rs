@@ -28,12 +28,12 @@ impl HourlyRate {
     }
 
     /// The earliest moment for a call.
-    pub fn earliest(&self, now: Moment) -> Moment {
+    pub(crate) fn earliest(&self, now: Moment) -> Moment {
         (self.free_at - self.burst).max(now)
     }
 
     /// Counts a call.
-    pub fn spend(&mut self, now: Moment) {
+    pub(crate) fn spend(&mut self, now: Moment) {
         self.free_at = self.free_at.max(now) + self.a_call;
     }
 }
@@ -50,13 +50,13 @@ impl TicketLedger {
     }
 
     /// The earliest moment for a call.
-    pub fn earliest(&self, now: Moment) -> Moment {
+    pub(crate) fn earliest(&self, now: Moment) -> Moment {
         let (rate, blocked_until) = *self.lock();
         rate.earliest(now).max(blocked_until)
     }
 
     /// Counts a call.
-    pub fn spend(&self, now: Moment) {
+    pub(crate) fn spend(&self, now: Moment) {
         self.lock().0.spend(now);
     }
 

@@ -21,7 +21,7 @@ const FREQUENCY_LONGEST: Duration = Duration::from_secs(3600);
 
 /// The moment to try again after `failures` (at least 1) in a row, the last of `class`. `left` is the life that is left of the
 /// value; nothing if there never was one.
-pub fn retry_at(
+pub(crate) fn retry_at(
     class: Class,
     failures: u32,
     left: Option<Duration>,
@@ -63,7 +63,7 @@ fn within(wait: Duration, left: Option<Duration>) -> Duration {
 
 /// The reason for a call, the dearest first. Each leaves a part of the day's calls to those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
+pub(crate) enum Need {
     /// A token that is missing or dead.
     Heal,
     /// A token that stands and is about to end or in trouble, and a ticket that is missing or in trouble.
@@ -93,7 +93,7 @@ const DAY: f64 = 86_400.0;
 
 /// The earliest moment for a call of an account that may make `limit` a day: now, as long as the calls that are left are more
 /// than the part that dearer needs keep for the rest of the day.
-pub fn affordable(budget: &Budget, limit: u32, need: Need, now: &Now) -> Moment {
+pub(crate) fn affordable(budget: &Budget, limit: u32, need: Need, now: &Now) -> Moment {
     let limit = f64::from(limit);
     let (kept, spread) = need.kept();
     let left = limit - f64::from(budget.calls_today(now)) - limit * kept;

@@ -9,18 +9,18 @@ use uapi::{c, getsockopt};
 
 /// The process that connected: its effective ids at that moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its uid.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Its gid.
-    pub gid: u32,
+    pub(crate) gid: u32,
     /// Its supplementary groups.
-    pub groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
 }
 
 impl Peer {
     /// The peer of a connected Unix socket. Fails on anything else.
-    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         let fd = socket.as_fd().as_raw_fd();
         let mut ids = c::ucred {
             pid: 0,
@@ -39,7 +39,7 @@ impl Peer {
     }
 
     /// True if one of these is its user or one of its groups.
-    pub fn is_any_of(&self, principals: &[Principal]) -> bool {
+    pub(crate) fn is_any_of(&self, principals: &[Principal]) -> bool {
         principals.iter().any(|principal| match principal {
             Principal::User(_, uid) => *uid == self.uid,
             Principal::Group(_, gid) => self.is_member_of(*gid),
@@ -48,7 +48,7 @@ impl Peer {
     }
 
     /// True if it belongs to a group, as its own or as a supplementary one.
-    pub fn is_member_of(&self, gid: u32) -> bool {
+    pub(crate) fn is_member_of(&self, gid: u32) -> bool {
         gid == self.gid || self.groups.contains(&gid)
     }
 }

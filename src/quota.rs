@@ -34,7 +34,7 @@ pub struct QuotaReport {
 impl QuotaReport {
     /// The platform's count when it differs from ours by more than a tenth and by more than a few calls, whose answers
     /// may have been lost.
-    pub fn foreign_count(&self, now: &Now) -> Option<i64> {
+    pub(crate) fn foreign_count(&self, now: &Now) -> Option<i64> {
         const FEW: i64 = 2;
         let used: i64 = self.endpoints.iter().map(|endpoint| endpoint.used).sum();
         let ours = i64::from(self.calls_today.saturating_sub(self.cleared_after));

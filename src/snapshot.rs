@@ -84,14 +84,14 @@ impl Snapshot {
     }
 
     /// True if somebody who follows its values has to look again after `before`.
-    pub fn shows_other_values_than(&self, before: &Self) -> bool {
+    pub(crate) fn shows_other_values_than(&self, before: &Self) -> bool {
         !Arc::ptr_eq(&self.account, &before.account)
             || self.valid_values != before.valid_values
             || self.grants != before.grants
     }
 
     /// The state at `now`: a snapshot does not notice by itself that its value has expired.
-    pub fn state_at(&self, now: Moment) -> State {
+    pub(crate) fn state_at(&self, now: Moment) -> State {
         match self.state {
             State::Fresh | State::Degraded if self.valid(ValueName::AccessToken, now).is_none() => {
                 State::Expired
@@ -101,7 +101,7 @@ impl Snapshot {
     }
 
     /// Calls made today, by the platform's calendar.
-    pub fn calls_today_at(&self, now: &Now) -> u32 {
+    pub(crate) fn calls_today_at(&self, now: &Now) -> u32 {
         if self.calls_day == now.platform_day() {
             self.calls_today
         } else {

@@ -78,7 +78,7 @@ impl Notifier {
     }
 
     /// Returns whether a service manager listens: only then can it keep sockets.
-    pub fn is_managed(&self) -> bool {
+    pub(crate) fn is_managed(&self) -> bool {
         self.0.is_some()
     }
 
@@ -95,7 +95,7 @@ impl Notifier {
     }
 
     /// Has the service manager drop a socket that it keeps.
-    pub fn drop_kept(&self, name: &str) {
+    pub(crate) fn drop_kept(&self, name: &str) {
         self.tell(format!("FDSTOREREMOVE=1\nFDNAME={name}"), |_| false);
     }
 

@@ -96,7 +96,7 @@ impl End {
     }
 
     /// Reads both clocks anew, after one was set or stood still: neither makes the life longer than apps were told.
-    pub fn reread(&mut self, now: &Now) {
+    pub(crate) fn reread(&mut self, now: &Now) {
         if let Some(boot) = self.boot {
             self.unix_millis = self.unix_millis.min(now.unix_millis_of(boot));
         }
@@ -109,21 +109,21 @@ impl End {
     }
 
     /// The end on the daemon's clock has proved right: Unix time was wrong before.
-    pub fn trust_boot(&mut self, now: &Now) {
+    pub(crate) fn trust_boot(&mut self, now: &Now) {
         if let Some(boot) = self.boot {
             *self = Self::of(boot, now);
         }
     }
 
     /// The part of the life on the daemon's clock that is in doubt, because Unix time says that it ends earlier.
-    pub fn doubted(&self, now: Moment) -> Duration {
+    pub(crate) fn doubted(&self, now: Moment) -> Duration {
         self.boot
             .map_or(Duration::ZERO, |boot| self.moment.max(now).until(boot))
     }
 }
 
 /// A duration as people say it, in its two largest units: `45s`, `4m`, `1h52m`.
-pub fn human(duration: Duration) -> String {
+pub(crate) fn human(duration: Duration) -> String {
     let rounded = jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX);
     let unit = match duration.as_secs() {
         0..60 => jiff::Unit::Second,
@@ -147,7 +147,7 @@ impl Now {
     }
 
     /// Unix time of a moment, milliseconds.
-    pub fn unix_millis_of(&self, moment: Moment) -> i64 {
+    pub(crate) fn unix_millis_of(&self, moment: Moment) -> i64 {
         self.unix_millis + (moment.0 - self.at.0)
     }
 
@@ -163,12 +163,12 @@ impl Now {
     }
 
     /// The moment when the platform's day ends: the next midnight in UTC+8.
-    pub fn next_platform_midnight(&self) -> Moment {
+    pub(crate) fn next_platform_midnight(&self) -> Moment {
         self.moment((self.platform_day() + 1) * DAY_MILLIS - PLATFORM_ZONE_MILLIS)
     }
 
     /// The moment when the current minute ends.
-    pub fn next_minute(&self) -> Moment {
+    pub(crate) fn next_minute(&self) -> Moment {
         self.moment((self.unix_millis.div_euclid(60_000) + 1) * 60_000)
     }
 }

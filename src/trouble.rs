@@ -26,7 +26,7 @@ pub enum Class {
 
 impl Class {
     /// Returns whether the platform itself said to wait. Such a wait outlives a restart.
-    pub const fn is_block(self) -> bool {
+    pub(crate) const fn is_block(self) -> bool {
         matches!(
             self,
             Self::DailyQuota | Self::Frequency | Self::TimedBlock(_)

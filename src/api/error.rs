@@ -108,7 +108,7 @@ impl ApiError {
 
     /// With the time after which asking again makes sense.
     #[must_use]
-    pub fn retry_after(self, after: Duration) -> Self {
+    pub(crate) fn retry_after(self, after: Duration) -> Self {
         Self {
             retry_after: Some(after),
             ..self

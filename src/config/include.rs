@@ -65,7 +65,7 @@ pub(super) fn included(root: &Table<'_>) -> Vec<PathBuf> {
 }
 
 /// The path where a configuration would include a new file of this name, such as `shop.toml`. Blocks on its file.
-pub fn drop_in_path(config: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn drop_in_path(config: &Path, name: &str) -> Option<PathBuf> {
     let source = SourceFile::read(&std::path::absolute(config).ok()?).ok()?;
     let tree = source.parse();
     let daemon = Table::root(&source, &tree).table("daemon");

@@ -24,13 +24,13 @@ pub mod value;
 
 pub use environment::Environment;
 pub use fleet::FleetSection;
-pub use include::drop_in_path;
+pub(crate) use include::drop_in_path;
 pub use inspect::inspect;
 pub use load::{Loaded, api_socket, load, state_dir};
 pub use looks::Looks;
 pub use mirror::{Margins, MirrorKey, MirrorSection};
 pub use name_service::NameService;
-pub use names::missing_reader;
+pub(crate) use names::missing_reader;
 pub use places::{Places, Setting};
 pub(crate) use sections::MAX_CERTIFICATES;
 

@@ -102,7 +102,7 @@ impl Names {
 }
 
 /// The fault of a user `name` or group `@name` as a reader, if this host does not have it. Blocks.
-pub fn missing_reader(service: &NameService, name: &str) -> Option<String> {
+pub(crate) fn missing_reader(service: &NameService, name: &str) -> Option<String> {
     let found = Names::new(service).principal(name);
     found.err().map(Cow::into_owned)
 }

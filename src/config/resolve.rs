@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 impl Config {
     /// Returns whether a name could not be looked up yet.
-    pub fn has_unresolved(&self) -> bool {
+    pub(crate) fn has_unresolved(&self) -> bool {
         let is_unresolved = |list: &[Principal]| {
             (list.iter()).any(|principal| matches!(principal, Principal::Unresolved(..)))
         };
@@ -22,7 +22,7 @@ impl Config {
 
     /// The same configuration with the names that can be looked up now; nothing if there is none. Blocks on the name
     /// service.
-    pub fn resolve_again(&self, names: &NameService) -> Option<Self> {
+    pub(crate) fn resolve_again(&self, names: &NameService) -> Option<Self> {
         let mut again = Again {
             names,
             known: HashMap::new(),

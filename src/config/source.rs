@@ -132,7 +132,7 @@ impl SourceFile {
     }
 
     /// Returns whether a part of the file was lost, so that what seems to be missing may only be misspelt.
-    pub fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         !self.broken.borrow().is_empty()
     }
 

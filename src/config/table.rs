@@ -82,7 +82,7 @@ impl<'a> Table<'a> {
     }
 
     /// As `read`, for each item of a list by itself, with its offset.
-    pub fn read_items<T>(
+    pub(crate) fn read_items<T>(
         &self,
         key: &str,
         mut check: impl FnMut(&'a DeValue<'a>) -> value::Checked<T>,

@@ -30,7 +30,7 @@ pub fn text<'a>(value: &'a DeValue<'a>) -> Checked<&'a str> {
 }
 
 /// True or false.
-pub fn flag(value: &DeValue<'_>) -> Checked<bool> {
+pub(crate) fn flag(value: &DeValue<'_>) -> Checked<bool> {
     value
         .as_bool()
         .map_or_else(|| mismatch("true or false", value), Ok)
@@ -188,7 +188,7 @@ pub struct HttpHost {
 }
 
 /// An entry of `allow_http`.
-pub fn http_host(value: &DeValue<'_>) -> Checked<HttpHost> {
+pub(crate) fn http_host(value: &DeValue<'_>) -> Checked<HttpHost> {
     let right = "must be a host and perhaps its port, such as \"wecom.corp.example:8080\"";
     let text = text(value)?;
     let url = Url::parse(&format!("http://{text}")).map_err(|_| right)?;

@@ -69,7 +69,7 @@ impl Log {
     }
 
     /// Tells how often lines were left out that do not repeat any more.
-    pub fn tell_left_out(self) {
+    pub(crate) fn tell_left_out(self) {
         let Some(log) = LOG.get() else { return };
         for line in log.repeats().ended(Instant::now()) {
             log.lines.send(line, |_| false);
@@ -133,7 +133,7 @@ impl<'a> Entry<'a> {
     }
 
     /// It tells of a failed call.
-    pub fn error_of(self, error: &'a LastError) -> Self {
+    pub(crate) fn error_of(self, error: &'a LastError) -> Self {
         Self {
             error: Some(error),
             ..self

@@ -81,12 +81,12 @@ impl Mirror {
     }
 
     /// Accepts connections on these sockets, and no more on those before.
-    pub fn listen_on(&self, sockets: MirrorSockets) {
+    pub(crate) fn listen_on(&self, sockets: MirrorSockets) {
         self.sockets.send_replace(sockets);
     }
 
     /// Takes the keys away that are configured no more, at once.
-    pub fn withdraw(&self, configured: &[MirrorKey]) {
+    pub(crate) fn withdraw(&self, configured: &[MirrorKey]) {
         self.keeper.withdraw(configured);
     }
 

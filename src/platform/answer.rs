@@ -44,7 +44,7 @@ const STANDS: &str =
     "the value that stands is kept; if it lasts, look for a proxy that changes answers";
 
 /// Reads the answer to a question. The credential that the call carried is cut out of all that is said.
-pub fn interpret(
+pub(crate) fn interpret(
     platform: &Platform,
     ask: &Ask<'_>,
     status: u16,

@@ -87,7 +87,7 @@ impl Client {
 
     /// A client for another configuration that shares this one's look-ups of names: those that hang are not begun
     /// again.
-    pub fn renewed(&self, config: &PlatformSection) -> Result<Self, BadSection> {
+    pub(crate) fn renewed(&self, config: &PlatformSection) -> Result<Self, BadSection> {
         Self::with(config, &self.resolver)
     }
 

@@ -23,7 +23,7 @@ fn calls(
 }
 
 /// The platform's count of each endpoint that the account calls.
-pub async fn show_counts(
+pub(crate) async fn show_counts(
     client: &Client,
     account: &Account,
     token: &Value,
@@ -74,7 +74,7 @@ pub async fn show_counts(
 }
 
 /// Has all counts of an account cleared.
-pub async fn clear_counts(
+pub(crate) async fn clear_counts(
     client: &Client,
     account: &Account,
     secret: &Secret,

@@ -43,7 +43,7 @@ pub const fn row(codes: &'static [i64], class: Class, hint: &'static str) -> Err
 }
 
 /// A row for these errcodes on some calls only. It stands before the row for all calls.
-pub const fn row_on(
+pub(crate) const fn row_on(
     asked: AskedFor,
     codes: &'static [i64],
     class: Class,

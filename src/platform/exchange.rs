@@ -153,7 +153,10 @@ fn says_nothing(platform: &Platform, call: Call, refusal: &Refusal) -> bool {
 }
 
 /// Asks for an access token once, to see whether the platform accepts the account. Says how long one lives.
-pub async fn try_account(client: Arc<Client>, account: Arc<Account>) -> Result<Duration, Refusal> {
+pub(crate) async fn try_account(
+    client: Arc<Client>,
+    account: Arc<Account>,
+) -> Result<Duration, Refusal> {
     let _permit = client.permit(account.terms.kind, false).await;
     let secret = credential(&account, Call::Token, None);
     match exchange(&client, &account, Call::Token, secret)

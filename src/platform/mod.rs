@@ -20,7 +20,8 @@ pub mod wecom;
 
 pub use answer::Fields;
 pub use count_calls::CountCalls;
-pub use exchange::{Credential, Exchange, credential, exchange, try_account};
+pub(crate) use exchange::try_account;
+pub use exchange::{Credential, Exchange, credential, exchange};
 pub use hosts::Switched;
 pub use request::{Ask, Request};
 
@@ -116,7 +117,7 @@ impl Platforms {
     }
 
     /// The errcodes of the platform of this kind.
-    pub fn errcodes_of(self, kind: &str) -> &'static [ErrcodeRow] {
+    pub(crate) fn errcodes_of(self, kind: &str) -> &'static [ErrcodeRow] {
         self.of(kind).map_or(&[], |platform| platform.errcodes)
     }
 }

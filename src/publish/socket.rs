@@ -147,7 +147,7 @@ impl TokenSocket {
     }
 
     /// The name under which systemd is to keep its listener; see `stored_name`.
-    pub fn stored_name(&self) -> String {
+    pub(crate) fn stored_name(&self) -> String {
         store_name(&self.identity)
     }
 

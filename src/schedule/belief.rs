@@ -39,7 +39,7 @@ pub enum Why {
 
 impl Belief {
     /// True if the token is handed out.
-    pub const fn is_shown(self) -> bool {
+    pub(crate) const fn is_shown(self) -> bool {
         match self {
             Self::Trusted | Self::CalledDead => true,
             Self::Suspected { why, .. } => !matches!(why, Why::Contradiction),

@@ -1,4 +1,5 @@
-//! The file of the store: a journal, in which the last line of an account is what is kept of it.
+//! The file of the store: a journal, in which the last line of an account is what is kept of it. A file for each account
+//! would cost a rename for each call: `tests/bench/daemon.rs` prints the start of 10,000 accounts.
 
 use super::line;
 use super::{STALE, StoreError};
