@@ -43,11 +43,21 @@ pub enum Event {
     FeedRecovered,
     /// Somebody else changed a row or key that the feed keeps.
     FeedRepaired,
+    /// This host does not reach the engine of its fleet.
+    FleetEngineAway,
+    /// It does again.
+    FleetEngineBack,
+    /// Another host leads an account now.
+    FleetLeader,
+    /// This host may take no part in its fleet, or in an account of it, until somebody acts.
+    FleetRefused,
+    /// The clocks of two hosts of a fleet differ.
+    FleetClock,
 }
 
 impl Event {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 25] = [
         Self::Started,
         Self::Stopped,
         Self::ConfigReloaded,
@@ -68,6 +78,11 @@ impl Event {
         Self::FeedFailed,
         Self::FeedRecovered,
         Self::FeedRepaired,
+        Self::FleetEngineAway,
+        Self::FleetEngineBack,
+        Self::FleetLeader,
+        Self::FleetRefused,
+        Self::FleetClock,
     ];
 
     /// The name, as in the journal's `WXTOKEND_EVENT`.
@@ -104,6 +119,11 @@ impl Event {
             Self::FeedFailed => ("feed_failed", "6b56298fad284326b4c0266d468227b6"),
             Self::FeedRecovered => ("feed_recovered", "e131ed8bd78943e4abd2b21e2dc71d19"),
             Self::FeedRepaired => ("feed_repaired", "f6312bd7a5dd4a5f8a0b55116d5b4231"),
+            Self::FleetEngineAway => ("fleet_engine_away", "0c9a4e5b7d2f4f0b9d3e6a8117c5b2f4"),
+            Self::FleetEngineBack => ("fleet_engine_back", "3b7e1d90c6a84c25a2f96e04d8b1735c"),
+            Self::FleetLeader => ("fleet_leader", "91f0c2d4a65b4e7d8b3a5c17e92f6048"),
+            Self::FleetRefused => ("fleet_refused", "d48b6a17f3c24a9e8e5d02b96c71f3a5"),
+            Self::FleetClock => ("fleet_clock", "6e25b0f98d134c7ab1f4e3a72c8d9506"),
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod platform;
 pub mod publish;
 pub mod quota;
 pub mod schedule;
+pub(crate) mod seal;
 pub mod secret;
 pub mod sim;
 pub mod snapshot;

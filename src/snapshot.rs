@@ -47,6 +47,19 @@ pub enum OutputState {
     Failed(Arc<str>),
 }
 
+/// An account's place in a fleet, as one host sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetView {
+    /// True if this host leads.
+    pub leads: bool,
+    /// The host that leads, and since when in Unix seconds.
+    pub leader: Option<(Arc<str>, i64)>,
+    /// True until the engine has answered once, or failed to.
+    pub is_joining: bool,
+    /// True while the engine is away.
+    pub is_away: bool,
+}
+
 /// Everything that an account publishes of itself. It contains the values: show it only to readers of the account.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -70,6 +83,8 @@ pub struct Snapshot {
     pub calls_day: i64,
     /// The failure of the last attempt, while none has succeeded since.
     pub last_error: Option<Arc<LastError>>,
+    /// Its place in the fleet, if there is one.
+    pub fleet: Option<FleetView>,
     /// As `account.outputs`, in the same order.
     pub outputs: Box<[OutputState]>,
 }

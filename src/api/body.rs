@@ -2,7 +2,7 @@
 
 use crate::changes::Changes;
 use crate::fault::Fault;
-use crate::snapshot::{OutputState, Snapshot, State};
+use crate::snapshot::{FleetView, OutputState, Snapshot, State};
 use crate::time::Now;
 use crate::trouble;
 use crate::value::{Grant, ValueName};
@@ -59,6 +59,22 @@ pub struct AccountBody {
     pub last_error: Option<LastErrorBody>,
     /// Its outputs.
     pub outputs: Vec<OutputBody>,
+    /// Its place in the fleet, if the host is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetBody>,
+}
+
+/// The place of an account in the fleet, as this host sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetBody {
+    /// True if this host leads: it makes the calls.
+    pub leader: bool,
+    /// The host that leads, if one does.
+    pub host: Option<String>,
+    /// Since when it leads, Unix seconds.
+    pub since: Option<i64>,
+    /// `ok`, or `away`: the engine is not reached, or this host may take no part.
+    pub engine: String,
 }
 
 /// `GET /v1/accounts/A/quota`: the platform's own counts beside ours.
@@ -237,6 +253,7 @@ impl AccountBody {
                 .zip(&snapshot.outputs)
                 .map(|(output, state)| OutputBody::of(output, state))
                 .collect(),
+            fleet: snapshot.fleet.as_ref().map(FleetBody::of),
         }
     }
 }
@@ -247,6 +264,22 @@ impl AccountBody {
         let error = self.last_error.as_ref().map(|error| error.message.as_str());
         let mut outputs = self.outputs.iter();
         error.or_else(|| outputs.find_map(|output| output.error.as_deref()))
+    }
+}
+
+impl FleetBody {
+    fn of(view: &FleetView) -> Self {
+        Self {
+            leader: view.leads,
+            host: view.leader.as_ref().map(|(host, _)| host.to_string()),
+            since: view.leader.as_ref().map(|(_, since)| *since),
+            engine: if view.is_away || view.is_joining {
+                "away"
+            } else {
+                "ok"
+            }
+            .to_owned(),
+        }
     }
 }
 
@@ -335,6 +368,7 @@ mod tests {
             last_success: None,
             calls_today: 7,
             quota: None,
+            fleet: None,
             calls_day: NOW.platform_day(),
             last_error: None,
             outputs: Box::default(),

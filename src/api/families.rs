@@ -159,6 +159,24 @@ fn by_output(view: &AccountView, samples: &mut Samples, counted: fn(usize) -> Co
 /// Every metric that has an account.
 pub(super) const FAMILIES: &[Family] = &[
     gauge(
+        "wxtokend_fleet_leader",
+        "1 if this host leads the account in its fleet, 0 if another one does or none.",
+        |view, _, samples| {
+            if let Some(fleet) = &view.snapshot.fleet {
+                samples.add(&[], i64::from(fleet.leads));
+            }
+        },
+    ),
+    gauge(
+        "wxtokend_fleet_engine_up",
+        "1 while the fleet's engine answers, 0 while it is away or this host may take no part.",
+        |view, _, samples| {
+            if let Some(fleet) = &view.snapshot.fleet {
+                samples.add(&[], i64::from(!fleet.is_away && !fleet.is_joining));
+            }
+        },
+    ),
+    gauge(
         "wxtokend_account_state",
         "1 for the state that the account is in, 0 for the others.",
         |view, now, samples| {

@@ -199,6 +199,7 @@ mod tests {
             tickets: Vec::new(),
             last_error: None,
             outputs: Vec::new(),
+            fleet: None,
         }
     }
 

@@ -6,7 +6,7 @@ use super::secret::{credential_file, secret_file};
 use super::table::Table;
 use super::value::{self, Checked, HttpHost};
 use super::{Host, sections};
-use crate::fleet::seal::{FleetKeys, KeyError};
+use crate::seal::{FleetKeys, KeyError};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;

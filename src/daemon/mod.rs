@@ -26,6 +26,7 @@ use crate::changes::Reloaded;
 use crate::clock;
 use crate::config::{Config, Environment, Loaded, Setting};
 use crate::fault::Fault;
+use crate::fleet::Fleet;
 use crate::handle::AccountHandles;
 use crate::ledger::TicketLedgers;
 use crate::logging::Log;
@@ -181,7 +182,22 @@ impl Daemon {
         let expiry = Expiry::start(offload.clone()).map_err(|error| {
             StartError::Other(format!("cannot watch over the ends of values: {error}"))
         })?;
+        let changed = Arc::new(Notify::new());
+        let fleet = match config.fleet.clone() {
+            Some(section) => {
+                let (runtime, changed) = (Handle::current(), changed.clone());
+                let of_fleet = offload.clone();
+                let join = offload.lane(Hazard::Configuration).run(move || {
+                    let _runtime = runtime.enter();
+                    Fleet::start(&section, &of_fleet, changed)
+                });
+                let joined = limited("the certificates of etcd", join).await?;
+                Some(joined.map_err(|message| fault(Setting::Fleet, message))?)
+            }
+            None => None,
+        };
         let shared = Arc::new(Shared {
+            fleet,
             store,
             notifier: notifier.clone(),
             offload: offload.clone(),
@@ -192,7 +208,7 @@ impl Daemon {
             expiry,
             turns: Semaphore::new(TURNS),
             subscribers: Arc::default(),
-            changed: Arc::new(Notify::new()),
+            changed,
             ledgers: TicketLedgers::default(),
         });
         let accounts = config.accounts.clone();

@@ -271,6 +271,12 @@ impl Old {
                 "`state_dir` cannot change while the daemon runs: restart it".to_owned(),
             ));
         }
+        if new.fleet != self.config.fleet {
+            return Err(fault(
+                Setting::Fleet,
+                "[fleet] cannot change while the daemon runs: restart it".to_owned(),
+            ));
+        }
         enough_files(&new).map_err(|message| fault(Setting::Platform, message))?;
         let tcp = match new.api.metrics {
             Some(address) if new.api.metrics != self.config.api.metrics => {

@@ -2,6 +2,7 @@
 
 use crate::account::{Account, AccountName};
 use crate::event::Event;
+use crate::fleet::BadRecord;
 use crate::logging::Entry;
 use crate::platform::Switched;
 use crate::schedule::{Outcome, Schedule, Step};
@@ -10,7 +11,7 @@ use crate::store::StoreError;
 use crate::time::{Moment, Now, human};
 use crate::trouble::Class;
 use crate::trouble::LastError;
-use crate::value::{Fingerprint, Grant, ValueName};
+use crate::value::{Fingerprint, Grant, Value, ValueName};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -211,6 +212,42 @@ fn when(next: Option<Moment>, now: &Now) -> String {
         1..1000 => "; next try in a moment".to_owned(),
         _ => format!("; next try in {}", human(wait)),
     }
+}
+
+/// Tells which host of the fleet leads.
+pub(super) fn leader(account: &Account, host: &str, is_here: bool) {
+    let entry = Entry::of(&account.name).event(Event::FleetLeader);
+    if is_here {
+        entry.info("this host leads: it fetches for the fleet");
+    } else {
+        entry.info(format_args!(
+            "{host} leads: this host publishes what that one fetches"
+        ));
+    }
+}
+
+/// Tells that this host leaves an account to the other hosts of the fleet.
+pub(super) fn resigned(account: &Account) {
+    Entry::of(&account.name).event(Event::FleetLeader).warn(
+        "this host cannot fetch and leaves the account to the other hosts of the fleet for a while: see the failure above",
+    );
+}
+
+/// Tells that an answer of a leader before, which came too late, is looked at.
+pub(super) fn orphan(account: &Account, value: &Value) {
+    Entry::of(&account.name).warn(format_args!(
+        "a leader before had access_token {} granted too late to share it: looked at, and adopted if it lives",
+        value.fingerprint()
+    ));
+}
+
+/// Tells that the fleet's record is of no use on this host.
+pub(super) fn bad_record(account: &Account, bad: &BadRecord) {
+    Entry::of(&account.name)
+        .event(Event::FleetRefused)
+        .error(format_args!(
+            "{bad}; meanwhile the account is served from what this host has"
+        ));
 }
 
 /// Tells that another host of the platform serves now.

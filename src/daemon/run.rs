@@ -99,6 +99,9 @@ impl Daemon {
         let (places, shared) = (self.supervisor.places(), self.shared.clone());
         let answered = timeout(ANSWER_LIMIT, self.api_server);
         let _ = tokio::join!(self.supervisor.stop(STOP_LIMIT), answered);
+        if let Some(fleet) = &shared.fleet {
+            fleet.leave().await;
+        }
         left::note(&shared, self.config.daemon.state_dir, places).await;
         notifier.flush(FLUSH_LIMIT);
     }
@@ -116,11 +119,11 @@ impl Daemon {
     /// A rejected configuration stands in the status line until the next reload.
     pub(super) fn status_line(&self) -> String {
         let platforms = self.environment.platforms;
-        let line = status::line(
-            &self.supervisor.directory().borrow(),
-            platforms,
-            &clock::now(),
-        );
+        let now = clock::now();
+        let mut line = status::line(&self.supervisor.directory().borrow(), platforms, &now);
+        if let Some(fleet) = &self.shared.fleet {
+            line = format!("{line}; {}", status::fleet(&fleet.summary(now.at), &now));
+        }
         let rejected = self.rejected.borrow();
         let more = match rejected.len() {
             0 => return line,

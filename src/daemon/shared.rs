@@ -2,6 +2,7 @@
 
 use crate::account::{Account, SecretSource};
 use crate::api::metrics::Metrics;
+use crate::fleet::Fleet;
 use crate::ledger::{TicketLedger, TicketLedgers};
 use crate::offload::{Device, Hazard, Lane, Offload};
 use crate::platform::client::Client;
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     /// Told when an account's state changes, for the status line.
     pub(super) changed: Arc<Notify>,
     pub(super) ledgers: TicketLedgers,
+    /// The fleet that this host is a member of.
+    pub(super) fleet: Option<Fleet>,
 }
 
 impl Shared {

@@ -1,6 +1,7 @@
 //! The one line that `systemctl status` shows.
 
 use crate::account::AccountName;
+use crate::fleet::{EngineState, Summary};
 use crate::handle::AccountHandles;
 use crate::platform::Platforms;
 use crate::platform::errcode::{self, ErrcodeRow};
@@ -48,6 +49,27 @@ pub(super) fn line(directory: &AccountHandles, platforms: Platforms, now: &Now) 
         ));
     }
     parts.join("; ")
+}
+
+/// The fleet: `fleet: leads 2 of 3, etcd ok`.
+pub(super) fn fleet(summary: &Summary, now: &Now) -> String {
+    let engine = match &summary.engine {
+        EngineState::Joining => "joining etcd".to_owned(),
+        EngineState::Present => format!("leads {} of {}, etcd ok", summary.leads, summary.accounts),
+        EngineState::Away { since, why } => {
+            format!("etcd away for {}: {why}", human(since.until(now.at)))
+        }
+    };
+    match &summary.clock_ahead {
+        Some((host, ahead)) => {
+            let (seconds, how) = (
+                ahead.abs() / 1000,
+                if *ahead > 0 { "ahead of" } else { "behind" },
+            );
+            format!("fleet: {engine}; this clock is {seconds}s {how} that of {host}")
+        }
+        None => format!("fleet: {engine}"),
+    }
 }
 
 fn reason(snapshot: &Snapshot, platforms: Platforms, now: &Now) -> String {

@@ -13,7 +13,7 @@ use crate::handle::{AccountHandle, AccountHandles, Command, Inbox, Reconfigure};
 use crate::logging::Entry;
 use crate::offload::Hazard;
 use crate::publish::Place;
-use crate::schedule::Schedule;
+use crate::schedule::{Part, Schedule};
 use crate::store::Kept;
 use crate::time::Now;
 use std::collections::BTreeMap;
@@ -102,6 +102,9 @@ impl Supervisor {
         let mut endings = Vec::new();
         for name in gone {
             changes.removed.push(name.to_string());
+            if let Some(fleet) = &self.shared.fleet {
+                fleet.unseat(&name);
+            }
             if let Some(running) = self.running.remove(&name) {
                 running.desk.inbox.send(Command::Stop {
                     remove_outputs: true,
@@ -197,6 +200,9 @@ impl Supervisor {
                 None => Schedule::new(account.clone(), &now, rng),
             };
             schedule.share(self.shared.ledger(&account));
+            if self.shared.fleet.is_some() {
+                schedule.set_part(Part::Follows, &now);
+            }
             let vacant = vacant.remove(&account.name).unwrap_or_default();
             let inbox = Arc::<Inbox>::default();
             let shared = self.shared.clone();

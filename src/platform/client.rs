@@ -177,14 +177,20 @@ impl Client {
         group.map(|group| group.platform)
     }
 
-    /// Sends a request to the platform's hosts, one after the other while they fail. Cancelled by dropping.
-    pub async fn call(&self, kind: &str, request: &Request) -> Called {
+    /// Limit on a whole call, over all hosts.
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends a request to the platform's hosts, one after the other while they fail. A limit is shorter than the configured one. Cancelled by dropping.
+    pub async fn call(&self, kind: &str, request: &Request, limit: Option<Duration>) -> Called {
         let Some(hosts) = self.groups.iter().find(|group| group.platform.kind == kind) else {
             return Called::none();
         };
         let mut reached = 0;
         let mut last = None;
-        let ends = Instant::now() + self.timeout;
+        let limit = limit.map_or(self.timeout, |limit| limit.min(self.timeout));
+        let ends = Instant::now() + limit;
         let order = hosts.order(clock::now().at);
         for (n, at) in order.iter().copied().enumerate() {
             let left = ends.saturating_duration_since(Instant::now());

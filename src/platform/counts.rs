@@ -100,7 +100,7 @@ async fn ask<T>(
     credential: &str,
     understand: impl FnOnce(&json::Object<'_>) -> Result<T, Refusal>,
 ) -> Result<T, NoQuota> {
-    let called = client.call(platform.kind, request).await;
+    let called = client.call(platform.kind, request, None).await;
     let answer = called.outcome.and_then(|received| {
         read(
             platform,

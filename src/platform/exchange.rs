@@ -80,12 +80,13 @@ pub fn credential(
     })
 }
 
-/// Makes a call for an account, if there is something to make it with. Cancelled by dropping.
+/// Makes a call for an account, if there is something to make it with. It ends before `until`. Cancelled by dropping.
 pub async fn exchange(
     client: &Client,
     account: &Account,
     call: Call,
     credential: Result<Credential, Refusal>,
+    until: Option<Moment>,
 ) -> Exchange {
     let began = clock::now().at;
     let none = |endpoint, refusal| Exchange {
@@ -111,11 +112,14 @@ pub async fn exchange(
         if call == Call::Verify {
             ask.path = client.verify_path(platform, account);
         }
+        let left = until.map(|until| clock::now().at.until(until));
         let Called {
             outcome,
             reached,
             switched,
-        } = client.call(platform.kind, &(platform.request)(&ask)).await;
+        } = client
+            .call(platform.kind, &(platform.request)(&ask), left)
+            .await;
         all_reached += reached;
         let (sent, answer) = match outcome {
             Ok(received) => (
@@ -159,7 +163,7 @@ pub(crate) async fn try_account(
 ) -> Result<Duration, Refusal> {
     let _permit = client.permit(account.terms.kind, false).await;
     let secret = credential(&account, Call::Token, None);
-    match exchange(&client, &account, Call::Token, secret)
+    match exchange(&client, &account, Call::Token, secret, None)
         .await
         .answer
     {

@@ -94,6 +94,26 @@ pub(super) async fn explain(
     }
 }
 
+/// Says why a host of another service than the platform cannot be reached: a member of etcd, as `[fleet]` names it.
+pub(crate) fn why_unreachable(host: &Host, error: &reqwest::Error) -> String {
+    let causes = Causes::of(error);
+    let url = host.as_str();
+    if let Some(lookup) = causes.lookup {
+        return lookup.to_string();
+    }
+    if let Some(tls) = causes.tls {
+        let (message, hint) = of_tls(tls);
+        let hint = hint.replace("[platform]", "[fleet]");
+        return format!("cannot connect to {url}: {message}; {hint}");
+    }
+    match causes.system.map(crate::fault::reason) {
+        _ if error.is_timeout() => format!("{url} does not answer in time"),
+        Some(reason) if error.is_connect() => format!("cannot connect to {url}: {reason}"),
+        Some(reason) => format!("the connection to {url} broke: {reason}"),
+        None => format!("{url} gives no answer in HTTP"),
+    }
+}
+
 fn of_lookup(error: &LookupError, via: Option<&ProxyOf>) -> Refusal {
     let hint = if via.is_some_and(|via| via.is_at(&error.name)) {
         "that is the proxy: correct `proxy` of [platform] or $HTTPS_PROXY, or the host's name service; asked again soon"

@@ -62,7 +62,7 @@ type Lookup = Result<Arc<[SocketAddr]>, LookupError>;
 
 /// Looks up names for one client. Clones share their look-ups.
 #[derive(Debug, Clone)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     patience: Duration,
     names: Arc<Mutex<HashMap<Box<str>, NameState>>>,
 }
@@ -78,7 +78,7 @@ struct NameState {
 
 impl Resolver {
     /// A resolver that waits so long for an answer.
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self {
             patience,
             names: Arc::default(),

@@ -111,6 +111,8 @@ impl Schedule {
     fn on_new_token(&mut self, now: &Now) {
         self.belief = Belief::Trusted;
         self.told = None;
+        (self.is_shared, self.is_inherited) = (false, false);
+        self.orphan = None;
         self.force_at = None;
         self.routine_from = now.at;
         if let Some(look) = &mut self.look {

@@ -172,6 +172,7 @@ impl Schedule {
             verified: Some(now.at),
         });
         self.belief = Belief::Trusted;
+        self.keep_adopted();
         if let (Some(lost), Some(overlap)) = (self.lost, self.terms().overlap()) {
             self.lost = lost.disproved(now.at, overlap);
             if let Some(lost) = self.lost {
@@ -202,7 +203,7 @@ impl Schedule {
     }
 
     fn called_dead(&mut self, now: &Now, errcode: Option<i64>) -> (Outcome, Option<Verdict>) {
-        let Some(held) = &self.token.held else {
+        let Some(held) = self.token.held.clone() else {
             self.belief = Belief::Trusted;
             return (Outcome::Alive, None);
         };
@@ -220,6 +221,9 @@ impl Schedule {
                 tries: 0,
             };
             return (Outcome::AskAgain, None);
+        }
+        if let Some(adopted) = self.adopt_instead(now) {
+            return adopted;
         }
         // A call of ours whose answer was of no use may have replaced it as well.
         let foreign = self.terms().overlap().is_some()

@@ -5,6 +5,7 @@ mod belief;
 mod due;
 mod force;
 mod look;
+mod part;
 mod record;
 mod slot;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod told;
 mod wish;
 
 pub use belief::{Belief, Why};
+pub use part::Part;
 pub use record::{Record, StoredBlock, StoredGrant};
 
 use crate::account::Account;
@@ -117,6 +119,16 @@ pub struct Schedule {
     flight: Option<Flight>,
     ticket_rate: HourlyRate,
     ledger: Option<Arc<TicketLedger>>,
+    /// The part of this host in the calls.
+    part: Part,
+    /// No call for a token before: one of the leader before may be under way.
+    hold: Option<Moment>,
+    /// A token that a leader before could not share.
+    orphan: Option<Held>,
+    /// True if the other hosts of the fleet know the token.
+    is_shared: bool,
+    /// True if the token came from the leader before.
+    is_inherited: bool,
     rng: fastrand::Rng,
 }
 
@@ -145,6 +157,11 @@ impl Schedule {
             flight: None,
             ticket_rate: HourlyRate::below(account.terms().ticket_limits.app),
             ledger: None,
+            part: Part::Alone,
+            hold: None,
+            orphan: None,
+            is_shared: true,
+            is_inherited: false,
             account,
             rng,
         }
@@ -174,6 +191,7 @@ impl Schedule {
                 }),
                 asked: self.asked,
                 ledger: self.ledger.take(),
+                part: self.part,
                 ..Self::new(account, now, self.rng.fork())
             };
             return;
@@ -222,7 +240,10 @@ impl Schedule {
         let stands = self.stands(now.at);
         let mut next: Option<(Moment, Call)> = None;
         let mut offer = |due: Moment, call: Call| {
-            let due = due.max(now.at);
+            let Some(allowed) = self.allowed(call, now) else {
+                return;
+            };
+            let due = due.max(allowed);
             // What is due already goes in the order of the offers; else the earliest.
             if next.is_none_or(|(best, _)| due < best) {
                 next = Some((due, call));

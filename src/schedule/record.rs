@@ -1,10 +1,10 @@
 //! The part of an account's state that outlives a restart.
 
-use super::Schedule;
 use super::belief::{Belief, Lost, Why};
 use super::due::LONGEST_LIFE;
 use super::slot::{Held, Trouble};
 use super::told::{DOUBTED, LOST_CHECK};
+use super::{Part, Schedule};
 use crate::account::{Account, SecretSource};
 use crate::budget::Budget;
 use crate::time::{End, Moment, Now};
@@ -152,7 +152,18 @@ impl Schedule {
 
     /// Goes on from what was kept: values that are still valid need no call.
     pub fn restore(account: Arc<Account>, record: Record, now: &Now, rng: fastrand::Rng) -> Self {
+        Self::restored(account, record, now, rng, Part::Alone)
+    }
+
+    pub(super) fn restored(
+        account: Arc<Account>,
+        record: Record,
+        now: &Now,
+        rng: fastrand::Rng,
+        part: Part,
+    ) -> Self {
         let mut schedule = Self::new(account, now, rng);
+        schedule.part = part;
         let (id, agentid, secret) = identity(&schedule.account);
         // Records of earlier versions do not name the place of the secret.
         let is_other_secret = record.secret.is_some() && record.secret != secret;

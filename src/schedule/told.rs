@@ -21,8 +21,14 @@ impl Schedule {
             self.told = None;
             return;
         };
-        let call = self.token_call(now).unwrap_or(held.expires());
-        let mut safe = call.max(now.at) + overlap;
+        let mut safe = if self.plans() {
+            let call = self.token_call(now).unwrap_or(held.expires());
+            call.max(now.at) + overlap
+        } else {
+            // Whoever leads plans the calls, and says so.
+            let told = self.told.map_or(held.expires(), |told| told.moment());
+            told.min(self.unshared_end(held, overlap).unwrap_or(told))
+        };
         if let Some(lost) = self.lost {
             let looked = match self.belief {
                 Belief::Suspected { at, .. } => at.max(now.at),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// The line that keeps a record.
-pub(super) fn encode(
+pub(crate) fn encode(
     name: &AccountName,
     record: &Record,
     boot_id: &str,
@@ -33,7 +33,7 @@ pub(super) fn encode(
 }
 
 /// The record of a line, unless it is damaged or of a version to come.
-pub(super) fn decode(line: &[u8], boot_id: &str, now: &Now) -> Option<Record> {
+pub(crate) fn decode(line: &[u8], boot_id: &str, now: &Now) -> Option<Record> {
     serde_json::from_slice::<Stored<'_>>(line)
         .ok()?
         .into_record(boot_id, now)

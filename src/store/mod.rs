@@ -3,6 +3,8 @@
 mod journal;
 mod line;
 
+pub(crate) use line::{decode, encode};
+
 use crate::account::AccountName;
 use crate::clock;
 use crate::logging::Entry;
@@ -176,7 +178,7 @@ impl Store {
         durable: bool,
         now: &Now,
     ) -> Result<(), StoreError> {
-        let line = line::encode(name, record, &self.shared.boot_id, now);
+        let line = encode(name, record, &self.shared.boot_id, now);
         lock(&self.shared.journal).append(&line, &clock::now())?;
         if durable
             && let Some((runtime, lane)) = self.shared.syncing.get()
@@ -227,7 +229,7 @@ impl Kept {
     /// The record of an account.
     pub fn record(&self, name: &AccountName, now: &Now) -> Option<Record> {
         let (range, doubtful) = self.lines.get(name.as_str())?;
-        let mut record = line::decode(self.text.get(range.clone())?, &self.boot_id, now)?;
+        let mut record = decode(self.text.get(range.clone())?, &self.boot_id, now)?;
         if *doubtful {
             // As if the newer line had told of a call that has no answer.
             record.lost = record.lost.or(Some(now.at));

@@ -195,6 +195,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
         quota: None,
         calls_day: now.platform_day(),
         last_error: None,
+        fleet: None,
         outputs: [OutputState::Published, OutputState::Published].into(),
     };
     Fake {

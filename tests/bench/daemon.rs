@@ -190,7 +190,11 @@ fn call_for(config: &str, accounts: usize) {
                 let _permit = client.permit(WECHAT.kind, false).await;
                 let ask = Ask::of(WECHAT, &account, Call::Token, secret.expose());
                 let request = (WECHAT.request)(&ask);
-                client.call(WECHAT.kind, &request).await.outcome.unwrap()
+                client
+                    .call(WECHAT.kind, &request, None)
+                    .await
+                    .outcome
+                    .unwrap()
             });
         }
         for answer in calls.join_all().await {

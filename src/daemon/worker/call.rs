@@ -27,6 +27,7 @@ impl Worker {
         };
         self.schedule.on_sent(&now, call);
         let saving = self.write(false, &now);
+        let intent = self.intent(call, client.timeout());
         let account = self.schedule.account().clone();
         let token = self.schedule.token().cloned();
         let look = {
@@ -37,6 +38,13 @@ impl Worker {
         self.under_way = Some(Box::pin(async move {
             // What cannot be stored is told with the next answer, which is stored too.
             let _ = timeout(SAVE_GRACE, saving).await;
+            let until = match intent {
+                None => None,
+                Some((intent, is_limited)) => match intent.await {
+                    Ok(until) => Some(until).filter(|_| is_limited),
+                    Err(error) => return Arrival::NotCalled(error),
+                },
+            };
             let credential = match timeout(SECRET_LIMIT, credential).await {
                 Ok(Ok(credential)) => credential,
                 // The daemon stops.
@@ -46,7 +54,7 @@ impl Worker {
                     "look at the disk, mount or network below it; no reload is needed",
                 )),
             };
-            let ended = exchange(&client, &account, call, credential).await;
+            let ended = exchange(&client, &account, call, credential, until).await;
             drop(permit);
             Arrival::Ended(Box::new(ended))
         }));
@@ -55,6 +63,12 @@ impl Worker {
     pub(super) fn on_ended(&mut self, ended: Exchange) {
         let now = clock::now();
         self.count(&ended);
+        if let Some(term) = self.fleet.call_term.take()
+            && !self.still_leads(term, &now)
+        {
+            self.on_late(&ended, term, &now);
+            return;
+        }
         if let Some(switched) = &ended.switched {
             report::host_switched(switched);
         }
@@ -72,6 +86,7 @@ impl Worker {
         if let Outcome::FoundDead { foreign: true } = outcome {
             Counters::add(&self.desk.counters.superseded);
         }
+        self.consider_resigning(&outcome, &now);
         let is_durable = matches!(
             outcome,
             Outcome::Granted { changed: true, .. } | Outcome::FoundDead { .. }

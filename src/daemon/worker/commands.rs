@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 /// Everybody who waits for an answer of this account, and what there is to tell them.
 #[derive(Default)]
 pub(super) struct Waiting {
-    doubters: Vec<oneshot::Sender<Verdict>>,
+    pub(super) doubters: Vec<oneshot::Sender<Verdict>>,
     wishes: Vec<WaitingRefresh>,
-    verdict: Option<Verdict>,
+    pub(super) verdict: Option<Verdict>,
     outcome: Option<Outcome>,
 }
 
@@ -41,6 +41,9 @@ impl Worker {
         for command in self.desk.inbox.take() {
             let now = clock::now();
             match command {
+                Command::Suspect { bad, admin, reply } if self.leaves_calls() => {
+                    self.pass_doubt(bad.as_ref(), admin, reply, &now);
+                }
                 Command::Suspect { bad, admin, reply } => {
                     let verdict = self.schedule.suspect(&now, bad.as_ref(), admin);
                     let Some(reply) = reply else { continue };
@@ -48,6 +51,13 @@ impl Worker {
                         Some(verdict) => give(&self.desk.counters, reply, verdict),
                         None => self.waiting.doubters.push(reply),
                     }
+                }
+                Command::Renew {
+                    value,
+                    until,
+                    reply,
+                } if self.leaves_calls() => {
+                    drop(reply.send(self.schedule.leave_wish(&now, value, until)));
                 }
                 Command::Renew {
                     value,
@@ -72,6 +82,7 @@ impl Worker {
                     let ledger = self.shared.ledger(&new.account);
                     self.schedule.reconfigure(new.account.clone(), &now);
                     self.schedule.share(ledger);
+                    self.take_seat();
                     self.outputs.reconfigure(new.account, new.sockets).await;
                     self.save(false, &now);
                     self.publish().await;
@@ -128,7 +139,7 @@ impl Worker {
 }
 
 /// Gives a verdict to somebody who doubted the token, and counts it.
-fn give(counters: &Counters, reply: oneshot::Sender<Verdict>, verdict: Verdict) {
+pub(super) fn give(counters: &Counters, reply: oneshot::Sender<Verdict>, verdict: Verdict) {
     let outcome = match verdict {
         Verdict::Superseded => "superseded",
         Verdict::StillValid | Verdict::Verified(_) => "still_valid",

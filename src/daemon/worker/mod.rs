@@ -2,6 +2,8 @@
 
 mod call;
 mod commands;
+mod doubts;
+mod fleet;
 mod quota;
 mod save;
 
@@ -10,14 +12,16 @@ use super::outputs::Outputs;
 use super::report::Reporter;
 use super::shared::Shared;
 use crate::clock;
+use crate::fleet::WriteError;
 use crate::handle::SnapshotCell;
 use crate::platform::Exchange;
 use crate::platform::client::{Client, Permit};
 use crate::quota::QuotaReport;
-use crate::schedule::{Schedule, Step};
-use crate::snapshot::Snapshot;
+use crate::schedule::{Part, Schedule, Step};
+use crate::snapshot::{FleetView, Snapshot};
 use crate::time::{Moment, Now};
 use commands::Waiting;
+use fleet::{FleetDesk, FleetWrite};
 use quota::{QuotaAnswer, QuotaDesk};
 use save::Saved;
 use std::ops::ControlFlow;
@@ -49,6 +53,7 @@ pub(super) struct Worker {
     saving: Option<Pin<Box<dyn Future<Output = Saved> + Send>>>,
     waiting: Waiting,
     quota: QuotaDesk,
+    fleet: FleetDesk,
     /// Dropped when the token is published, or there is nothing to do about it now.
     unready: Option<mpsc::Sender<()>>,
 }
@@ -63,6 +68,10 @@ enum Arrival {
     Counted(QuotaAnswer),
     /// The record is written, or cannot be.
     Saved(Saved),
+    /// The fleet's engine has the record, or has not.
+    Shared(FleetWrite),
+    /// The call was not made: the fleet's engine did not take what has to be written before.
+    NotCalled(WriteError),
 }
 
 /// A task is to end.
@@ -81,7 +90,13 @@ impl Worker {
         let now = clock::now();
         desk.promise.make(now.at);
         let reporter = Reporter::new(shared.changed.clone());
-        let snapshot = take_snapshot(&schedule, &outputs, None, &now);
+        let snapshot = take_snapshot(
+            &schedule,
+            &outputs,
+            None,
+            fleet::view_before(shared.fleet.as_ref()),
+            &now,
+        );
         let snapshot = Arc::new(SnapshotCell::new(snapshot, shared.subscribers.clone()));
         let published = snapshot.clone();
         let worker = Self {
@@ -95,6 +110,7 @@ impl Worker {
             saving: None,
             waiting: Waiting::default(),
             quota: QuotaDesk::default(),
+            fleet: FleetDesk::default(),
             unready: Some(unready),
         };
         (worker, published)
@@ -102,6 +118,7 @@ impl Worker {
 
     /// Runs until it is told to stop.
     pub(super) async fn run(&mut self) {
+        self.take_seat();
         let shared = self.shared.clone();
         let mut arrival = None;
         loop {
@@ -127,9 +144,12 @@ impl Worker {
             Some(Arrival::Ended(ended)) => self.on_ended(*ended),
             Some(Arrival::Counted(counted)) => self.on_counted(counted, &clock::now()),
             Some(Arrival::Saved(saved)) => self.on_saved(saved),
+            Some(Arrival::Shared(shared)) => self.on_fleet_write(&shared),
+            Some(Arrival::NotCalled(error)) => self.on_not_called(&error),
             None => {}
         }
         self.take_commands().await?;
+        self.attend();
         let now = self.publish().await;
         let wake = self.plan(&now);
         self.desk.promise.make(wake);
@@ -141,6 +161,7 @@ impl Worker {
         tokio::select! {
             arrival = ended(&mut self.under_way) => Some(arrival),
             saved = ended(&mut self.saving) => Some(Arrival::Saved(saved)),
+            shared = ended(&mut self.fleet.sharing) => Some(Arrival::Shared(shared)),
             () = self.desk.inbox.arrived() => None,
             () = tokio::time::sleep(clock::now().at.until(wake)) => None,
         }
@@ -152,6 +173,7 @@ impl Worker {
         let due = [
             self.schedule.next_change(now.at),
             self.outputs.next_attempt(),
+            self.doubt_until(),
         ];
         for moment in due.into_iter().flatten() {
             wake = wake.min(moment);
@@ -164,14 +186,19 @@ impl Worker {
         }
         match self.schedule.next(now) {
             Step::Sleep(until) => {
-                self.unready = None;
-                if self.schedule.is_spent(now) {
+                if !self.is_joining() {
+                    self.unready = None;
+                }
+                if self.schedule.is_spent(now) && self.schedule.part() != Part::Follows {
                     let (_, day) = self.schedule.calls();
                     self.reporter.spent(self.schedule.account(), day);
                 }
                 wake.min(until)
             }
             Step::Call(_) => {
+                if let Some(after) = self.calls_after(now) {
+                    return wake.min(after);
+                }
                 let client = self.shared.client.borrow().clone();
                 let kind = self.schedule.account().terms.kind;
                 let in_trouble = self
@@ -201,6 +228,9 @@ impl Worker {
             self.on_ended(*ended);
             self.publish().await;
         }
+        if let Some(share) = self.last_share() {
+            let _ = timeout(SAVE_GRACE, share).await;
+        }
         if let Some(saving) = self.saving.take() {
             let _ = timeout(SAVE_GRACE, saving).await;
         }
@@ -224,6 +254,7 @@ impl Worker {
             &self.schedule,
             &self.outputs,
             self.quota.report.clone(),
+            self.fleet.view.clone(),
             now,
         );
         if self.schedule.standing(now.at).is_some() {
@@ -250,6 +281,7 @@ fn take_snapshot(
     schedule: &Schedule,
     outputs: &Outputs,
     quota: Option<Arc<QuotaReport>>,
+    fleet: Option<FleetView>,
     now: &Now,
 ) -> Snapshot {
     let (calls_today, calls_day) = schedule.calls();
@@ -260,10 +292,13 @@ fn take_snapshot(
         state: outputs.weaken(schedule.state(now.at)),
         valid_values: valid.count(),
         grants,
-        next_refresh: Some(match schedule.next(now) {
-            Step::Call(_) => now.at,
-            Step::Sleep(until) => until,
-        }),
+        next_refresh: match schedule.next(now) {
+            // Whoever leads calls.
+            _ if schedule.part() == Part::Follows => None,
+            Step::Call(_) => Some(now.at),
+            Step::Sleep(until) => Some(until),
+        },
+        fleet,
         last_success: schedule.last_success(),
         calls_today,
         calls_day,

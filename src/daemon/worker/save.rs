@@ -11,6 +11,16 @@ pub(super) type Saved = Result<Result<(), StoreError>, Stopping>;
 impl Worker {
     /// Begins to store what outlives a restart, after all that was begun before.
     pub(super) fn save(&mut self, durable: bool, now: &Now) {
+        self.note_unshared();
+        self.begin_saving(durable, now);
+    }
+
+    /// The same where the others know it already.
+    pub(super) fn save_here(&mut self, now: &Now) {
+        self.begin_saving(false, now);
+    }
+
+    fn begin_saving(&mut self, durable: bool, now: &Now) {
         let saving = self.write(durable, now);
         self.saving = Some(Box::pin(saving));
     }

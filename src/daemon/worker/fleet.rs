@@ -1,0 +1,392 @@
+//! The account's place in a fleet: it leads and shares, or follows what another host shares.
+
+use super::Worker;
+use crate::account::SecretSource;
+use crate::call::{Answer, Call};
+use crate::clock;
+use crate::daemon::report;
+use crate::fleet::{BadRecord, EngineState, Fleet, Look, Term, WriteError};
+use crate::platform::Exchange;
+use crate::schedule::{Outcome, Part, Record, StoredGrant};
+use crate::snapshot::FleetView;
+use crate::time::{End, Moment, Now};
+use crate::trouble::Class;
+use crate::value::ValueName;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// Wait after a write that was not made.
+const SHARE_AGAIN: Duration = Duration::from_secs(1);
+/// A host that cannot fetch leaves the account to the others for so long at first; doubles to the longest.
+const REST_FIRST: Duration = Duration::from_secs(15);
+const REST_LONGEST: Duration = Duration::from_secs(300);
+/// The same where the fleet's record is of no use here.
+const REST_BARRED: Duration = Duration::from_secs(60);
+
+/// The memory of a task about its fleet.
+#[derive(Default)]
+pub(super) struct FleetDesk {
+    /// The term in which this host leads, or led last.
+    pub(super) term: Option<Term>,
+    /// The term in which the call under way was begun.
+    pub(super) call_term: Option<Term>,
+    /// The record that was last read.
+    seen: Option<i64>,
+    /// There is something that the others do not know.
+    unshared: bool,
+    /// No write before.
+    share_after: Option<Moment>,
+    pub(super) sharing: Option<Pin<Box<dyn Future<Output = FleetWrite> + Send>>>,
+    /// The orphan was taken: the next write removes it.
+    drop_orphan: bool,
+    /// An answer that came too late, until it is left to whoever leads.
+    late: Option<(Term, Record)>,
+    /// Leaves the account to others once all is shared.
+    resigns: bool,
+    rest: Option<Duration>,
+    /// The trouble with the fleet's record that was told.
+    told: Option<BadRecord>,
+    pub(super) doubt: Option<(i64, Moment)>,
+    /// The doubts of other hosts that were looked at, by their lease.
+    pub(super) judged: BTreeMap<i64, i64>,
+    pub(super) view: Option<FleetView>,
+}
+
+/// The result of a write.
+pub(super) type FleetWrite = Result<(), WriteError>;
+
+impl Worker {
+    /// Sees who leads, and takes what is shared.
+    pub(super) fn attend(&mut self) {
+        let Some(fleet) = self.shared.fleet.clone() else {
+            return;
+        };
+        let now = clock::now();
+        let name = self.schedule.account().name.clone();
+        let look = fleet.look(&name, now.at);
+        match (&look.engine, look.term) {
+            (EngineState::Present, Some(term)) => self.lead(&fleet, term, &now),
+            (EngineState::Present | EngineState::Joining, _) => self.follow(&fleet, &look, &now),
+            (EngineState::Away { since, .. }, _) => {
+                let has_secret = self.schedule.account().secret != SecretSource::Absent;
+                let part = Part::Cut {
+                    since: *since,
+                    may_call: fleet.may_lead() && has_secret,
+                };
+                self.schedule.set_part(part, &now);
+            }
+        }
+        self.take_verdict(&fleet, &now);
+        fleet.note_holding(&name, self.schedule.stands(now.at));
+        let view = FleetView {
+            leads: look.term.is_some(),
+            leader: look.leader,
+            is_joining: look.engine == EngineState::Joining,
+            is_away: matches!(look.engine, EngineState::Away { .. }),
+        };
+        let is_other = self.fleet.view.as_ref().is_some_and(|before| {
+            before.leader.as_ref().map(|(host, _)| host)
+                != view.leader.as_ref().map(|(host, _)| host)
+        });
+        if is_other && let Some((host, _)) = &view.leader {
+            report::leader(self.schedule.account(), host, view.leads);
+            self.shared.changed.notify_one();
+        }
+        self.fleet.view = Some(view);
+    }
+
+    fn lead(&mut self, fleet: &Fleet, term: Term, now: &Now) {
+        if self.fleet.term == Some(term) {
+            self.schedule.set_part(Part::Leads, now);
+        } else if self.begin_term(fleet, term, now).is_err() {
+            return;
+        }
+        let account = self.schedule.account().clone();
+        if !self.fleet.drop_orphan
+            && let Some(orphan) = fleet.orphan(&account, now)
+        {
+            self.fleet.drop_orphan = true;
+            self.fleet.unshared = true;
+            let is_token = |grant: &StoredGrant| grant.name == ValueName::AccessToken;
+            if let Some(orphan) = orphan.grants.into_iter().find(is_token) {
+                report::orphan(&account, &orphan.value);
+                self.schedule.on_orphan(orphan, now);
+            }
+        }
+        self.look_at_doubts(fleet, now);
+        let may_share = self.fleet.share_after.is_none_or(|after| now.at >= after);
+        if self.fleet.unshared && may_share && self.is_idle() {
+            self.share(fleet, term);
+        }
+    }
+
+    /// Begins to lead: goes on from the fleet's record, or from its own where that is newer.
+    fn begin_term(&mut self, fleet: &Fleet, term: Term, now: &Now) -> Result<(), ()> {
+        let account = self.schedule.account().clone();
+        let mut hold = None;
+        match fleet.record(&account, now) {
+            Some(Err(bad)) if bad != BadRecord::Damaged => {
+                fleet.resign(&account.name, term, REST_BARRED);
+                self.tell_bad(bad);
+                self.schedule.set_part(Part::Follows, now);
+                return Err(());
+            }
+            Some(Ok(opened)) => {
+                hold = opened.call_until;
+                let token = opened.record.grants.first();
+                let theirs = token
+                    .filter(|token| token.name == ValueName::AccessToken)
+                    .map(|token| token.obtained + Duration::from_secs(1));
+                let is_newer = self.schedule.stands(now.at) && self.schedule.obtained() > theirs;
+                if !is_newer {
+                    self.schedule.follow(opened.record, now);
+                }
+            }
+            // Whoever leads writes back what it holds.
+            Some(Err(_)) | None => {}
+        }
+        self.schedule.take_over(hold, now);
+        self.fleet.term = Some(term);
+        self.fleet.seen = None;
+        self.fleet.told = None;
+        self.fleet.drop_orphan = false;
+        self.fleet.resigns = false;
+        self.fleet.unshared = true;
+        self.fleet.judged.clear();
+        Ok(())
+    }
+
+    fn follow(&mut self, fleet: &Fleet, look: &Look, now: &Now) {
+        self.schedule.set_part(Part::Follows, now);
+        if look.engine == EngineState::Joining {
+            return;
+        }
+        if let Some(term) = self.fleet.term.take()
+            && self.schedule.is_unshared()
+            && self.schedule.account().terms().overlap().is_some()
+        {
+            self.fleet.late = Some((term, self.schedule.record()));
+        }
+        let account = self.schedule.account().clone();
+        if let Some((term, record)) = self.fleet.late.take() {
+            let (fleet, account) = (fleet.clone(), account.clone());
+            tokio::spawn(async move {
+                // It cannot be had a second time; without it, whoever leads fetches another one.
+                let _ = fleet.leave_orphan(&account, term, &record).await;
+            });
+        }
+        if look.record.is_some() && look.record != self.fleet.seen {
+            self.fleet.seen = look.record;
+            match fleet.record(&account, now) {
+                Some(Ok(opened)) => {
+                    self.fleet.told = None;
+                    self.schedule.follow(opened.record, now);
+                    self.save_here(now);
+                }
+                Some(Err(bad)) => self.tell_bad(bad),
+                None => {}
+            }
+        }
+    }
+
+    fn tell_bad(&mut self, bad: BadRecord) {
+        if self.fleet.told.as_ref() != Some(&bad) {
+            report::bad_record(self.schedule.account(), &bad);
+            self.fleet.told = Some(bad);
+        }
+    }
+
+    /// True if no call and no write is under way that an older record could overtake.
+    pub(super) fn is_idle(&self) -> bool {
+        self.fleet.sharing.is_none() && self.under_way.is_none()
+    }
+
+    fn share(&mut self, fleet: &Fleet, term: Term) {
+        self.fleet.unshared = false;
+        let (fleet, account) = (fleet.clone(), self.schedule.account().clone());
+        let (record, drop_orphan) = (self.schedule.record(), self.fleet.drop_orphan);
+        self.fleet.sharing = Some(Box::pin(async move {
+            fleet.share(&account, term, &record, drop_orphan).await
+        }));
+    }
+
+    /// There is something new to share.
+    pub(super) fn note_unshared(&mut self) {
+        self.fleet.unshared = true;
+    }
+
+    pub(super) fn on_fleet_write(&mut self, shared: &FleetWrite) {
+        let now = clock::now();
+        match shared {
+            Ok(()) => {
+                self.fleet.drop_orphan = false;
+                self.fleet.share_after = None;
+                if !self.fleet.unshared {
+                    self.schedule.on_shared(&now);
+                    self.resign_if_due();
+                }
+            }
+            Err(WriteError::NotLeader) => self.fleet.seen = None,
+            Err(WriteError::Away(_)) => {
+                self.fleet.unshared = true;
+                self.fleet.share_after = Some(now.at + SHARE_AGAIN);
+            }
+        }
+    }
+
+    fn resign_if_due(&mut self) {
+        let (Some(fleet), Some(term)) = (&self.shared.fleet, self.fleet.term) else {
+            return;
+        };
+        if std::mem::take(&mut self.fleet.resigns) {
+            let rest = self.fleet.rest.map_or(REST_FIRST, |rest| rest * 2);
+            let rest = rest.min(REST_LONGEST);
+            self.fleet.rest = Some(rest);
+            let account = self.schedule.account();
+            report::resigned(account);
+            fleet.resign(&account.name, term, rest);
+        }
+    }
+
+    /// Notes if another host may do better after a failure of this kind.
+    pub(super) fn consider_resigning(&mut self, outcome: &Outcome, now: &Now) {
+        match outcome {
+            Outcome::Granted { .. } => self.fleet.rest = None,
+            Outcome::Failed {
+                name: ValueName::AccessToken,
+                error,
+                times,
+            } => {
+                let is_of_host = match error.class {
+                    Class::Local | Class::Operator | Class::TimedBlock(_) => true,
+                    Class::Transient => error.errcode.is_none(),
+                    _ => false,
+                };
+                let is_pressing = *times > 1 || !self.schedule.stands(now.at);
+                let fleet = self.shared.fleet.as_ref();
+                let has_others = fleet.is_some_and(Fleet::others_may_lead);
+                self.fleet.resigns = is_of_host && is_pressing && has_others;
+            }
+            _ => {}
+        }
+    }
+
+    /// An answer of a call that was begun in a term that has ended: it is left to whoever leads.
+    pub(super) fn on_late(&mut self, ended: &Exchange, term: Term, now: &Now) {
+        self.schedule.on_late();
+        if let Ok(Answer::Granted(value, life)) = &ended.answer
+            && ended.call.is_token()
+            && self.schedule.account().terms().overlap().is_some()
+        {
+            let grant = StoredGrant {
+                name: ValueName::AccessToken,
+                value: value.clone(),
+                obtained: ended.sent,
+                life: *life,
+                end: End::of(ended.sent + *life, now),
+                told: None,
+            };
+            let record = Record {
+                grants: vec![grant],
+                ..self.schedule.record()
+            };
+            self.fleet.late = Some((term, record));
+        }
+        let verdict = self.schedule.unavailable_soon(now);
+        self.waiting.on_outcome(Outcome::AskAgain, Some(verdict));
+    }
+
+    /// True if a term has not ended.
+    pub(super) fn still_leads(&self, term: Term, now: &Now) -> bool {
+        let name = &self.schedule.account().name;
+        let fleet = self.shared.fleet.as_ref();
+        fleet.is_some_and(|fleet| fleet.look(name, now.at).term == Some(term))
+    }
+
+    /// The write that has to be made before a call, and true if the call must end with the lease.
+    pub(super) fn intent(
+        &mut self,
+        call: Call,
+        limit: Duration,
+    ) -> Option<(
+        impl Future<Output = Result<Moment, WriteError>> + Send + use<>,
+        bool,
+    )> {
+        self.fleet.call_term = self.calling_term();
+        let (fleet, term) = (self.shared.fleet.clone()?, self.fleet.call_term?);
+        let (account, record) = (self.schedule.account().clone(), self.schedule.record());
+        let is_limited = call.is_token() && account.terms().overlap().is_some();
+        let intent = async move { fleet.intend(&account, term, &record, limit).await };
+        Some((intent, is_limited))
+    }
+
+    /// The account takes part in the fleet.
+    pub(super) fn take_seat(&self) {
+        if let Some(fleet) = &self.shared.fleet {
+            let holds = self.schedule.stands(clock::now().at);
+            fleet.seat(
+                self.schedule.account().clone(),
+                self.desk.inbox.clone(),
+                holds,
+            );
+        }
+    }
+
+    /// The term under which the next call is made: `None` for a host that is alone or cut off.
+    pub(super) fn calling_term(&self) -> Option<Term> {
+        (self.schedule.part() == Part::Leads)
+            .then_some(self.fleet.term)
+            .flatten()
+    }
+
+    /// The moment before which no call may begin: a write is under way, or the last one was not made.
+    pub(super) fn calls_after(&self, now: &Now) -> Option<Moment> {
+        if self.schedule.part() != Part::Leads {
+            return None;
+        }
+        let after = self.fleet.share_after.filter(|after| *after > now.at);
+        if self.fleet.sharing.is_some() || self.fleet.unshared {
+            return Some(after.unwrap_or(now.at + SHARE_AGAIN));
+        }
+        after
+    }
+
+    pub(super) fn on_not_called(&mut self, error: &WriteError) {
+        let now = clock::now();
+        self.schedule.on_not_called();
+        self.fleet.share_after = Some(now.at + SHARE_AGAIN);
+        if *error == WriteError::NotLeader {
+            self.fleet.seen = None;
+        }
+    }
+
+    /// The last write of a task that stops.
+    pub(super) fn last_share(&mut self) -> Option<impl Future<Output = FleetWrite> + use<>> {
+        let fleet = self.shared.fleet.clone()?;
+        let term = self.calling_term()?;
+        let (account, record) = (self.schedule.account().clone(), self.schedule.record());
+        self.fleet
+            .unshared
+            .then_some(async move { fleet.share(&account, term, &record, false).await })
+    }
+
+    /// True while it is not known yet what part this host has.
+    pub(super) fn is_joining(&self) -> bool {
+        let Some(view) = &self.fleet.view else {
+            return self.shared.fleet.is_some();
+        };
+        let is_led = view.leads || (view.leader.is_some() && self.fleet.seen.is_some());
+        view.is_joining || (!view.is_away && !is_led)
+    }
+}
+
+/// Begins with a part that makes no call.
+pub(super) fn view_before(fleet: Option<&Fleet>) -> Option<FleetView> {
+    fleet.map(|_| FleetView {
+        leads: false,
+        leader: None,
+        is_joining: true,
+        is_away: false,
+    })
+}

@@ -1,0 +1,105 @@
+//! The clocks of the other hosts, compared with this host's by questions and answers: each host answers in the key that tells
+//! of it. A question and its answer bound the difference from both sides, so no delay makes a life look longer.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Clocks that differ by more are told, milliseconds.
+pub(crate) const SKEW: i64 = 5_000;
+
+/// A host's card, in a key of its own. Times are Unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostCard {
+    /// Its name.
+    pub(crate) host: String,
+    /// The version of its wxtokend.
+    pub(crate) version: String,
+    /// The format that it writes.
+    pub(crate) format: u32,
+    /// True if it may call the platform.
+    pub(crate) may_lead: bool,
+    /// The moment when it last asked the others for their time, on its own clock.
+    pub(crate) asked: i64,
+    /// By host: when it asked, and this host's time then.
+    #[serde(default)]
+    pub(crate) answers: BTreeMap<String, (i64, i64)>,
+}
+
+/// By how much this host's clock is ahead of the others', in milliseconds, by name.
+#[derive(Debug, Default)]
+pub(crate) struct HostClocks(BTreeMap<String, i64>);
+
+impl HostClocks {
+    /// Reads another host's card. True if this host owes it an answer, which is then in `own`.
+    pub(crate) fn read(&mut self, card: &HostCard, own: &mut HostCard, unix_millis: i64) -> bool {
+        if let Some((asked, then)) = card.answers.get(&own.host)
+            && *asked == own.asked
+        {
+            // It answered after it was asked: at the earliest then, so this is the least that this clock can be ahead.
+            self.0.insert(card.host.clone(), asked - then);
+        }
+        let answer = own.answers.get(&card.host);
+        if answer.is_some_and(|(asked, _)| *asked == card.asked) {
+            return false;
+        }
+        own.answers
+            .insert(card.host.clone(), (card.asked, unix_millis));
+        true
+    }
+
+    /// Milliseconds by which this host's clock is ahead of another's; zero while nothing is known of it.
+    pub(crate) fn ahead_of(&self, host: &str) -> i64 {
+        self.0.get(host).copied().unwrap_or(0)
+    }
+
+    /// The clock that differs most, if one does by too much.
+    pub(crate) fn worst(&self) -> Option<(&str, i64)> {
+        let worst = self.0.iter().max_by_key(|(_, ahead)| ahead.abs())?;
+        (worst.1.abs() > SKEW).then_some((worst.0.as_str(), *worst.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(host: &str, asked: i64) -> HostCard {
+        HostCard {
+            host: host.to_owned(),
+            version: String::new(),
+            format: 1,
+            may_lead: true,
+            asked,
+            answers: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn two_hosts_learn_how_far_apart_their_clocks_are() {
+        // The clock of b is 180 s behind; messages take 40 ms.
+        let (mut a, mut b) = (card("a", 1_000_000), card("b", 820_000));
+        let (mut of_a, mut of_b) = (HostClocks::default(), HostClocks::default());
+        assert!(of_b.read(&a, &mut b, 820_040));
+        assert!(of_a.read(&b, &mut a, 1_000_080));
+        assert!(
+            !of_b.read(&a, &mut b, 820_120),
+            "each question is answered once"
+        );
+        assert!(!of_a.read(&b, &mut a, 1_000_160));
+        // Never more than the truth: no life of the other's looks longer.
+        assert_eq!(of_a.ahead_of("b"), 179_960);
+        assert_eq!(of_b.ahead_of("a"), -180_080);
+        assert_eq!(of_a.worst(), Some(("b", 179_960)));
+        assert_eq!(of_a.ahead_of("c"), 0);
+    }
+
+    #[test]
+    fn answer_to_an_earlier_question_says_nothing() {
+        let (mut a, mut b) = (card("a", 1_000_000), card("b", 0));
+        let mut clocks = HostClocks::default();
+        clocks.read(&a, &mut b, 900_000);
+        a.asked = 2_000_000;
+        clocks.read(&b, &mut a, 2_000_100);
+        assert_eq!(clocks.ahead_of("b"), 0);
+    }
+}
