@@ -19,7 +19,7 @@ use wxtokend::fault::Fault;
 use wxtokend::value::ValueName;
 
 pub use database::Database;
-pub use redis::{Cache, KeyBody, KeyRule, Kind, Preset, Redis, Sentinels};
+pub use redis::{KeyBody, KeyRule, PhpCache, Preset, Redis, SdkKind, Sentinels};
 pub use secret::PasswordSource;
 pub use url::{Address, Url};
 

@@ -6,7 +6,7 @@ mod template;
 
 pub use template::KeyTemplate;
 
-use crate::config::{Cache, KeyRule, Kind, Preset};
+use crate::config::{KeyRule, PhpCache, Preset, SdkKind};
 use crate::statement::unix_now;
 use crate::wish::TargetWish;
 use php::{php_array, php_string};
@@ -51,9 +51,9 @@ impl KeyRule {
                 let sdk = Sdk {
                     preset: *preset,
                     kind: kind.unwrap_or(if wish.appid.starts_with("wx") {
-                        Kind::OfficialAccount
+                        SdkKind::OfficialAccount
                     } else {
-                        Kind::Work
+                        SdkKind::Work
                     }),
                     agentid: *agentid,
                     cache: *cache,
@@ -71,9 +71,9 @@ impl KeyRule {
 /// An SDK and one account.
 struct Sdk<'a> {
     preset: Preset,
-    kind: Kind,
+    kind: SdkKind,
     agentid: Option<u32>,
-    cache: Cache,
+    cache: PhpCache,
     prefix: Option<&'a str>,
     secret: &'a str,
     appid: &'a str,
@@ -144,12 +144,12 @@ mod tests {
     use wxtokend::account::AccountName;
     use wxtokend::follow::Holding;
 
-    fn sdk(preset: Preset, kind: Kind, value: ValueName) -> Sdk<'static> {
+    fn sdk(preset: Preset, kind: SdkKind, value: ValueName) -> Sdk<'static> {
         Sdk {
             preset,
             kind,
             agentid: None,
-            cache: Cache::Symfony,
+            cache: PhpCache::Symfony,
             prefix: None,
             secret: "SECRET",
             appid: "APPID",
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn each_sdk_finds_its_key() {
-        use Kind::{MiniApp, OfficialAccount, Work};
+        use SdkKind::{MiniApp, OfficialAccount, Work};
         use ValueName::{AccessToken, JsapiTicket, WxCardTicket};
         let check = |preset, kind, value, expected: &[(&str, &str)]| {
             let found = entries(&sdk(preset, kind, value));
@@ -270,16 +270,16 @@ mod tests {
             let sdk = Sdk {
                 cache,
                 prefix: Some(prefix),
-                ..sdk(Preset::EasyWechat6, Kind::Work, ValueName::AccessToken)
+                ..sdk(Preset::EasyWechat6, SdkKind::Work, ValueName::AccessToken)
             };
             entries(&sdk)[0].0.clone()
         };
         assert_eq!(
-            key(Cache::Symfony, "app"),
+            key(PhpCache::Symfony, "app"),
             "app:work.access_token.APPID.SECRET"
         );
         assert_eq!(
-            key(Cache::Laravel, "app_database_app_cache_"),
+            key(PhpCache::Laravel, "app_database_app_cache_"),
             "app_database_app_cache_work.access_token.APPID.SECRET"
         );
     }

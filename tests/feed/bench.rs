@@ -16,23 +16,23 @@ pub const NOBODY: u32 = 65534;
 /// The appid of every account of the stand-in.
 pub const APPID: &str = "wx0123456789abcdef";
 
-pub struct Bench {
+pub struct FeedBench {
     pub dir: tempfile::TempDir,
     pub daemon: StandIn,
     pub manager: Manager,
 }
 
 /// A feed that runs; killed when dropped.
-pub struct Feed(Child);
+pub struct FeedProcess(Child);
 
-impl Drop for Feed {
+impl Drop for FeedProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Feed {
+impl FeedProcess {
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
     }
@@ -47,7 +47,7 @@ impl Feed {
     }
 }
 
-impl Bench {
+impl FeedBench {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -98,11 +98,11 @@ impl Bench {
         command
     }
 
-    pub fn feed(&self) -> Feed {
+    pub fn feed(&self) -> FeedProcess {
         self.feed_with(|_| {})
     }
 
-    pub fn feed_with(&self, change: impl FnOnce(&mut Command)) -> Feed {
+    pub fn feed_with(&self, change: impl FnOnce(&mut Command)) -> FeedProcess {
         let open = || {
             let mut options = fs::OpenOptions::new();
             options
@@ -114,11 +114,11 @@ impl Bench {
         let mut command = self.command(&["run", "feed.toml"]);
         command.stdout(open()).stderr(open());
         change(&mut command);
-        Feed(command.spawn().unwrap())
+        FeedProcess(command.spawn().unwrap())
     }
 
     /// A feed as the user that servers run as.
-    pub fn feed_as_nobody(&self) -> Feed {
+    pub fn feed_as_nobody(&self) -> FeedProcess {
         let program = self.path("wxtokend-feed");
         // By another process: what a thread of ours has open for writing could not be run.
         let copied = Command::new("cp")

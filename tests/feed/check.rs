@@ -1,11 +1,11 @@
 //! `wxtokend-feed check`: every fault at once, and what would change.
 
-use crate::bench::Bench;
+use crate::bench::FeedBench;
 use crate::servers::{have, run};
 use rustix::process::Signal;
 use std::process::Command;
 
-fn faults(bench: &Bench, text: &str) -> Vec<String> {
+fn faults(bench: &FeedBench, text: &str) -> Vec<String> {
     bench.write("feed.toml", text);
     let output = bench.command(&["check", "feed.toml"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -16,7 +16,7 @@ fn faults(bench: &Bench, text: &str) -> Vec<String> {
 
 #[test]
 fn every_fault_is_said_at_once_where_it_stands() {
-    let bench = Bench::new();
+    let bench = FeedBench::new();
     bench.write("password", "x");
     let said = faults(
         &bench,
@@ -92,7 +92,7 @@ fn online_says_what_would_change_and_changes_nothing() {
     if !have(&["sqlite3"]) {
         return;
     }
-    let bench = Bench::new();
+    let bench = FeedBench::new();
     let sql = |sql: &str| {
         run(Command::new("sqlite3").arg(bench.path("app.db")).arg(sql))
             .trim()
@@ -142,7 +142,7 @@ fn a_reload_changes_targets_and_a_faulty_one_changes_nothing() {
     if !have(&["sqlite3"]) {
         return;
     }
-    let bench = Bench::new();
+    let bench = FeedBench::new();
     let sql = |sql: &str| {
         run(Command::new("sqlite3")
             .args(["-cmd", ".timeout 5000"])

@@ -10,11 +10,17 @@
 
 mod bench;
 mod check;
+mod disks;
+mod faults;
+mod health;
 #[path = "../common/manager.rs"]
 mod manager;
 mod mariadb;
 mod postgres;
+mod readers;
 mod redis;
+#[path = "../common/root.rs"]
+mod root;
 mod servers;
 mod sqlite;
 mod sqlserver;

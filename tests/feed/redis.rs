@@ -1,20 +1,23 @@
-//! Redis with a password, over TLS, over a Unix socket, and behind Sentinel; and what a PHP cache reads.
+//! Redis with a password, over TLS, over a Unix socket, and behind Sentinel.
 
-use crate::bench::{APPID, Bench};
-use crate::servers::{Server, certificates, free_port, have, run, skip, until};
+use crate::bench::{APPID, FeedBench};
+use crate::faults::{Backend, Rows, suffer};
+use crate::servers::{BackendProcess, certificates, free_port, have, run, until};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-struct Redis {
+pub const PROGRAMS: [&str; 3] = ["redis-server", "redis-cli", "openssl"];
+
+pub struct RedisBackend {
     directory: PathBuf,
-    port: u16,
+    pub port: u16,
     tls_port: u16,
     password: &'static str,
-    server: Server,
+    server: BackendProcess,
 }
 
-impl Redis {
-    fn start(directory: PathBuf, password: &'static str) -> Self {
+impl RedisBackend {
+    pub fn new(directory: PathBuf, password: &'static str) -> Self {
         std::fs::create_dir(&directory).unwrap();
         certificates(&directory);
         let (port, tls_port) = (free_port(), free_port());
@@ -30,7 +33,7 @@ impl Redis {
         this
     }
 
-    fn spawn(directory: &Path, port: u16, tls_port: u16, password: &str) -> Server {
+    fn spawn(directory: &Path, port: u16, tls_port: u16, password: &str) -> BackendProcess {
         let mut command = Command::new("redis-server");
         command.current_dir(directory).args([
             "--port",
@@ -59,7 +62,7 @@ impl Redis {
         if !password.is_empty() {
             command.args(["--requirepass", password]);
         }
-        Server::spawn(&mut command, &directory.join("log"))
+        BackendProcess::spawn(&mut command, &directory.join("log"))
     }
 
     fn client(&self, arguments: &[&str]) -> Command {
@@ -78,19 +81,95 @@ impl Redis {
         });
     }
 
-    fn ask(&self, arguments: &[&str]) -> String {
+    pub fn ask(&self, arguments: &[&str]) -> String {
         run(&mut self.client(arguments))
             .trim_end_matches('\n')
             .to_owned()
     }
+}
 
-    fn restart(&mut self) {
+/// Its keys: each named after an account, with the token in it.
+impl Backend for RedisBackend {
+    fn target(&self) -> String {
+        format!(
+            "[[redis]]\nurl = \"redis://127.0.0.1:{}/0\"\nkey = \"{{{{ account }}}}\"\n\
+             body = \"{{{{ access_token }}}}\"\ncheck_every = \"1s\"\ntimeout = \"2s\"\n",
+            self.port
+        )
+    }
+
+    fn token(&self, account: &str) -> String {
+        self.ask(&["GET", account])
+    }
+
+    fn count_right(&self) -> usize {
+        let names: Vec<String> = (0..1000).map(|n| format!("a{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let answer = self.ask(&[&["MGET"], names.as_slice()].concat());
+        let lines = answer.lines().enumerate();
+        lines
+            .filter(|(n, line)| *line == format!("CANARY{n}"))
+            .count()
+    }
+
+    fn make_thousand(&self) {}
+
+    fn change(&self, account: &str) {
+        self.ask(&["SET", account, "FOREIGN"]);
+    }
+
+    fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    fn start(&mut self) {
         self.server = Self::spawn(&self.directory, self.port, self.tls_port, self.password);
         self.until_up();
     }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![self.server.id()]
+    }
+
+    fn hold_writes(&self) -> Option<BackendProcess> {
+        self.ask(&["CLIENT", "PAUSE", "600000", "WRITE"]);
+        None
+    }
+
+    fn is_writing(&self) -> bool {
+        !self.ask(&["INFO", "clients"]).contains("blocked_clients:0")
+    }
+
+    fn set_read_only(&self, is_read_only: bool) {
+        // Of a server that is not there.
+        let of: &[&str] = if is_read_only {
+            &["REPLICAOF", "127.0.0.1", "1"]
+        } else {
+            &["REPLICAOF", "NO", "ONE"]
+        };
+        self.ask(of);
+    }
+
+    fn read_only_words(&self) -> &'static str {
+        "read only replica"
+    }
+
+    fn table(&self) -> Option<&dyn Rows> {
+        None
+    }
 }
 
-fn configure(bench: &Bench, redis: &Redis) {
+#[test]
+fn every_fault_of_redis_heals() {
+    if !have(&PROGRAMS) {
+        return;
+    }
+    let bench = FeedBench::new();
+    let mut redis = RedisBackend::new(bench.path("redis"), "");
+    suffer(&bench, &mut redis);
+}
+
+fn configure(bench: &FeedBench, redis: &RedisBackend) {
     bench.write("password", "wrong");
     bench.write("dummy", "kept-by-wxtokend\n");
     let (port, tls_port) = (redis.port, redis.tls_port);
@@ -126,49 +205,13 @@ value = "jsapi_ticket"
     ));
 }
 
-/// A PHP cache reads what `EasyWeChat` looks for.
-fn a_php_cache_finds_the_token(port: u16) {
-    if have(&["php"]) && Path::new("/usr/share/php/Symfony/Component/Cache/autoload.php").exists() {
-        let script = format!(
-            r#"require "/usr/share/php/Symfony/Component/Cache/autoload.php";
-$redis = new Redis(); $redis->connect("127.0.0.1", {port}); $redis->auth("pass word");
-$cache = new Symfony\Component\Cache\Adapter\RedisAdapter($redis, "app");
-echo $cache->getItem("official_account.access_token.{APPID}.kept-by-wxtokend.0")->get();"#
-        );
-        assert_eq!(run(Command::new("php").arg("-r").arg(script)), "CANARY1");
-    }
-}
-
-/// The SDK wechatpy itself, with a dummy secret: it finds its keys and asks nobody.
-fn wechatpy_finds_the_token(port: u16) {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wechatpy");
-    if package.exists() {
-        let script = format!(
-            r#"import redis
-from wechatpy import WeChatClient
-from wechatpy.session.redisstorage import RedisStorage
-def fetch(self): raise SystemExit("it fetches by itself")
-WeChatClient.fetch_access_token = fetch
-server = redis.Redis(port={port}, password="pass word")
-print(WeChatClient("{APPID}", "kept-by-wxtokend", session=RedisStorage(server, prefix="wechatpy")).access_token)"#
-        );
-        let mut python = Command::new("python3");
-        assert_eq!(
-            run(python.env("PYTHONPATH", package).args(["-c", &script])),
-            "CANARY1\n"
-        );
-    } else {
-        skip("target/wechatpy");
-    }
-}
-
 #[test]
 fn keys_are_kept_with_their_life_whatever_happens_to_them() {
-    if !have(&["redis-server", "redis-cli", "openssl"]) {
+    if !have(&PROGRAMS) {
         return;
     }
-    let bench = Bench::new();
-    let mut redis = Redis::start(bench.path("redis"), "pass word");
+    let bench = FeedBench::new();
+    let mut redis = RedisBackend::new(bench.path("redis"), "pass word");
     configure(&bench, &redis);
     bench.daemon.set("shop", "access_token", "CANARY1", 7200);
     bench
@@ -224,14 +267,15 @@ fn keys_are_kept_with_their_life_whatever_happens_to_them() {
     redis.ask(&["SET", &key, "FOREIGN"]);
     bench.until("the key is right", || token() == "CANARY1");
 
-    a_php_cache_finds_the_token(redis.port);
-    wechatpy_finds_the_token(redis.port);
-
-    // It dies and comes back empty; the newest value is what it gets.
-    redis.server.kill();
-    bench.daemon.set("shop", "access_token", "CANARY2", 7200);
+    // The password changes: the file is read for each connection.
+    redis.ask(&["CONFIG", "SET", "requirepass", "new"]);
+    redis.password = "new";
+    redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
     bench.daemon.set("shop", "access_token", "CANARY3", 7200);
-    redis.restart();
+    let refused = || bench.log().matches("uthentication failed").count();
+    let before = refused();
+    bench.until("the old password is refused", || refused() > before);
+    bench.write("password", "new");
     let token = || redis.ask(&["GET", &key]);
     bench.until("the newest token", || token() == "CANARY3");
     bench.daemon.set("shop", "access_token", "CANARY4", 4);
@@ -248,11 +292,11 @@ fn keys_are_kept_with_their_life_whatever_happens_to_them() {
 
 #[test]
 fn check_online_names_the_keys_and_changes_none() {
-    if !have(&["redis-server", "redis-cli", "openssl"]) {
+    if !have(&PROGRAMS) {
         return;
     }
-    let bench = Bench::new();
-    let redis = Redis::start(bench.path("redis"), "");
+    let bench = FeedBench::new();
+    let redis = RedisBackend::new(bench.path("redis"), "");
     bench.configure(&format!(
         "[[redis]]\nurl = \"redis://127.0.0.1:{}/0\"\npreset = \"silenceper\"\n",
         redis.port
@@ -273,12 +317,12 @@ fn check_online_names_the_keys_and_changes_none() {
 
 #[test]
 fn a_server_that_sentinel_replaces_is_followed() {
-    if !have(&["redis-server", "redis-cli", "openssl"]) {
+    if !have(&PROGRAMS) {
         return;
     }
-    let bench = Bench::new();
-    let mut master = Redis::start(bench.path("master"), "");
-    let replica = Redis::start(bench.path("replica"), "");
+    let bench = FeedBench::new();
+    let mut master = RedisBackend::new(bench.path("master"), "");
+    let replica = RedisBackend::new(bench.path("replica"), "");
     replica.ask(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
     let port = free_port();
     let configuration = bench.write(
@@ -290,7 +334,7 @@ fn a_server_that_sentinel_replaces_is_followed() {
         ),
     );
     let mut command = Command::new("redis-server");
-    let _sentinel = Server::spawn(
+    let _sentinel = BackendProcess::spawn(
         command.arg(configuration).arg("--sentinel"),
         &bench.path("sentinel.log"),
     );

@@ -1,6 +1,7 @@
 //! Servers of databases, each with a directory, a port and a socket of its own.
 
 use crate::bench::{NOBODY, is_root};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -10,9 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A process that is killed when dropped.
-pub struct Server(Option<Child>);
+pub struct BackendProcess(Option<Child>);
 
-impl Server {
+impl BackendProcess {
     pub fn spawn(command: &mut Command, log: &Path) -> Self {
         let open = || {
             fs::OpenOptions::new()
@@ -31,6 +32,19 @@ impl Server {
         ))
     }
 
+    /// Gives it text on its standard input, which stays open.
+    pub fn spawn_with_input(command: &mut Command, input: &str) -> Self {
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.unwrap();
+        let stdin = child.stdin.as_mut().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        Self(Some(child))
+    }
+
     pub fn kill(&mut self) {
         if let Some(mut child) = self.0.take() {
             let _ = child.kill();
@@ -38,14 +52,26 @@ impl Server {
         }
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        let status = self.0.as_mut().map(|child| child.try_wait().unwrap());
+        status.is_none_or(|status| status.is_some())
+    }
+
     pub fn id(&self) -> u32 {
         self.0.as_ref().map_or(0, Child::id)
     }
 }
 
-impl Drop for Server {
+impl Drop for BackendProcess {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+pub fn signal_all(processes: &[u32], signal: Signal) {
+    for id in processes {
+        let id = Pid::from_raw(i32::try_from(*id).unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
     }
 }
 
@@ -74,14 +100,29 @@ pub fn have(programs: &[&str]) -> bool {
     missing.is_none()
 }
 
-/// Prints on the terminal, past the capture of tests, that something is not tested here. With `CI` set that is a failure.
-pub fn skip(missing: &str) {
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{missing} is not installed: see tests/run"
-    );
+/// Tells whether a file that `tests/run` installs is there, below `root` or absolute. In CI it has to be.
+pub fn have_file(path: &str) -> bool {
+    let is_there = root().join(path).exists();
+    if !is_there {
+        skip(path);
+    }
+    is_there
+}
+
+/// The directory of the project.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Prints on the terminal, past the capture of tests, that a test is skipped; `tests/run` counts the line. With `CI` set
+/// that is a failure.
+fn skip(missing: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let message = format!("SKIPPED 1 test: feed::{test} lacks {missing}: see tests/run\n");
+    assert!(std::env::var_os("CI").is_none(), "{message}");
     // If the terminal is gone, there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {missing} is not installed");
+    let _ = std::io::stderr().write_all(message.as_bytes());
 }
 
 pub fn find(program: &str) -> PathBuf {

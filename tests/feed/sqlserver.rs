@@ -1,55 +1,188 @@
 //! SQL Server's protocol, spoken by a package of `PyPI`: login, encryption and the statement with its parameters. It is not
 //! SQL Server itself.
 
-use crate::bench::Bench;
-use crate::servers::{Server, certificates, free_port, have, run, skip, until};
-use std::path::Path;
+use crate::bench::FeedBench;
+use crate::faults::{Backend, Rows, suffer};
+use crate::servers::{BackendProcess, certificates, free_port, have, have_file, root, run, until};
+use std::path::PathBuf;
 use std::process::Command;
 
-#[test]
-fn a_statement_with_parameters_goes_over_tls_after_a_login_with_a_password() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let package = root.join("target/pysqlbridge");
-    if !have(&["sqlite3", "openssl"]) {
-        return;
+/// The package, and a server made of it that keeps its tables in a file of `SQLite`.
+struct TdsServer {
+    directory: PathBuf,
+    port: u16,
+    server: BackendProcess,
+}
+
+impl TdsServer {
+    fn have() -> bool {
+        have(&["sqlite3", "openssl", "python3"]) && have_file("target/pysqlbridge/pysqlbridge")
     }
-    if !package.exists() {
-        skip("target/pysqlbridge");
-        return;
+
+    fn new(bench: &FeedBench) -> Self {
+        let directory = bench.dir.path().to_path_buf();
+        certificates(&directory);
+        let port = free_port();
+        let server = Self::spawn(&directory, port);
+        let this = Self {
+            directory,
+            port,
+            server,
+        };
+        this.until_up();
+        this
     }
-    let bench = Bench::new();
-    certificates(bench.dir.path());
-    let database = bench.path("server.db");
-    let sql = |sql: &str| {
+
+    fn spawn(directory: &std::path::Path, port: u16) -> BackendProcess {
+        let mut command = Command::new("python3");
+        command
+            .arg(root().join("tests/feed/tds_server.py"))
+            .arg(port.to_string())
+            .args(
+                ["server.db", "server.pem", "server.key", "wire"].map(|name| directory.join(name)),
+            )
+            .env("PYTHONPATH", root().join("target/pysqlbridge"))
+            .env("PASSWORD", "right");
+        BackendProcess::spawn(&mut command, &directory.join("server.log"))
+    }
+
+    fn until_up(&self) {
+        until("the server listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+    }
+
+    fn sql(&self, sql: &str) -> String {
         run(Command::new("sqlite3")
             .args(["-cmd", ".timeout 5000"])
-            .arg(&database)
+            .arg(self.directory.join("server.db"))
             .arg(sql))
         .trim()
         .to_owned()
-    };
+    }
+
+    /// All that it was asked, a line each.
+    fn wire(&self) -> String {
+        std::fs::read_to_string(self.directory.join("wire")).unwrap_or_default()
+    }
+
+    /// Has the server behave as the file of that name says.
+    fn behave(&self, name: &str, is_on: bool) {
+        let path = self.directory.join(name);
+        if is_on {
+            std::fs::write(path, "").unwrap();
+        } else {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+impl Backend for TdsServer {
+    fn target(&self) -> String {
+        format!(
+            "[[database]]\nurl = \"sqlserver://wxfeed@127.0.0.1:{}/app\"\npassword_file = \"{{dir}}/password\"\n\
+             ca_file = \"{{dir}}/ca.pem\"\nstatement = \"UPDATE t SET token = :access_token WHERE id = :account\"\n\
+             read_back = \"SELECT token FROM t WHERE id = :account\"\ncheck_every = \"1s\"\ntimeout = \"2s\"\n",
+            self.port
+        )
+    }
+
+    fn token(&self, account: &str) -> String {
+        self.sql(&format!("SELECT token FROM t WHERE id = '{account}'"))
+    }
+
+    fn count_right(&self) -> usize {
+        let count = "SELECT COUNT(*) FROM t WHERE token = 'CANARY' || SUBSTR(id, 2)";
+        self.sql(count).parse().unwrap()
+    }
+
+    fn make_thousand(&self) {
+        let rows: Vec<String> = (0..1000).map(|n| format!("('a{n}', '')")).collect();
+        self.sql(&format!("INSERT INTO t VALUES {}", rows.join(",")));
+    }
+
+    /// The stand-in takes a tenth of a second for each.
+    fn accounts(&self) -> usize {
+        100
+    }
+
+    fn change(&self, account: &str) {
+        self.sql(&format!(
+            "UPDATE t SET token = 'FOREIGN' WHERE id = '{account}'"
+        ));
+    }
+
+    fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    fn start(&mut self) {
+        let _ = std::fs::remove_file(self.directory.join("hold"));
+        self.server = Self::spawn(&self.directory, self.port);
+        self.until_up();
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![self.server.id()]
+    }
+
+    fn hold_writes(&self) -> Option<BackendProcess> {
+        std::fs::write(self.directory.join("wire"), "").unwrap();
+        self.behave("hold", true);
+        None
+    }
+
+    fn is_writing(&self) -> bool {
+        self.wire().contains("UPDATE t ")
+    }
+
+    fn set_read_only(&self, is_read_only: bool) {
+        self.behave("read-only", is_read_only);
+    }
+
+    fn read_only_words(&self) -> &'static str {
+        "because the database is read-only"
+    }
+
+    fn table(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+}
+
+impl Rows for TdsServer {
+    fn sql(&self, sql: &str) -> String {
+        Self::sql(self, sql)
+    }
+
+    fn missing_words(&self) -> &'static str {
+        "no such table: t"
+    }
+}
+
+#[test]
+fn every_fault_of_a_server_with_the_protocol_of_sql_server_heals() {
+    if !TdsServer::have() {
+        return;
+    }
+    let bench = FeedBench::new();
+    let mut server = TdsServer::new(&bench);
+    server.sql("CREATE TABLE t (id text, token text); INSERT INTO t VALUES ('shop', '')");
+    bench.write("password", "right");
+    suffer(&bench, &mut server);
+}
+
+#[test]
+fn a_statement_with_parameters_goes_over_tls_after_a_login_with_a_password() {
+    if !TdsServer::have() {
+        return;
+    }
+    let bench = FeedBench::new();
+    let server = TdsServer::new(&bench);
+    let (port, sql) = (server.port, |sql: &str| server.sql(sql));
     sql(
         "CREATE TABLE SWX_Config (AppID text, access_token text, overtime text, short text CHECK (length(short) <= 20)); \
          INSERT INTO SWX_Config VALUES ('wx0123456789abcdef', '', '', '')",
     );
-    let port = free_port();
-    let mut command = Command::new("python3");
-    command
-        .arg(root.join("tests/feed/tds_server.py"))
-        .arg(port.to_string())
-        .args([
-            &database,
-            &bench.path("server.pem"),
-            &bench.path("server.key"),
-            &bench.path("wire"),
-        ])
-        .env("PYTHONPATH", &package)
-        .env("PASSWORD", "right");
-    let _server = Server::spawn(&mut command, &bench.path("server.log"));
-    until("the server listens", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-
     bench.write("password", "wrong");
     bench.configure(&format!(
         r#"
@@ -80,9 +213,6 @@ statement = "UPDATE SWX_Config SET short = :access_token WHERE AppID = :appid"
         .daemon
         .set("shop", "access_token", "CANARY-SECOND", 7200);
     bench.until("the second token", || cell() == "CANARY-SECOND");
-    sql("UPDATE SWX_Config SET access_token = 'FOREIGN'");
-    bench.until("the repair", || cell() == "CANARY-SECOND");
-
     let output = bench
         .command(&["check", "--online", "feed.toml"])
         .output()
@@ -94,7 +224,7 @@ statement = "UPDATE SWX_Config SET short = :access_token WHERE AppID = :appid"
         output.stderr
     );
 
-    let wire = std::fs::read_to_string(bench.path("wire")).unwrap();
+    let wire = server.wire();
     assert!(!wire.contains("\"encrypted\": false"), "{wire}");
     assert!(
         wire.contains("UPDATE SWX_Config SET access_token = @P1, overtime = @P2 WHERE AppID = @P3"),

@@ -3,7 +3,8 @@
     tds_server.py PORT DATABASE CERTIFICATE KEY LOG
 
 Lets in the user wxfeed with the password that stands in the environment. What it is asked, and whether that came
-encrypted, goes to LOG, a line of JSON each.
+encrypted, goes to LOG, a line of JSON each. Files beside LOG change how it behaves: with `hold` no UPDATE is answered, with
+`read-only` and `full` each is refused, in the words of SQL Server.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import socketserver
 import sqlite3
 import sys
+import time
 
 from pysqlbridge.certificate import Certificate
 from pysqlbridge.tds.connection import Connection
@@ -18,7 +20,15 @@ from pysqlbridge.tds.result import Column, NVarChar, QueryError, QueryResult
 from pysqlbridge.tds.token import DoneStatus, done
 
 PORT, DATABASE, CERTIFICATE, KEY, LOG = sys.argv[1:]
+REFUSALS = {
+    "read-only": (3906, 'Failed to update database "app" because the database is read-only.'),
+    "full": (1105, "Could not allocate space for object 'dbo.t' in database 'app' because the 'PRIMARY' filegroup is full."),
+}
 PEM = Certificate(open(CERTIFICATE, "rb").read(), open(KEY, "rb").read())
+
+
+def is_there(name):
+    return os.path.exists(os.path.join(os.path.dirname(LOG), name))
 
 
 class Logins:
@@ -48,6 +58,12 @@ class Handler(socketserver.BaseRequestHandler):
                 line = {"sql": query.sql, "parameters": parameters, "encrypted": connection.session_encrypted}
                 log.write(json.dumps(line, default=str) + "\n")
             sql = query.sql
+            if sql.startswith("UPDATE"):
+                while is_there("hold"):
+                    time.sleep(0.02)
+                for name, (number, message) in REFUSALS.items():
+                    if is_there(name):
+                        raise QueryError(message, number=number)
             if "sp_prepare" in sql:
                 sql, parameters = "EXPLAIN " + parameters["P2"], {f"P{n}": "" for n in range(1, 20)}
             try:

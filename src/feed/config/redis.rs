@@ -18,15 +18,15 @@ const PRESETS: [(&str, Preset); 6] = [
     ("powerwechat", Preset::PowerWechat),
     ("wechatpy", Preset::Wechatpy),
 ];
-const CACHES: [(&str, Cache); 3] = [
-    ("symfony", Cache::Symfony),
-    ("laravel", Cache::Laravel),
-    ("thinkphp", Cache::Thinkphp),
+const CACHES: [(&str, PhpCache); 3] = [
+    ("symfony", PhpCache::Symfony),
+    ("laravel", PhpCache::Laravel),
+    ("thinkphp", PhpCache::Thinkphp),
 ];
-const KINDS: [(&str, Kind); 3] = [
-    ("official_account", Kind::OfficialAccount),
-    ("mini_app", Kind::MiniApp),
-    ("work", Kind::Work),
+const KINDS: [(&str, SdkKind); 3] = [
+    ("official_account", SdkKind::OfficialAccount),
+    ("mini_app", SdkKind::MiniApp),
+    ("work", SdkKind::Work),
 ];
 
 /// Keys of Redis.
@@ -63,11 +63,11 @@ pub enum KeyRule {
         /// The SDK.
         preset: Preset,
         /// For which kind of account; by its appid if nothing is said.
-        kind: Option<Kind>,
+        kind: Option<SdkKind>,
         /// The app of a 企业微信.
         agentid: Option<u32>,
         /// The cache that the SDK stands on.
-        cache: Cache,
+        cache: PhpCache,
         /// The text before the SDK's key.
         prefix: Option<String>,
         /// The AppSecret that the app has, a dummy, where the key is made of it.
@@ -83,7 +83,7 @@ pub struct KeyBody {
     /// The text.
     pub template: KeyTemplate,
     /// The cache whose form it takes, if any.
-    pub cache: Option<Cache>,
+    pub cache: Option<PhpCache>,
 }
 
 /// An SDK that keeps tokens in Redis.
@@ -105,7 +105,7 @@ pub enum Preset {
 
 /// The kind of account, as an SDK sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SdkKind {
     /// 公众号
     OfficialAccount,
     /// 小程序
@@ -116,7 +116,7 @@ pub enum Kind {
 
 /// A cache of PHP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cache {
+pub enum PhpCache {
     /// symfony/cache
     Symfony,
     /// Laravel
@@ -267,7 +267,7 @@ fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
             preset,
             kind,
             agentid,
-            cache: cache.unwrap_or(Cache::Symfony),
+            cache: cache.unwrap_or(PhpCache::Symfony),
             prefix,
             app_secret,
         });

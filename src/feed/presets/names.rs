@@ -1,7 +1,7 @@
 //! The names of the keys, as each SDK makes them.
 
 use super::Sdk;
-use crate::config::{Cache, Kind};
+use crate::config::{PhpCache, SdkKind};
 use md5::{Digest, Md5};
 use std::fmt::Write as _;
 use wxtokend::value::ValueName;
@@ -18,7 +18,7 @@ impl Sdk<'_> {
 
     pub(super) fn wxjava(&self) -> String {
         let appid = self.appid;
-        if self.kind == Kind::Work {
+        if self.kind == SdkKind::Work {
             let prefix = self
                 .prefix
                 .map_or_else(String::new, |prefix| format!("{prefix}:"));
@@ -42,13 +42,13 @@ impl Sdk<'_> {
     /// Both of its ways to ask for a token keep it, under names of their own.
     pub(super) fn silenceper(&self) -> Vec<String> {
         let prefix = self.prefix.unwrap_or(match self.kind {
-            Kind::OfficialAccount => "gowechat_officialaccount_",
-            Kind::MiniApp => "gowechat_miniprogram_",
-            Kind::Work => "gowechat_work_",
+            SdkKind::OfficialAccount => "gowechat_officialaccount_",
+            SdkKind::MiniApp => "gowechat_miniprogram_",
+            SdkKind::Work => "gowechat_work_",
         });
         let appid = self.appid;
         match self.value {
-            ValueName::AccessToken if self.kind == Kind::Work => {
+            ValueName::AccessToken if self.kind == SdkKind::Work => {
                 vec![format!("{prefix}_access_token_{appid}")]
             }
             ValueName::AccessToken => vec![
@@ -63,7 +63,7 @@ impl Sdk<'_> {
         let prefix = self.prefix.unwrap_or("wechatpy");
         let appid = self.appid;
         match (self.value, self.kind) {
-            (ValueName::AccessToken, Kind::Work) => {
+            (ValueName::AccessToken, SdkKind::Work) => {
                 let secret: String = self.secret.chars().take(10).collect();
                 format!("{prefix}:{appid}_{secret}_access_token")
             }
@@ -98,7 +98,7 @@ impl Sdk<'_> {
                 .replace('/', "\\/")
         };
         match (self.value, self.kind) {
-            (ValueName::AccessToken, Kind::Work) => {
+            (ValueName::AccessToken, SdkKind::Work) => {
                 let credentials = format!(
                     r#"{{"corpid":"{}","corpsecret":"{}"}}"#,
                     escaped(appid),
@@ -118,7 +118,7 @@ impl Sdk<'_> {
                 let agentid = self.agentid.unwrap_or_default();
                 format!("easywechat.work.jssdk.ticket.{agentid}.agent_config.{appid}")
             }
-            (_, Kind::Work) => format!("easywechat.work.jssdk.ticket.config.{appid}"),
+            (_, SdkKind::Work) => format!("easywechat.work.jssdk.ticket.config.{appid}"),
             _ => format!(
                 "easywechat.basic_service.jssdk.ticket.{}.{appid}",
                 self.ticket()
@@ -130,12 +130,12 @@ impl Sdk<'_> {
     pub(super) fn easywechat6(&self) -> Vec<String> {
         let (appid, secret) = (self.appid, self.secret);
         let kind = match self.kind {
-            Kind::OfficialAccount => "official_account",
-            Kind::MiniApp => "mini_app",
-            Kind::Work => "work",
+            SdkKind::OfficialAccount => "official_account",
+            SdkKind::MiniApp => "mini_app",
+            SdkKind::Work => "work",
         };
         match (self.value, self.kind) {
-            (ValueName::AccessToken, Kind::Work) => {
+            (ValueName::AccessToken, SdkKind::Work) => {
                 vec![format!("work.access_token.{appid}.{secret}")]
             }
             (ValueName::AccessToken, _) => vec![
@@ -157,8 +157,8 @@ impl Sdk<'_> {
         match (self.cache, self.prefix) {
             (_, None | Some("")) => key.to_owned(),
             // Its namespace.
-            (Cache::Symfony, Some(prefix)) => format!("{prefix}:{key}"),
-            (Cache::Laravel | Cache::Thinkphp, Some(prefix)) => format!("{prefix}{key}"),
+            (PhpCache::Symfony, Some(prefix)) => format!("{prefix}:{key}"),
+            (PhpCache::Laravel | PhpCache::Thinkphp, Some(prefix)) => format!("{prefix}{key}"),
         }
     }
 }
