@@ -81,7 +81,7 @@ fn a_full_disk_of_mariadb_heals() {
     }
     let bench = FeedBench::new();
     let mariadb = MariadbServer::new(&bench);
-    let disk = TinyDisk::mount(&bench, "2m");
+    let disk = TinyDisk::mount(&bench, "16m");
     // Rows that grow with the value, so that the table has to.
     mariadb.sql(&format!(
         "CREATE DATABASE app; USE app; \

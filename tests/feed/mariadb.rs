@@ -167,19 +167,25 @@ impl Rows for MariadbServer {
     }
 }
 
-#[test]
-fn every_fault_of_mariadb_heals() {
-    if !have(&PROGRAMS) {
-        return;
-    }
-    let bench = FeedBench::new();
-    let mut mariadb = MariadbServer::new(&bench);
+/// A server with the table `t`, and the user of the feed, who may not change it.
+pub fn ready(bench: &FeedBench) -> MariadbServer {
+    let mariadb = MariadbServer::new(bench);
     mariadb.sql(
         "CREATE DATABASE app; CREATE TABLE app.t (id varchar(64), token varchar(512)); \
          INSERT INTO app.t VALUES ('shop', ''); CREATE USER wxfeed@127.0.0.1 IDENTIFIED BY 'word'; \
          GRANT SELECT, UPDATE ON app.* TO wxfeed@127.0.0.1",
     );
     bench.write("password", "word");
+    mariadb
+}
+
+#[test]
+fn every_fault_of_mariadb_heals() {
+    if !have(&PROGRAMS) {
+        return;
+    }
+    let bench = FeedBench::new();
+    let mut mariadb = ready(&bench);
     suffer(&bench, &mut mariadb);
 }
 

@@ -208,15 +208,21 @@ impl Rows for PostgresServer {
     }
 }
 
+/// A server with the table `t`.
+pub fn ready(bench: &FeedBench) -> PostgresServer {
+    let postgres = PostgresServer::new(bench);
+    postgres.sql("CREATE TABLE t (id text, token varchar(512))");
+    postgres.sql("INSERT INTO t VALUES ('shop', '')");
+    postgres
+}
+
 #[test]
 fn every_fault_of_postgresql_heals() {
     if !have(&PROGRAMS) {
         return;
     }
     let bench = FeedBench::new();
-    let mut postgres = PostgresServer::new(&bench);
-    postgres.sql("CREATE TABLE t (id text, token varchar(512))");
-    postgres.sql("INSERT INTO t VALUES ('shop', '')");
+    let mut postgres = ready(&bench);
     suffer(&bench, &mut postgres);
 }
 

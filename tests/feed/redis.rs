@@ -50,6 +50,8 @@ impl RedisBackend {
             "no",
             "--unixsocket",
             "s",
+            "--enable-protected-configs",
+            "local",
         ]);
         command.args([
             "--tls-cert-file",

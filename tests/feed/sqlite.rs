@@ -107,10 +107,10 @@ statement = "UPDATE config SET token = :access_token WHERE id = :account"
 }
 
 /// A file of the user that the feed runs as.
-struct SqliteFile(PathBuf);
+pub struct SqliteFile(PathBuf);
 
 impl SqliteFile {
-    fn new(bench: &FeedBench) -> Self {
+    pub fn new(bench: &FeedBench) -> Self {
         let directory = bench.path("sqlite");
         fs::create_dir(&directory).unwrap();
         if is_root() {

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The package, and a server made of it that keeps its tables in a file of `SQLite`.
-struct TdsServer {
+pub struct TdsServer {
     directory: PathBuf,
     port: u16,
     server: BackendProcess,
 }
 
 impl TdsServer {
-    fn have() -> bool {
+    pub fn have() -> bool {
         have(&["sqlite3", "openssl", "python3"]) && have_file("target/pysqlbridge/pysqlbridge")
     }
 
@@ -159,15 +159,21 @@ impl Rows for TdsServer {
     }
 }
 
+/// A server with the table `t`.
+pub fn ready(bench: &FeedBench) -> TdsServer {
+    let server = TdsServer::new(bench);
+    server.sql("CREATE TABLE t (id text, token text); INSERT INTO t VALUES ('shop', '')");
+    bench.write("password", "right");
+    server
+}
+
 #[test]
 fn every_fault_of_a_server_with_the_protocol_of_sql_server_heals() {
     if !TdsServer::have() {
         return;
     }
     let bench = FeedBench::new();
-    let mut server = TdsServer::new(&bench);
-    server.sql("CREATE TABLE t (id text, token text); INSERT INTO t VALUES ('shop', '')");
-    bench.write("password", "right");
+    let mut server = ready(&bench);
     suffer(&bench, &mut server);
 }
 

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-fn crates(package: &str) -> Vec<String> {
+/// The names of the packages that a package is built of.
+pub fn crates(package: &str) -> Vec<String> {
     let mut command = Command::new(env!("CARGO"));
     command.args([
         "tree",

@@ -281,6 +281,15 @@ pub(crate) const APPS: &[LegacyApp] = &[
     ),
     app(
         "C#, PHP and others, database",
+        "SQLite, PHP",
+        Php(
+            "database_row.php",
+            "access_token(new PDO('sqlite:OUT/../db/app.db'), 'blog')",
+        ),
+        BLOG_TOKEN,
+    ),
+    app(
+        "C#, PHP and others, database",
         "SQLite, Mono",
         Mono(&["DatabaseRow", "AccessToken", "OUT/../db/app.db", "blog"]),
         BLOG_TOKEN,
@@ -365,7 +374,7 @@ fn every_row_of_the_readme_is_an_app_here() {
             name
         })
         .collect();
-    // `tests/feed/redis.rs` and `tests/watch` run these.
+    // `tests/feed/readers.rs` and `tests/watch` run these.
     let elsewhere = ["SDKs with Redis", "anything else"];
     let apps = APPS.iter().map(|app| app.row);
     assert_eq!(rows, apps.chain(elsewhere).collect());
