@@ -8,12 +8,14 @@ mod sqlserver;
 mod tds_tls;
 
 use crate::config::Database;
+use crate::deadline::within;
 use crate::found::LookFinding;
 use crate::statement::{BoundParameter, Dialect, Parameter, Statement};
 use crate::wish::TargetWish;
 use scrub::scrub;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use wxtokend::follow::Holding;
 use wxtokend::value::Value;
@@ -228,12 +230,17 @@ impl DatabaseWriter {
         )))
     }
 
-    /// Says of each wish whether the database holds it. One connection for all.
-    pub async fn check(&self, wishes: &[TargetWish]) -> Result<Vec<bool>, Failure> {
+    /// Says of each wish whether the database holds it. One connection for all, and a deadline for each: a thousand take
+    /// longer than one.
+    pub async fn check(
+        &self,
+        wishes: &[TargetWish],
+        limit: Duration,
+    ) -> Result<Vec<bool>, Failure> {
         let Some(read_back) = &self.config.read_back else {
             return Ok(vec![true; wishes.len()]);
         };
-        let mut session = self.connect().await?;
+        let mut session = within(limit, self.connect()).await?;
         let mut held = Vec::with_capacity(wishes.len());
         for wish in wishes {
             let Some(holding) = &wish.holding else {
@@ -241,7 +248,7 @@ impl DatabaseWriter {
                 continue;
             };
             let bound = self.bind(read_back, wish)?;
-            let cells = session.query(&read_back.sql, bound).await;
+            let cells = within(limit, session.query(&read_back.sql, bound)).await;
             let cells = cells.map_err(|failure| clean(failure, Some(&holding.token)))?;
             let is_there = |cell: &Cell| check_cell(cell, &holding.token).is_ok();
             held.push(self.check_rows(cells.len() as u64).is_ok() && cells.iter().all(is_there));

@@ -12,6 +12,7 @@
 pub mod cli;
 pub mod config;
 pub mod database;
+mod deadline;
 pub mod feed;
 pub mod found;
 pub mod metrics;

@@ -4,6 +4,7 @@ mod item;
 
 use crate::config::Target;
 use crate::database::Failure;
+use crate::deadline::within;
 use crate::report::Reports;
 use crate::wish::{TargetWish, WishChange};
 use crate::writer::Writer;
@@ -22,8 +23,6 @@ use wxtokend::logging::Entry;
 
 /// Writes of one target at one time.
 const MAX_WRITES: usize = 4;
-/// Limit on the values that are checked over one connection.
-const CHECKED_TOGETHER: usize = 100;
 /// The time that writes have to end when the feed stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -293,7 +292,7 @@ impl TargetTask {
         self.is_checking = true;
         let (writer, limit) = (self.writer.clone(), self.target.timeout);
         self.running.spawn(async move {
-            let held = check_in_parts(&writer, &wishes, limit).await;
+            let held = writer.check(&wishes, limit).await;
             Ended::Check(wishes, held)
         });
     }
@@ -379,29 +378,4 @@ impl TargetTask {
         self.reports
             .set(self.index, self.items.len(), behind, untried, failure);
     }
-}
-
-/// Checks part after part, each within the limit: a thousand rows may take longer than one write.
-async fn check_in_parts(
-    writer: &Writer,
-    wishes: &[TargetWish],
-    limit: Duration,
-) -> Result<Vec<bool>, Failure> {
-    let mut held = Vec::with_capacity(wishes.len());
-    for part in wishes.chunks(CHECKED_TOGETHER) {
-        held.extend(within(limit, writer.check(part)).await?);
-    }
-    Ok(held)
-}
-
-async fn within<T>(
-    limit: Duration,
-    act: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let late = |_| {
-        Err(Failure::Away(format!(
-            "there is no answer within {limit:?}"
-        )))
-    };
-    timeout(limit, act).await.unwrap_or_else(late)
 }

@@ -2,10 +2,12 @@
 
 use crate::config::{Target, TargetKind};
 use crate::database::{self, Failure};
+use crate::deadline::within;
 use crate::found::LookFinding;
 use crate::redis;
 use crate::wish::TargetWish;
 use std::future::pending;
+use std::time::Duration;
 use wxtokend::follow::Holding;
 
 /// Something that holds values.
@@ -38,10 +40,14 @@ impl Writer {
     }
 
     /// Says of each wish whether it stands.
-    pub(crate) async fn check(&self, wishes: &[TargetWish]) -> Result<Vec<bool>, Failure> {
+    pub(crate) async fn check(
+        &self,
+        wishes: &[TargetWish],
+        limit: Duration,
+    ) -> Result<Vec<bool>, Failure> {
         match self {
-            Self::Database(writer) => writer.check(wishes).await,
-            Self::Redis(writer) => writer.check(wishes).await,
+            Self::Database(writer) => writer.check(wishes, limit).await,
+            Self::Redis(writer) => within(limit, writer.check(wishes)).await,
         }
     }
 

@@ -171,7 +171,7 @@ impl Rows for MariadbServer {
 pub fn ready(bench: &FeedBench) -> MariadbServer {
     let mariadb = MariadbServer::new(bench);
     mariadb.sql(
-        "CREATE DATABASE app; CREATE TABLE app.t (id varchar(64), token varchar(512)); \
+        "CREATE DATABASE app; CREATE TABLE app.t (id varchar(64), token varchar(512), KEY (id)); \
          INSERT INTO app.t VALUES ('shop', ''); CREATE USER wxfeed@127.0.0.1 IDENTIFIED BY 'word'; \
          GRANT SELECT, UPDATE ON app.* TO wxfeed@127.0.0.1",
     );
@@ -249,6 +249,11 @@ fn rows_are_kept_by_peer_identity_and_with_a_password_over_tls() {
         mariadb.sql("SELECT token FROM app.other") == token(1)
     });
     bench.until_ready();
+    let before = mariadb.sql("SELECT * FROM app.SWX_Config, app.other, app.short");
+    let said = run(&mut bench.command(&["check", "--online", "feed.toml"]));
+    assert_eq!(said.matches("would change 1 row").count(), 3, "{said}");
+    let after = mariadb.sql("SELECT * FROM app.SWX_Config, app.other, app.short");
+    assert_eq!(before, after, "a look changes nothing");
     let times = mariadb.sql("SELECT overtime = DATE_ADD('1970-01-01 08:00:00', INTERVAL expires SECOND) FROM app.SWX_Config");
     assert_eq!(times, "1", "a local time in Asia/Shanghai");
     assert_eq!(
@@ -299,7 +304,7 @@ fn a_server_that_hangs_delays_no_other() {
     let bench = FeedBench::new();
     let mariadb = MariadbServer::new(&bench);
     mariadb.sql(
-        "CREATE DATABASE app; CREATE TABLE app.t (id varchar(64), token varchar(512)); \
+        "CREATE DATABASE app; CREATE TABLE app.t (id varchar(64), token varchar(512), KEY (id)); \
          INSERT INTO app.t VALUES ('shop', '')",
     );
     // It lets connect and never answers.

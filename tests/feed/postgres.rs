@@ -290,6 +290,16 @@ fn rows_are_kept_by_peer_identity_and_with_a_password_over_tls() {
         postgres.sql("SELECT token FROM other") == "CANARY-FIRST"
     });
     bench.until_ready();
+    let rows =
+        || postgres.sql("SELECT xmin, * FROM other") + &postgres.sql("SELECT xmin, * FROM short");
+    let before = rows();
+    let mut check = Command::new(bench.path("wxtokend-feed"));
+    check
+        .args(["check", "--online", "feed.toml"])
+        .current_dir(bench.dir.path());
+    let said = run(as_nobody(&mut check));
+    assert_eq!(said.matches("would change 1 row").count(), 3, "{said}");
+    assert_eq!(before, rows(), "a look changes nothing");
     assert_eq!(
         postgres.sql("SELECT extract(epoch FROM expires_at)::bigint - n FROM wechat_access_tokens"),
         "0"

@@ -219,6 +219,15 @@ statement = "UPDATE SWX_Config SET short = :access_token WHERE AppID = :appid"
         .daemon
         .set("shop", "access_token", "CANARY-SECOND", 7200);
     bench.until("the second token", || cell() == "CANARY-SECOND");
+    // A disk that is full, in the words of SQL Server.
+    server.behave("full", true);
+    bench
+        .daemon
+        .set("shop", "access_token", "CANARY-THIRD", 7200);
+    bench.until_log("filegroup is full");
+    server.behave("full", false);
+    bench.until("a token after there is room", || cell() == "CANARY-THIRD");
+
     let output = bench
         .command(&["check", "--online", "feed.toml"])
         .output()
