@@ -9,33 +9,16 @@ mod tds_tls;
 
 use crate::config::Database;
 use crate::deadline::within;
+use crate::failure::Failure;
 use crate::found::LookFinding;
 use crate::statement::{BoundParameter, Dialect, Parameter, Statement};
 use crate::wish::TargetWish;
 use scrub::scrub;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use wxtokend::follow::Holding;
 use wxtokend::value::Value;
-
-/// A failure, by whether others would fail too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// The server cannot be used: no write of the target would succeed.
-    Away(String),
-    /// This write failed; others may succeed.
-    Refused(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Away(message) | Self::Refused(message) => f.write_str(message),
-        }
-    }
-}
 
 /// The first column of a row, as text; nothing for NULL.
 type Cell = Option<zeroize::Zeroizing<Vec<u8>>>;

@@ -1,6 +1,6 @@
 //! Deadlines of what is done with a server.
 
-use crate::database::Failure;
+use crate::failure::Failure;
 use std::time::Duration;
 use tokio::time::timeout;
 

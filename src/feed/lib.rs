@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod database;
 mod deadline;
+pub mod failure;
 pub mod feed;
 pub mod found;
 pub mod metrics;

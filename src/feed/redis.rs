@@ -1,7 +1,7 @@
 //! Writes values to keys of Redis, always with a life: what is left of the value's.
 
 use crate::config::{Address, Redis, Sentinels, Url};
-use crate::database::Failure;
+use crate::failure::Failure;
 use crate::found::LookFinding;
 use crate::presets::KeyEntry;
 use crate::wish::TargetWish;

@@ -3,8 +3,8 @@
 mod item;
 
 use crate::config::Target;
-use crate::database::Failure;
 use crate::deadline::within;
+use crate::failure::Failure;
 use crate::report::Reports;
 use crate::wish::{TargetWish, WishChange};
 use crate::writer::Writer;

@@ -1,8 +1,9 @@
 //! Something that holds values: rows of a database or keys of Redis.
 
 use crate::config::{Target, TargetKind};
-use crate::database::{self, Failure};
+use crate::database;
 use crate::deadline::within;
+use crate::failure::Failure;
 use crate::found::LookFinding;
 use crate::redis;
 use crate::wish::TargetWish;

@@ -1,5 +1,5 @@
-//! How many tokens a second the mirror gives, beside nginx giving a file of the same size, both over loopback: by the same
-//! clients, in turns, in one run, each request over a kept connection or over one of its own. Then the same with ten thousand
+//! Compares the tokens a second that the mirror gives with nginx giving a file of the same size, both over loopback: by the
+//! same clients, in turns, in one run, each request over a kept connection or over one of its own. Then the same with ten thousand
 //! idle connections to the mirror. It prints and judges nothing: how fast something is depends on the host and what else it
 //! does.
 
@@ -29,9 +29,9 @@ const APPID: &str = "wx0123456789abcdef";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "fedcba9876543210fedcba9876543210";
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-fn main() -> Outcome<()> {
+fn main() -> BenchResult<()> {
     allow_many_files()?;
     let bench = Bench::new();
     let platform = platform()?;
@@ -62,13 +62,13 @@ fn main() -> Outcome<()> {
 }
 
 /// A platform whose tokens are as long as today's.
-fn platform() -> Outcome<SimPlatform> {
+fn platform() -> BenchResult<SimPlatform> {
     let mut world = World::new();
     world.account(APPID, SECRET);
     Ok(SimPlatform::start(([127, 0, 0, 1], 0).into(), world)?)
 }
 
-fn free_address() -> Outcome<SocketAddr> {
+fn free_address() -> BenchResult<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
@@ -88,7 +88,7 @@ fn start_daemon<'a>(bench: &'a Bench, platform: &SimPlatform, at: SocketAddr) ->
 }
 
 /// Serves the body as a file at the path that the mirror is asked at.
-fn start_nginx(bench: &Bench, body: &[u8]) -> Outcome<(Contestant, Child)> {
+fn start_nginx(bench: &Bench, body: &[u8]) -> BenchResult<(Contestant, Child)> {
     let place = bench.path("nginx");
     std::fs::create_dir_all(place.join("cgi-bin"))?;
     std::fs::write(place.join("cgi-bin/token"), body)?;
@@ -126,7 +126,7 @@ struct Contestant {
 }
 
 impl Contestant {
-    fn new(name: &'static str, process: Pid, address: SocketAddr) -> Outcome<Self> {
+    fn new(name: &'static str, process: Pid, address: SocketAddr) -> BenchResult<Self> {
         let request = |connection: &str| {
             format!(
                 "GET /cgi-bin/token?grant_type=client_credential&appid={APPID}&secret={KEY} HTTP/1.1\r\n\
@@ -151,7 +151,7 @@ impl Contestant {
         Ok(this)
     }
 
-    fn body(&self) -> Outcome<Vec<u8>> {
+    fn body(&self) -> BenchResult<Vec<u8>> {
         let answer = String::from_utf8(self.ask()?)?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
         if !body.contains("access_token") {
@@ -161,7 +161,7 @@ impl Contestant {
     }
 
     /// One request over a connection of its own, which the server closes.
-    fn ask(&self) -> Outcome<Vec<u8>> {
+    fn ask(&self) -> BenchResult<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.write_all(self.once.as_bytes())?;
         let mut answer = Vec::with_capacity(self.length + 64);
@@ -170,7 +170,7 @@ impl Contestant {
     }
 
     /// The processor time of all its threads.
-    fn processor_time(&self) -> Outcome<Duration> {
+    fn processor_time(&self) -> BenchResult<Duration> {
         let mut sum = 0;
         for task in tasks(self.process)? {
             let path = Path::new("/proc").join(task.to_string()).join("schedstat");
@@ -182,7 +182,7 @@ impl Contestant {
 }
 
 /// The threads of a process.
-fn tasks(process: Pid) -> Outcome<Vec<i32>> {
+fn tasks(process: Pid) -> BenchResult<Vec<i32>> {
     let directory = format!("/proc/{}/task", process.as_raw_nonzero());
     let mut tasks = Vec::new();
     for task in std::fs::read_dir(directory)? {
@@ -193,7 +193,7 @@ fn tasks(process: Pid) -> Outcome<Vec<i32>> {
 
 /// Gives the servers, of which one is at work at a time, the first processor, and the clients all others: so nothing
 /// depends on where the scheduler happens to put them.
-fn place(servers: [&Contestant; 2]) -> Outcome<()> {
+fn place(servers: [&Contestant; 2]) -> BenchResult<()> {
     let processors = thread::available_parallelism()?.get();
     if processors == 1 {
         return Ok(());
@@ -211,7 +211,7 @@ fn place(servers: [&Contestant; 2]) -> Outcome<()> {
 }
 
 /// The figures of one round.
-struct Figures {
+struct RoundFigures {
     /// Requests a second.
     rate: f64,
     /// The time in which all but a hundredth of them are answered.
@@ -222,7 +222,7 @@ struct Figures {
 
 /// The rates of both, in turns. Prints how many times that of the second the first one's is: what else the host does hits
 /// two rounds in a row alike.
-fn compare(servers: [&Contestant; 2], clients: usize, keep: bool) -> Outcome<()> {
+fn compare(servers: [&Contestant; 2], clients: usize, keep: bool) -> BenchResult<()> {
     let mut rounds = servers.map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for (server, rounds) in servers.iter().zip(&mut rounds) {
@@ -244,7 +244,7 @@ fn compare(servers: [&Contestant; 2], clients: usize, keep: bool) -> Outcome<()>
         "connections new"
     };
     print!("{clients:>2} clients, {how}:");
-    for (server, Figures { rate, slow, cost }) in servers.iter().zip(&medians) {
+    for (server, RoundFigures { rate, slow, cost }) in servers.iter().zip(&medians) {
         let [slow, cost] = [slow, cost].map(Duration::as_micros);
         print!("  {} {rate:>6.0}/s {slow:>5} µs {cost:>3} µs", server.name);
     }
@@ -252,7 +252,7 @@ fn compare(servers: [&Contestant; 2], clients: usize, keep: bool) -> Outcome<()>
     Ok(())
 }
 
-fn round(server: &Contestant, clients: usize, keep: bool) -> Outcome<Figures> {
+fn round(server: &Contestant, clients: usize, keep: bool) -> BenchResult<RoundFigures> {
     let is_over = AtomicBool::new(false);
     let (start, before) = (Instant::now(), server.processor_time()?);
     let mut times = thread::scope(|scope| {
@@ -263,11 +263,11 @@ fn round(server: &Contestant, clients: usize, keep: bool) -> Outcome<Figures> {
         let ended = clients.into_iter().map(|client| client.join());
         ended
             .map(|times| times.map_err(|_| "a client panicked")?)
-            .collect::<Outcome<Vec<_>>>()
+            .collect::<BenchResult<Vec<_>>>()
     })?
     .concat();
     times.sort_unstable();
-    Ok(Figures {
+    Ok(RoundFigures {
         rate: times.len() as f64 / start.elapsed().as_secs_f64(),
         slow: times[times.len() * 99 / 100],
         cost: server
@@ -277,7 +277,7 @@ fn round(server: &Contestant, clients: usize, keep: bool) -> Outcome<Figures> {
     })
 }
 
-fn ask_until(is_over: &AtomicBool, server: &Contestant, keep: bool) -> Outcome<Vec<Duration>> {
+fn ask_until(is_over: &AtomicBool, server: &Contestant, keep: bool) -> BenchResult<Vec<Duration>> {
     let mut times = Vec::new();
     let mut kept = TcpStream::connect(server.address)?;
     let mut answer = vec![0; server.length];
@@ -298,7 +298,7 @@ fn ask_until(is_over: &AtomicBool, server: &Contestant, keep: bool) -> Outcome<V
 }
 
 /// As many files as this process may have open.
-fn allow_many_files() -> Outcome<()> {
+fn allow_many_files() -> BenchResult<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let most = Rlimit {
         current: maximum,
@@ -308,7 +308,7 @@ fn allow_many_files() -> Outcome<()> {
 }
 
 /// Connections that say nothing. The mirror may close those for which it has no room.
-fn connect_idle(at: SocketAddr) -> Outcome<Vec<TcpStream>> {
+fn connect_idle(at: SocketAddr) -> BenchResult<Vec<TcpStream>> {
     let idle = (0..IDLE).map(|_| TcpStream::connect(at));
     Ok(idle.collect::<Result<_, _>>()?)
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use wxtokend::sim::{Endpoint, SimPlatform, World};
 
-/// What the app has in the place of the AppSecret.
+/// The text that the app has in the place of the AppSecret.
 const DUMMY: &str = "kept-by-wxtokend";
 
 fn reader(name: &str) -> PathBuf {
@@ -50,7 +50,7 @@ impl RedisStage {
         }
     }
 
-    /// What the SDK says: its token, or what went wrong.
+    /// The words of the SDK: its token, or what went wrong.
     fn read(&self, mut command: Command) -> String {
         let port = self.redis.port.to_string();
         run(command.args([port.as_str(), &self.platform.base_url(), APPID, DUMMY]))
@@ -214,7 +214,7 @@ fn php_row(source: &str) -> Command {
     command
 }
 
-/// What is left of an app's class on Mono, over an ODBC client of Debian.
+/// The rest of an app's class on Mono, over an ODBC client of Debian.
 fn mono_row(bench: &FeedBench, driver: &str, source: &str) -> Command {
     let program = bench.path("row.exe");
     run(Command::new("mcs")

@@ -1,7 +1,8 @@
 //! `MySQL` and `MariaDB`.
 
-use super::{Cell, Failure};
+use super::Cell;
 use crate::config::{Address, Database};
+use crate::failure::Failure;
 use crate::statement::BoundParameter;
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
 use sqlx::query::Query;

@@ -1,7 +1,8 @@
 //! `PostgreSQL`.
 
-use super::{Cell, Failure};
+use super::Cell;
 use crate::config::{Address, Database};
+use crate::failure::Failure;
 use crate::statement::BoundParameter;
 use crate::tls;
 use std::error::Error;

@@ -1,7 +1,8 @@
 //! `SQLite`, in a thread of its own for each write: it blocks.
 
-use super::{Cell, Failure};
+use super::Cell;
 use crate::config::Database;
+use crate::failure::Failure;
 use crate::statement::BoundParameter;
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, InterruptHandle, OpenFlags, ToSql};

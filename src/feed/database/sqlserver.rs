@@ -1,7 +1,8 @@
 //! SQL Server.
 
-use super::{Cell, Failure, tds_tls};
+use super::{Cell, tds_tls};
 use crate::config::{Address, Database};
+use crate::failure::Failure;
 use crate::statement::BoundParameter;
 use crate::tls;
 use futures_util::{AsyncRead, AsyncWrite};
