@@ -93,24 +93,26 @@ impl ApiClient {
         &self,
         ask: impl FnOnce(&Self) -> Result<DaemonAnswer, CommandError>,
     ) -> Result<DaemonAnswer, CommandError> {
-        match ask(self) {
-            Err(CommandError::Refused(mut refusal, _))
-                if refusal.error == Reason::NoSuchAccount =>
-            {
-                let accounts = self.accounts();
-                if let Err(CommandError::Stranger) = accounts {
-                    return Err(CommandError::Stranger);
-                }
-                let wrong = refusal.message.split('`').nth(1).unwrap_or_default();
-                if let Ok(accounts) = &accounts
-                    && let Some(right) = similar(wrong, accounts)
-                {
-                    refusal.message = format!("{}; did you mean `{right}`?", refusal.message);
-                }
-                Err(CommandError::Refused(refusal, None))
+        ask(self).map_err(|error| self.explained(error))
+    }
+
+    /// The same trouble, with the account that was meant if there is none of that name for this user.
+    pub(super) fn explained(&self, error: CommandError) -> CommandError {
+        let CommandError::Refused(mut refusal, after) = error else {
+            return error;
+        };
+        if refusal.error == Reason::NoSuchAccount {
+            let accounts = match self.accounts() {
+                Err(CommandError::Stranger) => return CommandError::Stranger,
+                accounts => accounts.ok(),
+            };
+            let wrong = refusal.message.split('`').nth(1).unwrap_or_default();
+            let right = accounts.as_ref().and_then(|all| similar(wrong, all));
+            if let Some(right) = right {
+                refusal.message = format!("{}; did you mean `{right}`?", refusal.message);
             }
-            answer => answer,
         }
+        CommandError::Refused(refusal, after)
     }
 
     fn is_not_allowed(&self, path: &str) -> bool {

@@ -34,6 +34,7 @@ mod rights;
 mod rotation;
 mod secrets;
 mod shortage;
+mod surroundings;
 mod tls;
 mod trouble;
 mod words;

@@ -98,11 +98,15 @@ fn watch(common: &CommonArgs, args: &WatchArgs) -> Result<Exit, CommandError> {
         let signals = Signals::new([SIGINT, SIGTERM]).map_err(own)?;
         WatchCommand::new(args, wanted).run(signals).await
     });
-    // A user who may see nothing at all is told so, rather than that this account is not there.
-    if let Err(CommandError::Refused(..)) = &ended {
-        ApiClient::new(common)?.accounts()?;
+    match ended {
+        Err(refused @ CommandError::Refused(..)) => {
+            // A user who may see nothing at all is told so, rather than that this account is not there.
+            let client = ApiClient::new(common)?;
+            client.accounts()?;
+            Err(client.explained(refused))
+        }
+        ended => ended,
     }
-    ended
 }
 
 /// Everything that is followed.
