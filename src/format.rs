@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_of_a_value_that_is_missing_or_has_expired() {
+    fn missing_or_expired_value_renders_nothing() {
         let both = template("{{ access_token }} {{ jsapi_ticket }}");
         let token_only = [(ValueName::AccessToken, grant("t", 1))];
         let dead_ticket = [
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_ends_with_the_first_value_in_it() {
+    fn rendered_text_ends_with_its_first_value() {
         let output = output(
             ValueName::AccessToken,
             template("{{ access_token }} {{ jsapi_ticket }}"),

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_connection_has_no_peer() {
+    fn file_has_no_peer() {
         let file = std::fs::File::open("/").unwrap();
         assert!(Peer::of(&file).is_err());
         let unconnected = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_overflow_the_stack_is_a_fault() {
+    fn deep_template_is_a_fault() {
         let many = |piece: &str, count: usize| piece.repeat(count);
         for (source, message) in [
             (

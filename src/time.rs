@@ -198,7 +198,7 @@ mod tests {
     };
 
     #[test]
-    fn days_and_minutes_of_the_platform_end_when_they_should() {
+    fn days_and_minutes_end_by_the_platforms_clock() {
         let day = NOW.platform_day();
         for (ahead, new_day, midnight, minute) in [
             (0, 0, 59_500, 59_500),

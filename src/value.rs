@@ -147,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_what_no_format_has_to_escape_is_a_value() {
+    fn value_needs_no_escaping_in_any_format() {
         let longest = "a".repeat(Value::MAX_LEN);
         for good in ["a", "61_Ab-9.~+/=:;,!?#%*()[]{}|^@", &longest] {
             assert_eq!(Value::parse(good).unwrap().expose(), good);
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_is_harmless(text in "\\PC{0,40}|[ -~]{0,40}") {
+        fn accepted_value_needs_no_escaping(text in "\\PC{0,40}|[ -~]{0,40}") {
             if let Some(value) = Value::parse(&text) {
                 prop_assert_eq!(value.expose(), &text);
                 let json = serde_json::to_string(&text).unwrap();

@@ -44,7 +44,7 @@ fn date(format: &str) -> String {
 }
 
 #[test]
-fn are_byte_exact_and_need_what_they_say() {
+fn templates_are_byte_exact_and_need_the_values_they_name() {
     use ValueName::{AccessToken, JsapiTicket, WxCardTicket};
     let dashed = date("%Y-%m-%d %H:%M:%S");
     let slashed = date("%Y/%-m/%-d %-H:%M:%S");

@@ -221,7 +221,7 @@ async fn a_platform_of_ones_own_runs_from_configuration_to_renewal() {
 }
 
 #[test]
-fn its_words_are_checked_like_those_of_the_others() {
+fn keys_of_a_third_platform_are_checked_like_the_others() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path();
     let path = dir.join("config.toml");

@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_null() {
+    fn unknown_fields_are_null() {
         assert_eq!(
             serde_json::to_value(AccountBody::of(&snapshot(), &NOW)).unwrap(),
             json!({

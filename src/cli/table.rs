@@ -301,7 +301,7 @@ shop_with_a_long_name  degraded  in 1h52m  in 4m         31 of 10000
     }
 
     #[test]
-    fn nothing_of_what_the_platform_says_reaches_the_terminal_as_a_command() {
+    fn words_of_the_platform_are_no_terminal_commands() {
         let mut evil = account("shop", State::Degraded);
         evil.last_error = Some(LastErrorBody {
             time: NOW,

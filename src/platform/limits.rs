@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_leaves_room_for_what_answers() {
+    fn hanging_accounts_leave_permits_to_others() {
         for (concurrency, in_trouble, of_one, of_other) in
             [(32, 12, 12, 8), (4, 1, 2, 1), (2, 1, 0, 1)]
         {

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_changes_how_a_terminal_shows_the_rest() {
+    fn scrubbed_text_cannot_reorder_a_terminal() {
         for hidden in [
             '\u{1b}',
             '\n',
@@ -158,7 +158,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_shown_has_no_controls(errmsg in any::<String>()) {
+        fn scrubbed_text_has_no_controls(errmsg in any::<String>()) {
             let shown = scrub(&errmsg, &[]);
             prop_assert!(shown.chars().all(|c| c == harmless(c)));
         }

@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_somebody_changes_is_seen_and_put_right() {
+    fn every_foreign_change_is_seen_and_repaired() {
         crate::root::needs_root!();
         let directory = directory();
         let path = directory.path().join("token");
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_goes_unless_something_would_be_lost() {
+    fn empty_directory_in_the_way_goes_and_a_full_one_stays() {
         let directory = directory();
         let path = directory.path().join("token");
         let place = place(&path, FILE, access(0o600));

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_there_is_left() {
+    fn note_names_existing_files_only() {
         let directory = directory();
         let place = place(&directory.path().join("token"), FILE, access(0o600));
         assert_eq!(left(&place).len(), 0);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_goes_and_nothing_else() {
+    fn leftovers_go_and_nothing_else() {
         let directory = directory();
         let path = directory.path().join("token");
         let other = directory.path().join("other");

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_does_no_harm() {
+    fn input_of_a_client_is_ignored() {
         let directory = directory();
         let path = directory.path().join("s");
         let (server, _) = server();
@@ -330,9 +330,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_is_no_error_to_it_even_after_its_moment() {
+    fn client_that_sends_late_sees_the_end_and_no_error() {
         const TEST: &str =
-            "publish::socket::tests::what_a_client_sends_is_no_error_to_it_even_after_its_moment";
+            "publish::socket::tests::client_that_sends_late_sees_the_end_and_no_error";
         if in_own_process(TEST, &[]) {
             return;
         }
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_born_for_nobody_and_deaf() {
+    fn temporary_socket_is_0600_and_not_listening() {
         crate::root::needs_root!();
         let mount = TestMount::new("mode=755");
         let list = [
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn at_no_moment_it_lets_more_in_than_it_should() {
+    fn socket_never_admits_more_than_its_readers() {
         crate::root::needs_root!();
         let directory = TestMount::new("mode=755");
         let (server, _) = server();
@@ -602,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_committed_leaves_no_trace() {
+    fn uncommitted_socket_leaves_no_trace() {
         let directory = directory();
         let path = directory.path().join("s");
         let (server, _) = server();

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_replaced_is_watched_no_longer() {
+    async fn replaced_output_is_watched_no_longer() {
         let directory = directory();
         let (a, b) = (directory.path().join("a/x"), directory.path().join("b/x"));
         let both = places(&[&a, &b]);

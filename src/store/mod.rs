@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_set_aside_and_the_rest_stays() {
+    fn unreadable_lines_are_set_aside_and_the_rest_stays() {
         let bench = StoreBench::new();
         bench.save("blog", &record(), &NOW).unwrap();
         bench.save("shop", &record(), &NOW).unwrap();
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_grow_for_ever_and_forgets_what_is_old() {
+    fn journal_is_rewritten_and_forgets_old_accounts() {
         let bench = StoreBench::new();
         let now = clock::now();
         let old = Now {
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_aside_goes_when_nothing_in_it_lives() {
+    fn damaged_file_goes_when_no_value_in_it_lives() {
         let bench = StoreBench::new();
         fs::write(bench.path(), "{").unwrap();
         let aside = bench

@@ -232,7 +232,7 @@ fn a_rotation_wakes_who_waits_at_once() {
 }
 
 #[test]
-fn who_waits_in_vain_gets_what_stands() {
+fn long_poll_that_times_out_gets_the_present_value() {
     let shop = account("shop", vec![]);
     let daemon = ApiDaemon::of_one(&shop);
     let start = Instant::now();
@@ -276,7 +276,7 @@ fn the_first_value_is_waited_for_too() {
 }
 
 #[test]
-fn who_waits_learns_that_the_account_went() {
+fn long_poll_ends_when_the_account_goes() {
     let shop = account("shop", vec![]);
     let daemon = ApiDaemon::of(&[account("blog", vec![])]);
     {

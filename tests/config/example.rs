@@ -41,7 +41,7 @@ fn known(keys: &keys::Keys) -> Vec<&'static str> {
 }
 
 #[test]
-fn it_is_right() {
+fn example_is_right() {
     let host = host();
     let config = host.good(&text(&host));
     let names: Vec<_> = config.accounts.keys().map(ToString::to_string).collect();
@@ -93,7 +93,7 @@ fn uncomment(line: &str) -> String {
 }
 
 #[test]
-fn it_sets_every_key_there_is() {
+fn example_sets_every_key() {
     let text: String = read("config.example.toml").lines().map(uncomment).collect();
     let mut table = String::new();
     let mut set = Vec::new();

@@ -705,7 +705,7 @@ path = 'DIR/run/api.sock'
 }
 
 #[test]
-fn what_is_not_toml_hides_nothing_else() {
+fn line_that_is_not_toml_hides_no_other_fault() {
     check(
         whole,
         r#"
@@ -745,7 +745,7 @@ hosts = ['http://x']
 }
 
 #[test]
-fn what_is_lost_with_a_line_is_not_called_missing() {
+fn key_on_a_broken_line_is_not_called_missing() {
     check(
         whole,
         r#"

@@ -40,7 +40,7 @@ fn endpoints_and_key_are_enough() {
 }
 
 #[test]
-fn all_of_it_is_read() {
+fn whole_section_is_read() {
     let host = host();
     let text = "[platform]\nallow_http = ['etcd']\n[fleet]\nengine = 'etcd'
 endpoints = ['https://etcd1:2379', 'http://etcd:2379']\nprefix = '/shops'\nusername = 'wx'\npassword_file = 'secret'

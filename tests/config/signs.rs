@@ -107,7 +107,7 @@ fn other_encodings_are_named() {
 }
 
 #[test]
-fn what_is_unusual_is_a_warning() {
+fn unusual_input_is_a_warning() {
     let host = ConfigHost::new();
     let check = |id: &str, platform: &str, expected: &[&str]| {
         let text = format!("{platform}[accounts.a]\n{id}\nsecret_file = 'DIR/secret'\n");

@@ -222,7 +222,7 @@ fn a_secret_comes_from_a_file_and_never_from_an_argument() {
 }
 
 #[test]
-fn what_cannot_be_right_adds_nothing() {
+fn wrong_answers_add_no_account() {
     let platform = platform(|_| ());
     let bench = empty(&platform);
     let missing = bench.path("no/such/shop.json").display().to_string();
@@ -298,7 +298,7 @@ fn what_cannot_be_right_adds_nothing() {
 }
 
 #[test]
-fn what_the_platform_refuses_stays_and_is_explained() {
+fn account_that_the_platform_refuses_stays_and_is_explained() {
     let platform = platform(|world| {
         let account = world.account(SHOP, SECRET);
         account.whitelist = Some(Vec::new());

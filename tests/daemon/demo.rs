@@ -99,7 +99,7 @@ fn token(path: &Path) -> String {
 }
 
 #[test]
-fn it_shows_rotations_and_removes_everything() {
+fn demo_shows_rotations_and_removes_everything() {
     crate::root::needs_root!();
     for umask in ["000", "077"] {
         let mut demo = Demo::start(umask, "--lifetime 6s");
@@ -170,7 +170,7 @@ fn it_shows_rotations_and_removes_everything() {
 }
 
 #[test]
-fn it_keeps_what_it_made_when_told_to() {
+fn demo_keeps_its_files_with_keep() {
     crate::root::needs_root!();
     let mut demo = Demo::start("022", "--lifetime 6s --keep");
     let directory = demo.directory();
@@ -184,7 +184,7 @@ fn it_keeps_what_it_made_when_told_to() {
 }
 
 #[test]
-fn it_says_what_is_wrong_with_how_it_is_called() {
+fn demo_names_faults_of_its_command_line() {
     crate::root::needs_root!();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
@@ -207,7 +207,7 @@ fn it_says_what_is_wrong_with_how_it_is_called() {
 }
 
 #[test]
-fn it_ends_with_its_terminal() {
+fn demo_ends_with_its_terminal() {
     needs_root!();
     let mut demo = Demo::start("022", "");
     demo.wait_until("its introduction", || demo.said().contains("Ctrl-C ends"));
@@ -219,7 +219,7 @@ fn it_ends_with_its_terminal() {
 }
 
 #[test]
-fn it_ends_when_nobody_reads_what_it_says() {
+fn demo_ends_when_nobody_reads_its_output() {
     let temporary = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_wxtokend"))
         .args(["demo", "--lifetime", "4s"])

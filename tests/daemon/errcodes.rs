@@ -276,7 +276,7 @@ fn platform_for(trials: &[Trial]) -> Arc<SimPlatform> {
 const KEYS: &str = "timeout = \"1s\"\n";
 
 #[test]
-fn each_leaves_a_valid_token_and_says_what_to_do() {
+fn each_errcode_leaves_a_valid_token_and_says_what_to_do() {
     let trials = Trial::all();
     let platform = platform_for(&trials);
     let trials = Mutex::new(trials.iter());
@@ -369,7 +369,7 @@ fn over_a_restart<'a>(
 }
 
 #[test]
-fn each_is_told_wherever_a_token_is_missed() {
+fn each_errcode_is_told_wherever_a_token_is_missed() {
     let trials = Trial::all();
     let (bench, platform) = (bench(), platform_for(&trials));
     let accounts: String = trials.iter().map(Trial::account).collect();

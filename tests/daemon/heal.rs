@@ -451,7 +451,7 @@ fn config() -> String {
 }
 
 #[test]
-fn whatever_happens_to_an_output_it_heals() {
+fn every_damage_to_an_output_heals() {
     crate::root::needs_root!();
     let (bench, disks) = (bench(), [appid(1), appid(2)]);
     let platform = platform(|world| {

@@ -54,7 +54,7 @@ fn chmod(bench: &Bench, name: &str, mode: u32) {
 }
 
 #[test]
-fn what_the_user_of_the_service_cannot_do_is_found() {
+fn check_finds_missing_rights_of_the_services_user() {
     needs_root!();
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop(""));

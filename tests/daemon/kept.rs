@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use wxtokend::sim::Effect;
 
 #[test]
-fn what_is_stored_is_for_the_daemon_alone() {
+fn stored_state_is_readable_by_the_daemon_alone() {
     let (bench, platform) = (bench(), platform(|_| ()));
     fs::remove_dir(bench.path("state")).unwrap();
     bench.configure(&platform, &shop(""));

@@ -17,7 +17,7 @@ fn outputs(bench: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn what_a_restart_finds_configured_no_more_goes() {
+fn restart_removes_outputs_that_are_configured_no_more() {
     let (bench, platform) = (bench(), platform(blog));
     let both = shop("") + &account("blog", &appid(1), "");
     bench.configure(&platform, &both);
@@ -50,7 +50,7 @@ fn what_a_restart_finds_configured_no_more_goes() {
 }
 
 #[test]
-fn what_somebody_else_put_there_stays() {
+fn file_that_somebody_else_put_there_stays() {
     let (bench, platform) = (bench(), platform(blog));
     let keys = ["a", "b", "c"]
         .map(|name| format!("[[accounts.blog.file]]\npath = \"{{dir}}/run/{name}.json\"\n"));
@@ -88,7 +88,7 @@ fn what_somebody_else_put_there_stays() {
 }
 
 #[test]
-fn what_a_killed_daemon_left_is_not_guessed_at() {
+fn restart_after_a_kill_removes_no_unknown_file() {
     let (bench, platform) = (bench(), platform(blog));
     let both = shop("") + &account("blog", &appid(1), "");
     bench.configure(&platform, &both);

@@ -16,7 +16,7 @@ fn code(daemon: &mut RunningDaemon<'_>) -> Option<i32> {
 }
 
 #[test]
-fn it_publishes_and_stops() {
+fn daemon_publishes_and_stops() {
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop(""));
     let daemon = bench.start();

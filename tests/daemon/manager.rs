@@ -18,7 +18,7 @@ fn waits_for_status(daemon: &RunningDaemon<'_>, bench: &crate::common::Bench, wh
 }
 
 #[test]
-fn it_says_when_it_is_ready_reloading_and_stopping() {
+fn daemon_says_when_it_is_ready_reloading_and_stopping() {
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop(""));
     let daemon = bench.start();

@@ -171,7 +171,7 @@ fn readers_who_complain_for_a_minute_cause_a_call_each_half_minute() {
 }
 
 #[test]
-fn what_is_handed_out_dead_is_replaced_by_force_for_those_who_may() {
+fn token_handed_out_dead_is_forced_for_those_who_may() {
     crate::root::needs_root!();
     let (bench, blog, wiki) = (bench(), appid(1), appid(2));
     let platform = platform(|world| {

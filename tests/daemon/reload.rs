@@ -249,7 +249,7 @@ fn only_administrators_see_what_is_wrong_with_the_configuration() {
 }
 
 #[test]
-fn what_is_bound_for_a_reload_that_fails_goes_again() {
+fn failed_reload_removes_its_new_sockets() {
     let (bench, platform) = (bench(), three());
     bench.configure(&platform, &shop(""));
     let daemon = bench.start();

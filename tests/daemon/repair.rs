@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 #[test]
-fn what_is_removed_edited_or_opened_up_is_put_right() {
+fn removed_edited_or_opened_output_is_repaired() {
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop(""));
     let daemon = bench.start();

@@ -125,7 +125,7 @@ fn a_token_minted_for_a_daemon_that_stops_is_published() {
 }
 
 #[test]
-fn somebody_else_who_fetches_is_noticed() {
+fn foreign_fetcher_is_noticed() {
     let bench = bench();
     let platform = platform(|world| {
         world.account(SHOP, SECRET).overlap = Some(Duration::from_millis(100));

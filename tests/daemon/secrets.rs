@@ -118,7 +118,7 @@ fn printed(bench: &Bench, arguments: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn they_are_in_nothing_that_is_printed_or_shown() {
+fn secrets_are_in_nothing_that_is_printed() {
     crate::root::needs_root!();
     let (bench, platform) = (bench(), chatty_platform());
     let config = configure(&bench, &platform);
@@ -181,7 +181,7 @@ fn they_are_in_nothing_that_is_printed_or_shown() {
 }
 
 #[test]
-fn they_are_where_they_have_to_be() {
+fn outputs_hold_the_value_and_the_state_no_secret() {
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop(""));
     let daemon = bench.start();

@@ -342,7 +342,7 @@ fn connections_that_died_unnoticed_are_replaced() {
 }
 
 #[test]
-fn what_expires_while_the_platform_is_away_is_taken_away() {
+fn value_that_expires_during_an_outage_is_removed() {
     let (bench, platform) = (bench(), platform_of(Duration::from_secs(5)));
     let keep = "[[accounts.shop.file]]\npath = \"{dir}/run/kept.json\"\non_expiry = \"keep\"\n";
     bench.configure(&platform, &(shop("") + keep));

@@ -348,7 +348,7 @@ fn json_is_the_stream_itself() {
 }
 
 #[test]
-fn what_is_wrong_at_the_start_is_an_exit_status() {
+fn fault_at_the_start_is_an_exit_status() {
     let bench = WatchBench::new();
     let ends = |arguments: &[&str]| bench.command(arguments).status().unwrap().code();
     assert_eq!(ends(&["nobody"]), Some(66));

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_toml() {
+    fn written_account_is_toml() {
         let answers = Answers {
             platform: Platforms::default().0[1],
             id: "ww0123456789abcdef".to_owned(),

@@ -164,7 +164,7 @@ fn a_young_token_is_asked_about_once_more_before_it_is_believed_dead() {
 }
 
 #[test]
-fn nothing_is_known_when_the_question_fails() {
+fn failed_question_changes_no_belief() {
     for answer in [
         unreachable(),
         refused(Call::Verify, -1),

@@ -119,7 +119,7 @@ fn a_classic_call_that_was_never_made_needs_no_answer() {
 }
 
 #[test]
-fn what_expired_meanwhile_is_asked_for() {
+fn value_that_expired_meanwhile_is_asked_for() {
     let mut bench = with_ticket(CLASSIC).restart(secs(7200));
     assert_eq!(bench.token(), None);
     bench.call(Call::Token, granted("T2", 7200));
@@ -220,7 +220,7 @@ fn another_app_inherits_nothing() {
 }
 
 #[test]
-fn an_answer_for_the_app_that_an_account_was_before_is_of_no_use() {
+fn answer_for_the_former_app_is_dropped() {
     for waits in [false, true] {
         let mut bench = ScheduleBench::granted(account(STABLE));
         bench.pass(secs(60));
