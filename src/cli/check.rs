@@ -5,6 +5,7 @@ use super::{CommonArgs, Exit, service};
 use crate::account::{Account, Output};
 use crate::config::{self, Config, Environment, Loaded, Setting};
 use crate::fault::Fault;
+use crate::fleet;
 use crate::platform;
 use crate::platform::Platforms;
 use crate::platform::client::Client;
@@ -166,6 +167,27 @@ fn online(config: &Config, names: &[String], platforms: Platforms) -> Exit {
     let Ok(runtime) = super::run::runtime() else {
         return Exit::Failure;
     };
+    let fleet = config.fleet.as_ref();
+    let (tried, only_follows) = match fleet {
+        Some(section) => (
+            runtime.block_on(fleet::try_engine(section)),
+            !section.may_lead,
+        ),
+        None => ((Vec::new(), true), false),
+    };
+    let (lines, is_well) = tried;
+    for line in lines {
+        println!("fleet: {line}");
+    }
+    let mut exit = if is_well {
+        Exit::Success
+    } else {
+        Exit::Unavailable
+    };
+    if only_follows {
+        println!("fleet: this host only follows: no call to the platform is tried");
+        return exit;
+    }
     let answers = runtime.block_on(async {
         let client = Arc::new(client);
         let calls: Vec<_> = accounts
@@ -181,7 +203,6 @@ fn online(config: &Config, names: &[String], platforms: Platforms) -> Exit {
         }
         answers
     });
-    let mut exit = Exit::Success;
     for (account, answer) in accounts.iter().zip(answers) {
         match answer {
             Ok(Ok(life)) => println!(

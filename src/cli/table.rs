@@ -64,10 +64,23 @@ fn cells(account: &AccountBody, now: i64) -> TableRow {
         account.account.clone(),
         account.state.as_str().to_owned(),
         when(account.expire_time),
-        when(account.next_refresh_time),
+        next_refresh(account, when(account.next_refresh_time)),
         format!("{} of {}", account.calls_today, account.daily_budget),
     ]
     .map(|cell| printable(&cell))
+}
+
+/// The next call, and the host of the fleet that makes it.
+fn next_refresh(account: &AccountBody, when: String) -> String {
+    match &account.fleet {
+        None => when,
+        Some(fleet) if fleet.engine != "ok" => format!("{when}, etcd away"),
+        Some(fleet) if fleet.leader => format!("{when}, leads"),
+        Some(fleet) => match &fleet.host {
+            Some(host) => format!("{host} leads"),
+            None => "nobody leads".to_owned(),
+        },
+    }
 }
 
 /// Its troubles, each in a sentence.

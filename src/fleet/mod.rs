@@ -11,6 +11,7 @@ mod member;
 mod record;
 mod state;
 mod tls;
+mod trial;
 mod watch;
 mod wire;
 mod write;
@@ -18,6 +19,7 @@ mod write;
 pub(crate) use doubt::{DoubtCard, VerdictCard};
 pub(crate) use record::{BadRecord, Envelope, Intent};
 pub(crate) use state::{EngineState, Term};
+pub(crate) use trial::try_engine;
 pub(crate) use write::WriteError;
 
 use crate::account::{Account, AccountName};
