@@ -26,6 +26,7 @@ pub struct Metrics {
     call_duration: HistogramVec,
     reads_denied: IntCounterVec,
     reloads: IntCounterVec,
+    fleet_requests: IntCounterVec,
     last_load: IntGauge,
 }
 
@@ -72,6 +73,13 @@ impl Metrics {
             ),
             &["result"],
         )?;
+        let fleet_requests = IntCounterVec::new(
+            Opts::new(
+                "wxtokend_fleet_requests_total",
+                "Requests to the fleet's engine.",
+            ),
+            &["result"],
+        )?;
         let last_load = IntGauge::new(
             "wxtokend_config_last_reload_success_timestamp_seconds",
             "When the configuration that is in force was loaded.",
@@ -83,11 +91,12 @@ impl Metrics {
         for accepted in [true, false] {
             reloads.with_label_values(&[result(accepted)]);
         }
-        let collectors: [Box<dyn Collector>; 6] = [
+        let collectors: [Box<dyn Collector>; 7] = [
             Box::new(build),
             Box::new(call_duration.clone()),
             Box::new(reads_denied.clone()),
             Box::new(reloads.clone()),
+            Box::new(fleet_requests.clone()),
             Box::new(last_load.clone()),
             Box::new(ProcessCollector::for_self()),
         ];
@@ -99,6 +108,7 @@ impl Metrics {
             call_duration,
             reads_denied,
             reloads,
+            fleet_requests,
             last_load,
         })
     }
@@ -113,6 +123,11 @@ impl Metrics {
     /// Counts processes that were not given a value because they are none of its readers.
     pub fn denied(&self, via: ReadVia) -> IntCounter {
         self.reads_denied.with_label_values(&[via.as_str()])
+    }
+
+    /// Counts requests to the fleet's engine: those that were answered, and those that were not.
+    pub(crate) fn fleet_requests(&self) -> [IntCounter; 2] {
+        [true, false].map(|answered| self.fleet_requests.with_label_values(&[result(answered)]))
     }
 
     /// A configuration came into force.

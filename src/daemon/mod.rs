@@ -186,10 +186,11 @@ impl Daemon {
         let fleet = match config.fleet.clone() {
             Some(section) => {
                 let (runtime, changed) = (Handle::current(), changed.clone());
+                let requests = metrics.fleet_requests();
                 let of_fleet = offload.clone();
                 let join = offload.lane(Hazard::Configuration).run(move || {
                     let _runtime = runtime.enter();
-                    Fleet::start(&section, &of_fleet, changed)
+                    Fleet::start(&section, &of_fleet, changed, requests)
                 });
                 let joined = limited("the certificates of etcd", join).await?;
                 Some(joined.map_err(|message| fault(Setting::Fleet, message))?)

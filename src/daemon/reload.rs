@@ -186,6 +186,9 @@ impl Daemon {
         self.log.set_level(new.daemon.log_level);
         // An administrator says that all directories are as they should be.
         self.shared.directories.find_anew();
+        if let Some(fleet) = &self.shared.fleet {
+            fleet.rejoin();
+        }
         self.mirror.withdraw(&new.mirror);
         let (unready_sender, mut unready) = mpsc::channel(1);
         let mut changes = tokio::select! {

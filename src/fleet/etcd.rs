@@ -13,13 +13,14 @@ use crate::files;
 use crate::offload::{Device, Hazard, Lane, Offload};
 use crate::platform::failure::why_unreachable;
 use crate::platform::resolver::Resolver;
+use prometheus::IntCounter;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
 use reqwest::{Response, redirect, retry};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -44,12 +45,17 @@ pub(crate) struct Etcd {
     files: Lane,
     /// This host's clock less that of the member that answered last, milliseconds; `i64::MIN` before the first answer.
     ahead: AtomicI64,
-    requests: [AtomicU64; 2],
+    /// Requests that were answered, and that were not.
+    requests: [IntCounter; 2],
 }
 
 impl Etcd {
     /// Makes a client. Blocks on the files of certificates.
-    pub(crate) fn new(section: &FleetSection, offload: &Offload) -> Result<Self, String> {
+    pub(crate) fn new(
+        section: &FleetSection,
+        offload: &Offload,
+        requests: [IntCounter; 2],
+    ) -> Result<Self, String> {
         // A second client finds the provider installed; that is no error.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let limit = (section.lease / 4).clamp(Duration::from_millis(750), Duration::from_secs(3));
@@ -78,7 +84,7 @@ impl Etcd {
             token: Mutex::default(),
             files: offload.lane(Hazard::Secrets(Device::default())),
             ahead: AtomicI64::new(i64::MIN),
-            requests: Default::default(),
+            requests,
         })
     }
 
@@ -95,13 +101,6 @@ impl Etcd {
     /// Milliseconds by which this host's clock is ahead of the member's that answered last.
     pub(crate) fn clock_ahead(&self) -> Option<i64> {
         Some(self.ahead.load(Ordering::Relaxed)).filter(|ahead| *ahead != i64::MIN)
-    }
-
-    /// Requests that were answered, and that were not.
-    pub(crate) fn requests(&self) -> [u64; 2] {
-        self.requests
-            .each_ref()
-            .map(|count| count.load(Ordering::Relaxed))
     }
 
     /// The version of the server.
@@ -217,8 +216,8 @@ impl Etcd {
             let at = self.generation();
             let asked = timeout(self.limit, self.ask(at, path, body)).await;
             let answer = asked.unwrap_or_else(|_| Err(self.silent(at)));
-            let ok = usize::from(answer.is_err());
-            self.requests[ok].fetch_add(1, Ordering::Relaxed);
+            let result = usize::from(answer.is_err());
+            self.requests[result].inc();
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.wants_login() && self.user.is_some() => {

@@ -199,6 +199,7 @@ async fn stay(
             },
             () = shared.kicked.notified() => {}
             () = sleep(again) => {}
+            () = shared.rejoin.notified() => return SessionEnd::Again,
             () = tokio::time::sleep_until(clocks_at) => {
                 clocks_at = Instant::now() + CLOCKS_EVERY;
                 if let Err(ended) = ask_clocks(shared, lease).await {

@@ -34,6 +34,7 @@ use crate::seal::{FleetKeys, KeyError};
 use crate::time::{Moment, Now};
 use clocks::{HostCard, HostClocks};
 use etcd::Etcd;
+use prometheus::IntCounter;
 use record::{ORPHAN, RECORD, VERSION};
 use state::{MemberState, Seat, key_of};
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ struct FleetShared {
     state: Mutex<MemberState>,
     /// There may be something to lead.
     kicked: Notify,
+    /// The file of the key may hold another one.
+    rejoin: Notify,
     /// Told when the status line may change.
     changed: Arc<Notify>,
 }
@@ -95,9 +98,10 @@ impl Fleet {
         section: &FleetSection,
         offload: &Offload,
         changed: Arc<Notify>,
+        requests: [IntCounter; 2],
     ) -> Result<Self, String> {
         let shared = Arc::new(FleetShared {
-            etcd: Etcd::new(section, offload)?,
+            etcd: Etcd::new(section, offload, requests)?,
             offload: offload.clone(),
             state: Mutex::new(MemberState {
                 engine: EngineState::Joining,
@@ -118,6 +122,7 @@ impl Fleet {
                 is_skew_told: false,
             }),
             kicked: Notify::new(),
+            rejoin: Notify::new(),
             changed,
             section: section.clone(),
         });
@@ -144,6 +149,11 @@ impl Fleet {
         state.seats.insert(account.name.clone(), seat);
         drop(state);
         self.0.kicked.notify_one();
+    }
+
+    /// Joins anew: the file of the key may hold another one.
+    pub(crate) fn rejoin(&self) {
+        self.0.rejoin.notify_one();
     }
 
     /// Notes whether this host has a valid value of an account.
@@ -262,7 +272,6 @@ impl Fleet {
             engine: state.engine.clone(),
             leads: leads.count(),
             accounts: state.seats.len(),
-            requests: self.0.etcd.requests(),
             clock_ahead: state
                 .clocks
                 .worst()
@@ -278,8 +287,6 @@ pub(crate) struct Summary {
     pub(crate) leads: usize,
     /// Accounts of this host.
     pub(crate) accounts: usize,
-    /// Requests to the engine that were answered, and that were not.
-    pub(crate) requests: [u64; 2],
     /// The host whose clock differs most, and by how many milliseconds this one's is ahead of it.
     pub(crate) clock_ahead: Option<(String, i64)>,
 }

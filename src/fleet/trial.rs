@@ -6,6 +6,7 @@ use super::etcd::Etcd;
 use crate::config::FleetSection;
 use crate::offload::Offload;
 use crate::seal::{FleetKeys, KeyError};
+use prometheus::IntCounter;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -45,7 +46,7 @@ async fn try_member(section: &FleetSection) -> Result<String, String> {
             KeyError::Malformed(why) => format!("`key_file` `{path}` is a file {why}"),
         }
     })?;
-    let etcd = Etcd::new(section, &Offload::default())?;
+    let etcd = Etcd::new(section, &Offload::default(), counters()?)?;
     let version = etcd.version().await.map_err(|error| error.to_string())?;
     if is_too_old(&version) {
         return Err(format!(
@@ -75,6 +76,12 @@ async fn try_member(section: &FleetSection) -> Result<String, String> {
         section.prefix,
         hosts.count()
     ))
+}
+
+/// Counts that nobody reads.
+fn counters() -> Result<[IntCounter; 2], String> {
+    let made = IntCounter::new("requests", "requests").map_err(|error| error.to_string())?;
+    Ok([made.clone(), made])
 }
 
 fn is_too_old(version: &str) -> bool {

@@ -80,7 +80,7 @@ impl Worker {
         self.take_verdict(&fleet, &now);
         fleet.note_holding(&name, self.schedule.stands(now.at));
         let view = FleetView {
-            leads: look.term.is_some(),
+            leads: look.term.is_some() && look.engine == EngineState::Present,
             leader: look.leader,
             is_joining: look.engine == EngineState::Joining,
             is_away: matches!(look.engine, EngineState::Away { .. }),
