@@ -1,13 +1,16 @@
 //! The container recipe: its root file system runs as its user and nothing else, and an app reads through the directory
-//! that both share. With a container engine the image is built and run too; where there is none, this is said.
+//! that both share. With buildah or a container engine the image is built and run too.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod common;
 
 use common::root;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -153,20 +156,101 @@ fn the_root_file_system_serves_an_app_through_a_shared_directory() {
     assert_eq!(pod.app(), read);
 }
 
-/// The engine that works here, if there is one.
-fn engine() -> Option<&'static str> {
-    ["podman", "docker"].into_iter().find(|engine| {
-        let info = Command::new(engine).arg("info").output();
-        info.is_ok_and(|output| output.status.success())
-    })
+/// A program that builds the image and runs it, if there is one here.
+#[derive(Clone, Copy)]
+enum ImageTool {
+    /// Needs neither a daemon nor cgroups nor a kernel that allows a new network.
+    Buildah,
+    Engine(&'static str),
+}
+
+impl ImageTool {
+    fn find() -> Option<Self> {
+        let works = |program: &str, ask: &str| {
+            let answer = Command::new(program).arg(ask).output();
+            answer.is_ok_and(|output| output.status.success())
+        };
+        if works("buildah", "--version") {
+            return Some(Self::Buildah);
+        }
+        let engine = ["podman", "docker"].into_iter();
+        engine.map(Self::Engine).find(|tool| {
+            let Self::Engine(engine) = tool else {
+                return false;
+            };
+            works(engine, "info")
+        })
+    }
+
+    /// The command, with its images where they go with the test.
+    fn command(self, pod: &Pod) -> Command {
+        match self {
+            Self::Buildah => {
+                let mut command = Command::new("buildah");
+                command
+                    .args(["--storage-driver", "vfs", "--root"])
+                    .arg(pod.path("images"))
+                    .arg("--runroot")
+                    .arg(pod.path("running"));
+                command
+            }
+            Self::Engine(engine) => Command::new(engine),
+        }
+    }
+
+    fn build(self, pod: &Pod, context: &Path) {
+        let mut build = self.command(pod);
+        if let Self::Buildah = self {
+            build.args(["build", "--isolation", "chroot", "--format", "docker"]);
+        } else {
+            build.arg("build");
+        }
+        must(
+            build
+                .args(["-t", "wxtokend-test", "-f"])
+                .arg(recipe("Containerfile"))
+                .arg(context),
+        );
+    }
+
+    /// Runs a command of the image in a container of it: its own user, the volumes, the host's network.
+    fn run(self, pod: &Pod, container: &str, arguments: &[&str]) -> Command {
+        let mut run = self.command(pod);
+        run.arg("run");
+        match self {
+            Self::Buildah => run.args(["--isolation", "chroot"]),
+            Self::Engine(_) => {
+                run.args(["--rm", "--read-only", "--cap-drop=ALL", "--network=host"])
+            }
+        };
+        for (name, at) in [
+            ("config.toml", "/etc/wxtokend/config.toml:ro"),
+            ("secret", "/etc/wxtokend/secret:ro"),
+            ("state", "/var/lib/wxtokend"),
+            ("tokens", "/run/wxtokend"),
+        ] {
+            run.arg(format!("--volume={}:{at}", pod.path(name).display()));
+        }
+        run.arg(container);
+        if let Self::Buildah = self {
+            run.args(["--", "/usr/bin/wxtokend"]);
+        }
+        run.args(arguments);
+        run
+    }
+}
+
+fn must(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[test]
 fn the_image_is_built_and_serves_an_app() {
     root::needs_root!();
-    let Some(engine) = engine() else {
-        let note = "no container engine here: the image is not built, its root file system was run without one\n";
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), note.as_bytes());
+    let Some(tool) = ImageTool::find() else {
+        root::has("buildah");
         return;
     };
     let pod = Pod::new();
@@ -174,45 +258,27 @@ fn the_image_is_built_and_serves_an_app() {
     let context = pod.path("context");
     fs::create_dir_all(context.join("target")).unwrap();
     fs::rename(pod.path("root"), context.join("target/container")).unwrap();
-    let must = |command: &mut Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{command:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    tool.build(&pod, &context);
+    let container = match tool {
+        ImageTool::Buildah => must(tool.command(&pod).args(["from", "wxtokend-test"])),
+        ImageTool::Engine(_) => "wxtokend-test".to_owned(),
     };
-    must(
-        Command::new(engine)
-            .args(["build", "-t", "wxtokend-test", "-f"])
-            .arg(recipe("Containerfile"))
-            .arg(&context),
-    );
-    let mount = |name: &str, at: &str| format!("--volume={}:{at}", pod.path(name).display());
-    let id = must(
-        Command::new(engine)
-            .args([
-                "run",
-                "--detach",
-                "--rm",
-                "--read-only",
-                "--cap-drop=ALL",
-                "--network=host",
-            ])
-            .args([
-                mount("config.toml", "/etc/wxtokend/config.toml:ro"),
-                mount("secret", "/etc/wxtokend/secret:ro"),
-                mount("state", "/var/lib/wxtokend"),
-                mount("tokens", "/run/wxtokend"),
-            ])
-            .arg("wxtokend-test"),
-    );
+    let mut running = tool.run(&pod, &container, &["run"]).spawn().unwrap();
+    // The health check of the image, in another container that shares the directory.
     let is_healthy = || {
-        let status = Command::new(engine)
-            .args(["exec", &id, "/usr/bin/wxtokend", "status"])
-            .output();
+        let status = tool.run(&pod, &container, &["status"]).output();
         status.unwrap().status.success()
     };
     common::wait_until("it is healthy", common::PATIENCE, String::new, is_healthy);
     let read = pod.app();
-    must(Command::new(engine).args(["kill", &id]));
     assert_eq!(read[0], read[1]);
     assert!(pod.is_alive(&read[0]));
+    // The daemon is the user of the image, and stops when it is told to.
+    let api = UnixStream::connect(pod.path("tokens/api.sock")).unwrap();
+    let daemon = socket_peercred(&api).unwrap();
+    assert_eq!(daemon.uid.as_raw(), USER);
+    kill_process(daemon.pid, Signal::TERM).unwrap();
+    assert!(running.wait().unwrap().success());
+    let left = fs::read_to_string(pod.path("tokens/shop.json")).unwrap();
+    assert!(left.contains(&read[0]), "files stay");
 }
