@@ -3,7 +3,7 @@
 //! host and what else it does. What is not installed is named.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
-#![expect(clippy::print_stderr, reason = "it uses parts of tests")]
+#![expect(clippy::cast_precision_loss, reason = "sizes are small")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 #![allow(
     dead_code,

@@ -260,7 +260,7 @@ fn round(server: &Contestant, clients: usize, keep: bool) -> BenchResult<RoundFi
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(ask)).collect();
         thread::sleep(ROUND);
         is_over.store(true, Ordering::Relaxed);
-        let ended = clients.into_iter().map(|client| client.join());
+        let ended = clients.into_iter().map(thread::ScopedJoinHandle::join);
         ended
             .map(|times| times.map_err(|_| "a client panicked")?)
             .collect::<BenchResult<Vec<_>>>()

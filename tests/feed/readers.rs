@@ -195,7 +195,7 @@ fn node_easywechat_itself_reads_its_key() {
     });
 }
 
-/// The table of an app, in MariaDB and PostgreSQL alike, and a user of the app that may only read it.
+/// The table of an app, in `MariaDB` and `PostgreSQL` alike, and a user of the app that may only read it.
 const TABLE: [&str; 2] = [
     "CREATE TABLE CONFIG (UserName varchar(64) PRIMARY KEY, access_token varchar(512))",
     "INSERT INTO CONFIG VALUES ('shop', '')",
