@@ -1,6 +1,6 @@
 //! Doubts of followers on their way to the leader, and its verdicts on their way back. They live as long as their host's lease.
 
-use super::state::key_of;
+use super::state::{MemberState, key_of};
 use super::{Fleet, WriteError};
 use crate::account::AccountName;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,16 @@ pub(crate) struct VerdictCard {
     /// The fingerprint of the token that stands now.
     #[serde(default)]
     pub(crate) token: Option<String>,
+}
+
+impl MemberState {
+    /// True if a leader has answered a doubt.
+    fn is_judged(&self, name: &AccountName, of: i64, doubt: &DoubtCard) -> bool {
+        let key = format!("{}/{of:x}", key_of(name, "verdict"));
+        let verdict = self.keys.get(key.as_str());
+        let verdict = verdict.and_then(|kv| serde_json::from_slice::<VerdictCard>(&kv.value).ok());
+        verdict.is_some_and(|verdict| verdict.number == doubt.number)
+    }
 }
 
 impl Fleet {
@@ -75,6 +85,7 @@ impl Fleet {
             .take_while(|(key, _)| key.starts_with(&prefix))
             .filter(|(_, kv)| kv.lease != own)
             .filter_map(|(_, kv)| Some((kv.lease, serde_json::from_slice(&kv.value).ok()?)))
+            .filter(|(of, card)| !state.is_judged(name, *of, card))
             .collect()
     }
 

@@ -135,6 +135,11 @@ impl Fleet {
         self.0.section.may_lead
     }
 
+    /// The life of a lease.
+    pub(crate) fn lease(&self) -> Duration {
+        self.0.section.lease
+    }
+
     /// An account takes part, or is another one now. Its inbox is woken when something of it changes.
     pub(crate) fn seat(&self, account: Arc<Account>, inbox: Arc<Inbox>, holds: bool) {
         let mut state = self.0.lock();

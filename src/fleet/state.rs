@@ -17,6 +17,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// A host without a value leaves it so long to those that hold one to lead an account of which the engine knows nothing.
 const OTHERS_FIRST: Duration = Duration::from_millis(1500);
 
+/// A host that rests leads again after this if nobody else does.
+const OTHERS_LIMIT: Duration = Duration::from_secs(5);
+
 /// The engine, as this host sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EngineState {
@@ -174,7 +177,10 @@ impl MemberState {
                 }
                 is_later
             };
-            let rests = seat.rests_until.is_some_and(&mut later);
+            // Nobody else wants it: then it has rested long enough.
+            let rests = seat
+                .rests_until
+                .is_some_and(|until| later(until.min(since + OTHERS_LIMIT)));
             let record = self.keys.get(key_of(name, super::record::RECORD).as_str());
             let may_write = match record.map(|kv| Envelope::read(&kv.value, &seat.account)) {
                 Some(Err(bad)) => bad == super::record::BadRecord::Damaged,

@@ -102,6 +102,10 @@ pub async fn exchange(
         let why = format!("nothing is known of the platform `{}`", account.terms.kind);
         return none("", Refusal::operator(why, "correct the configuration"));
     };
+    if until.is_some_and(|until| began >= until) {
+        let why = "the time for which this host leads ended before the call";
+        return none("", Refusal::transient(why, "nothing to do here"));
+    }
     let credential = match credential {
         Ok(credential) => credential,
         Err(refusal) => return none((platform.endpoint)(account.terms, call), refusal),

@@ -64,6 +64,16 @@ impl Schedule {
                 held.is_restored = false;
             }
         }
+        // Its own failures keep their pace, until another host has shown that a call may succeed.
+        if let Some(trouble) = self.token.trouble.take()
+            && next.token.trouble.is_none()
+            && next
+                .last_success
+                .is_none_or(|success| success < trouble.error.at)
+        {
+            next.token.due = self.token.due;
+            next.token.trouble = Some(trouble);
+        }
         next.is_shared = true;
         next.is_inherited = true;
         next.orphan = own_orphan;

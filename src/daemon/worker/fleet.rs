@@ -317,6 +317,11 @@ impl Worker {
         let (fleet, term) = (self.shared.fleet.clone()?, self.fleet.call_term?);
         let (account, record) = (self.schedule.account().clone(), self.schedule.record());
         let is_limited = call.is_token() && account.terms().overlap().is_some();
+        let limit = if is_limited {
+            limit.min(fleet.lease())
+        } else {
+            limit
+        };
         let intent = async move { fleet.intend(&account, term, &record, limit).await };
         Some((intent, is_limited))
     }

@@ -2,6 +2,7 @@
 
 mod doubt;
 mod failures;
+mod fleet;
 mod renewal;
 mod restart;
 mod storms;
