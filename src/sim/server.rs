@@ -58,7 +58,11 @@ impl SimPlatform {
             let why = "the simulated platform listens on loopback addresses only";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let listener = TcpListener::bind(listen)?;
+        Self::start_on(TcpListener::bind(listen)?, world)
+    }
+
+    /// Serves `world` on a listener: for tests in a network of their own, where it may have any address.
+    pub fn start_on(listener: TcpListener, world: World) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(ServedWorld {
             world: Mutex::new(world),

@@ -1,0 +1,115 @@
+//! Random faults, one after the other: no reader on any host ever finds a dead token.
+
+use crate::hosts::{ACCOUNTS, TestFleet};
+use crate::root::needs_root;
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+/// Faults, unless `WXTOKEND_FLEET_FAULTS` says another number.
+const FAULTS: usize = 12;
+const LIFETIME: Duration = Duration::from_secs(60);
+/// Longest time that a host whose connections are well is without a token.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy)]
+enum ChaosFault {
+    Killed,
+    Restarted,
+    Stopped,
+    CutFromEngine,
+    CutFromPlatform,
+    Unplugged,
+    MemberKilled,
+    MemberStopped,
+    MemberUnplugged,
+}
+
+const ALL: [ChaosFault; 9] = [
+    ChaosFault::Killed,
+    ChaosFault::Restarted,
+    ChaosFault::Stopped,
+    ChaosFault::CutFromEngine,
+    ChaosFault::CutFromPlatform,
+    ChaosFault::Unplugged,
+    ChaosFault::MemberKilled,
+    ChaosFault::MemberStopped,
+    ChaosFault::MemberUnplugged,
+];
+
+fn strike(fleet: &mut TestFleet, fault: ChaosFault, at: usize) {
+    match fault {
+        ChaosFault::Killed => fleet.hosts[at].kill(),
+        ChaosFault::Restarted => fleet.hosts[at].terminate(),
+        ChaosFault::Stopped => fleet.hosts[at].signal(Signal::STOP),
+        ChaosFault::CutFromEngine => fleet.cut_from_engine(at, true),
+        ChaosFault::CutFromPlatform => fleet.cut_from_platform(at, true),
+        ChaosFault::Unplugged => fleet.hosts[at].machine.plug(false),
+        ChaosFault::MemberKilled => fleet.cluster.kill(at),
+        ChaosFault::MemberStopped => fleet.cluster.members[at].signal(Signal::STOP),
+        ChaosFault::MemberUnplugged => fleet.cluster.members[at].machine.plug(false),
+    }
+}
+
+fn mend(fleet: &mut TestFleet, fault: ChaosFault, at: usize) {
+    match fault {
+        ChaosFault::Killed | ChaosFault::Restarted => fleet.start_host(at),
+        ChaosFault::Stopped => fleet.hosts[at].signal(Signal::CONT),
+        ChaosFault::CutFromEngine => fleet.cut_from_engine(at, false),
+        ChaosFault::CutFromPlatform => fleet.cut_from_platform(at, false),
+        ChaosFault::Unplugged => fleet.hosts[at].machine.plug(true),
+        ChaosFault::MemberKilled => fleet.cluster.start_again(),
+        ChaosFault::MemberStopped => fleet.cluster.members[at].signal(Signal::CONT),
+        ChaosFault::MemberUnplugged => fleet.cluster.members[at].machine.plug(true),
+    }
+}
+
+#[test]
+fn no_reader_finds_a_dead_token_whatever_fails() {
+    needs_root!();
+    let count = std::env::var("WXTOKEND_FLEET_FAULTS").map_or(FAULTS, |n| n.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(15);
+    let mut fleet = TestFleet::start(LIFETIME);
+    let began = Instant::now();
+    for number in 0..count {
+        let (fault, at) = (ALL[random.usize(..ALL.len())], random.usize(..3));
+        // A process that is stopped takes no file away: its readers are not asked.
+        let asked: Vec<_> = (0..3)
+            .filter(|&host| {
+                !(matches!(fault, ChaosFault::Stopped | ChaosFault::Killed) && host == at)
+            })
+            .collect();
+        let readers = fleet.read_files(&asked);
+        strike(&mut fleet, fault, at);
+        let lasts = Duration::from_millis(random.u64(500..14_000));
+        let until = Instant::now() + lasts;
+        while Instant::now() < until {
+            // The time for which it lasts.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        mend(&mut fleet, fault, at);
+        let mended = Instant::now();
+        for (name, ..) in ACCOUNTS {
+            fleet.wait_for_rotation(name, "", &[0, 1, 2]);
+        }
+        let took = mended.elapsed();
+        let found = readers.stop();
+        let what = format!("fault {number}: {fault:?} at {at} for {lasts:?}");
+        assert!(took < RECOVERY_LIMIT, "{what}: {took:?}\n{}", fleet.logs());
+        let bad = (found.dead, found.partial, found.errors);
+        assert_eq!(
+            bad,
+            (0, 0, 0),
+            "{what}: {:?}\n{}",
+            found.first,
+            fleet.logs()
+        );
+    }
+    // Three hosts spend no more than one: a rotation each half life, and a second call where one was lost.
+    let lives = began.elapsed().as_secs() / LIFETIME.as_secs() + 1;
+    let limit = 3 * lives + u64::try_from(count).unwrap() + 3;
+    for name in ["classic", "corp"] {
+        let calls = fleet.calls(name);
+        assert!(calls <= limit, "{calls} calls of {name}, not {limit}");
+    }
+    fleet.assert_quiet_logs();
+}

@@ -1,0 +1,176 @@
+//! A cluster of three members of etcd.
+
+use crate::common::wait_until;
+use crate::network::{Machine, Network};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Members of a cluster.
+pub(crate) const MEMBERS: usize = 3;
+const CLIENT_PORT: u16 = 2379;
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Three members, each on a machine of its own.
+pub(crate) struct Cluster {
+    directory: tempfile::TempDir,
+    pub(crate) members: Vec<Member>,
+}
+
+/// A member of the cluster.
+pub(crate) struct Member {
+    name: String,
+    pub(crate) machine: Machine,
+    process: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts all members and waits until they answer.
+    pub(crate) fn start(network: &Network) -> Self {
+        let members = (0..MEMBERS).map(|number| Member {
+            name: format!("etcd{number}"),
+            machine: network.add(),
+            process: None,
+        });
+        let mut cluster = Self {
+            directory: tempfile::tempdir().unwrap(),
+            members: members.collect(),
+        };
+        for number in 0..MEMBERS {
+            cluster.begin_member(number);
+        }
+        for number in 0..MEMBERS {
+            cluster.wait_for_member(number);
+        }
+        cluster
+    }
+
+    /// The URLs of all members, as a list in TOML.
+    pub(crate) fn endpoints(&self) -> String {
+        let urls: Vec<_> = (self.members.iter())
+            .map(|member| format!("\"http://{}:{CLIENT_PORT}\"", member.machine.address))
+            .collect();
+        format!("[{}]", urls.join(", "))
+    }
+
+    /// What may be asked without TLS, as the items of a list in TOML.
+    pub(crate) fn hosts(&self) -> String {
+        let hosts: Vec<_> = (self.members.iter())
+            .map(|member| format!("\"{}:{CLIENT_PORT}\"", member.machine.address))
+            .collect();
+        hosts.join(", ")
+    }
+
+    fn begin_member(&mut self, number: usize) {
+        let peers: Vec<_> = (self.members.iter())
+            .map(|member| format!("{}=http://{}:2380", member.name, member.machine.address))
+            .collect();
+        let member = &self.members[number];
+        let (name, address) = (&member.name, member.machine.address);
+        let log = File::create(self.directory.path().join(format!("{name}.log"))).unwrap();
+        let mut command = Command::new("etcd");
+        command
+            .args(["--name", name])
+            .arg("--data-dir")
+            .arg(self.directory.path().join(name))
+            .args([
+                "--listen-client-urls",
+                &format!("http://{address}:{CLIENT_PORT}"),
+            ])
+            .args([
+                "--advertise-client-urls",
+                &format!("http://{address}:{CLIENT_PORT}"),
+            ])
+            .args(["--listen-peer-urls", &format!("http://{address}:2380")])
+            .args([
+                "--initial-advertise-peer-urls",
+                &format!("http://{address}:2380"),
+            ])
+            .args(["--initial-cluster", &peers.join(",")])
+            .args(["--initial-cluster-state", "new"])
+            // A disk that other tests keep busy must not look like a partition.
+            .args(["--heartbeat-interval", "200", "--election-timeout", "2000"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin");
+        member.machine.surround(&mut command);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let process = command.spawn().unwrap();
+        self.members[number].process = Some(process);
+    }
+
+    fn wait_for_member(&self, number: usize) {
+        let member = &self.members[number];
+        let log = || {
+            let path = self.directory.path().join(format!("{}.log", member.name));
+            fs::read_to_string(path).unwrap_or_default()
+        };
+        wait_until("a healthy member", START_LIMIT, log, || member.is_healthy());
+    }
+
+    /// Kills a member, as a crash does.
+    pub(crate) fn kill(&mut self, number: usize) {
+        if let Some(mut process) = self.members[number].process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Starts members that were killed.
+    pub(crate) fn start_again(&mut self) {
+        let gone: Vec<_> = (0..MEMBERS)
+            .filter(|&number| self.members[number].process.is_none())
+            .collect();
+        for &number in &gone {
+            self.begin_member(number);
+        }
+        for number in gone {
+            self.wait_for_member(number);
+        }
+    }
+
+    /// Loses all that was stored, and starts as a new cluster.
+    pub(crate) fn lose_everything(&mut self) {
+        for number in 0..MEMBERS {
+            self.kill(number);
+            let name = &self.members[number].name;
+            fs::remove_dir_all(self.directory.path().join(name)).unwrap();
+        }
+        self.start_again();
+    }
+}
+
+impl Member {
+    /// Stops it as a hung machine does, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().unwrap();
+        kill_process(Pid::from_child(process), signal).unwrap();
+    }
+
+    fn is_healthy(&self) -> bool {
+        let address = SocketAddr::from((self.machine.address, CLIENT_PORT));
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = self.machine.inside(ask);
+        answer.is_ok_and(|answer| answer.contains("\"health\":\"true\""))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for number in 0..MEMBERS {
+            self.kill(number);
+        }
+    }
+}
