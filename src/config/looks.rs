@@ -14,7 +14,7 @@ const LIMIT_BESIDE_HUNG: Duration = Duration::from_millis(100);
 /// Looks that may hang at a time.
 const MAX_HUNG: usize = 16;
 
-type Job = Box<dyn FnOnce() + Send>;
+type LookJob = Box<dyn FnOnce() + Send>;
 
 /// Looks at paths, each for a limited time. Clones share what hangs.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,7 @@ pub struct Looks(Arc<Mutex<LooksState>>);
 #[derive(Debug, Default)]
 struct LooksState {
     /// A thread that waits for the next look.
-    thread: Option<Sender<Job>>,
+    thread: Option<Sender<LookJob>>,
     /// Directories in which a look has not ended.
     hung: HashSet<PathBuf>,
 }
@@ -88,8 +88,8 @@ impl Looks {
 }
 
 /// A thread for looks, if one can be had.
-fn start() -> Option<Sender<Job>> {
-    let (sender, jobs) = mpsc::channel::<Job>();
+fn start() -> Option<Sender<LookJob>> {
+    let (sender, jobs) = mpsc::channel::<LookJob>();
     let work = move || jobs.into_iter().for_each(|job| job());
     let started = thread::Builder::new().name("look".to_owned()).spawn(work);
     started.ok().map(|_| sender)

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 /// Faults, unless `WXTOKEND_FLEET_FAULTS` says another number.
-const FAULTS: usize = 12;
+const FAULTS: usize = 24;
 const LIFETIME: Duration = Duration::from_secs(60);
 /// Longest time that a host whose connections are well is without a token.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! A cluster of three members of etcd.
 
 use crate::common::wait_until;
-use crate::network::{Machine, Network};
+use crate::network::{NetMachine, TestNetwork};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,20 +17,22 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Three members, each on a machine of its own.
 pub(crate) struct Cluster {
     directory: tempfile::TempDir,
-    pub(crate) members: Vec<Member>,
+    pub(crate) members: Vec<EtcdMember>,
 }
 
 /// A member of the cluster.
-pub(crate) struct Member {
+pub(crate) struct EtcdMember {
     name: String,
-    pub(crate) machine: Machine,
+    pub(crate) machine: NetMachine,
     process: Option<Child>,
 }
 
 impl Cluster {
     /// Starts all members and waits until they answer.
-    pub(crate) fn start(network: &Network) -> Self {
-        let members = (0..MEMBERS).map(|number| Member {
+    pub(crate) fn start(network: &TestNetwork) -> Self {
+        let version = Command::new("etcd").arg("--version").output();
+        version.expect("etcd is installed: apt-get install etcd-server");
+        let members = (0..MEMBERS).map(|number| EtcdMember {
             name: format!("etcd{number}"),
             machine: network.add(),
             process: None,
@@ -56,7 +58,7 @@ impl Cluster {
         format!("[{}]", urls.join(", "))
     }
 
-    /// What may be asked without TLS, as the items of a list in TOML.
+    /// The hosts that may be asked without TLS, as the items of a list in TOML.
     pub(crate) fn hosts(&self) -> String {
         let hosts: Vec<_> = (self.members.iter())
             .map(|member| format!("\"{}:{CLIENT_PORT}\"", member.machine.address))
@@ -100,7 +102,7 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        let process = command.spawn().unwrap();
+        let process = command.spawn().expect("nsenter and setpriv are there");
         self.members[number].process = Some(process);
     }
 
@@ -145,7 +147,7 @@ impl Cluster {
     }
 }
 
-impl Member {
+impl EtcdMember {
     /// Stops it as a hung machine does, or lets it go on.
     pub(crate) fn signal(&self, signal: Signal) {
         let process = self.process.as_ref().unwrap();

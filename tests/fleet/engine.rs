@@ -45,13 +45,8 @@ fn without_a_majority_hosts_serve_what_they_have_until_its_end() {
     });
     // A call that was under way may have ended.
     assert!(fleet.calls("classic") <= calls + 1);
-    for name in ["stable", "corp"] {
-        for host in &fleet.hosts {
-            assert!(
-                host.token(name).is_some_and(|token| fleet.is_alive(&token)),
-                "{name}"
-            );
-        }
+    for number in 0..3 {
+        fleet.wait_for_tokens(number, &["stable", "corp"]);
     }
     fleet.cluster.start_again();
     fleet.wait_for_rotation("classic", "", &[0, 1, 2]);
@@ -102,9 +97,11 @@ fn host_with_another_key_takes_no_part_and_does_no_harm() {
     let mut fleet = TestFleet::prepare(LIFETIME, 3);
     fleet.start_host(0);
     fleet.start_host(1);
-    fleet.wait_for_rotation("classic", "", &[0, 1]);
+    for host in [0, 1] {
+        fleet.wait_for_tokens(host, &["classic", "stable", "corp"]);
+    }
     let readers = fleet.read_all(&[0, 1]);
-    fleet.hosts[2].write_key("another 0123456789abcdef 01234567");
+    fleet.hosts[2].write_key("another-0123456789abcdef-0123456");
     let calls = fleet.calls("classic");
     fleet.start_changed_host(2, |config| config.replace("/key\"", "/other-key\""));
     fleet.wait_until("that it is told", |fleet| {

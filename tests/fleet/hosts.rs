@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::common::{Bench, Freshness, ReadFrom, call, json, raw, wait_until};
-use crate::network::{Machine, Network};
+use crate::network::{NetMachine, TestNetwork};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use std::fs::{self, OpenOptions};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wxtokend::sim::{Endpoint, SimPlatform, World};
 
-/// How long a condition may take to come true on a machine that does much else besides.
+/// Limit on the time until a condition holds: long, for machines that do much else besides.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest time without a leader.
 pub(crate) const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ pub(crate) const ACCOUNTS: [(&str, &str, &str); 3] = [
 /// A host of the fleet.
 pub(crate) struct FleetHost {
     bench: Bench,
-    pub(crate) machine: Machine,
+    pub(crate) machine: NetMachine,
     daemon: Option<Child>,
 }
 
@@ -40,9 +40,9 @@ pub(crate) struct TestFleet {
     pub(crate) hosts: Vec<FleetHost>,
     pub(crate) cluster: Cluster,
     pub(crate) platform: Arc<SimPlatform>,
-    pub(crate) platform_machine: Machine,
+    pub(crate) platform_machine: NetMachine,
     config: String,
-    _network: Network,
+    _network: TestNetwork,
 }
 
 impl TestFleet {
@@ -67,7 +67,7 @@ impl TestFleet {
 
     /// The same with no daemon running yet.
     pub(crate) fn prepare(lifetime: Duration, hosts: usize) -> Self {
-        let network = Network::new();
+        let network = TestNetwork::new();
         let platform_machine = network.add();
         let mut world = World::new();
         for (_, id, _) in ACCOUNTS {
@@ -242,6 +242,16 @@ impl TestFleet {
             held(fleet).is_some()
         });
         held(self).unwrap()
+    }
+
+    /// Waits until a host has a token that lives of each of these accounts.
+    pub(crate) fn wait_for_tokens(&self, host: usize, accounts: &[&str]) {
+        for name in accounts {
+            self.wait_until(&format!("a token of {name}"), |fleet| {
+                let token = fleet.hosts[host].token(name);
+                token.is_some_and(|token| fleet.is_alive(&token))
+            });
+        }
     }
 
     /// Cuts a host off from all members of the cluster, or joins them again.

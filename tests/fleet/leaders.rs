@@ -121,10 +121,7 @@ fn leader_that_is_cut_off_from_the_engine_fetches_no_classic_token() {
     fleet.wait_until("its end", |fleet| {
         fleet.hosts[old].token("classic").is_none()
     });
-    for name in ["stable", "corp"] {
-        let token = fleet.hosts[old].token(name);
-        assert!(token.is_some_and(|token| fleet.is_alive(&token)), "{name}");
-    }
+    fleet.wait_for_tokens(old, &["stable", "corp"]);
     fleet.cut_from_engine(old, false);
     fleet.wait_until("the same token", |fleet| {
         let token = fleet.hosts[new].token("classic");

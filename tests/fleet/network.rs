@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const NOBODY: &str = "02:00:00:00:00:99";
 
 /// The bridge that joins the machines.
-pub(crate) struct Network {
+pub(crate) struct TestNetwork {
     bridge: Arc<Namespace>,
     next: AtomicU8,
 }
@@ -59,7 +59,7 @@ impl Drop for Namespace {
     }
 }
 
-impl Network {
+impl TestNetwork {
     pub(crate) fn new() -> Self {
         let bridge = Arc::new(Namespace::new());
         bridge.ip("link add bridge type bridge");
@@ -71,7 +71,7 @@ impl Network {
     }
 
     /// Another machine.
-    pub(crate) fn add(&self) -> Machine {
+    pub(crate) fn add(&self) -> NetMachine {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let namespace = Namespace::new();
         let (port, pid) = (format!("port{number}"), namespace.pid());
@@ -83,7 +83,7 @@ impl Network {
         let address = Ipv4Addr::new(10, 77, 0, number);
         namespace.ip(&format!("address add {address}/24 dev eth0"));
         namespace.ip("link set eth0 up");
-        Machine {
+        NetMachine {
             bridge: bridge.clone(),
             namespace,
             port,
@@ -93,14 +93,14 @@ impl Network {
 }
 
 /// A machine of the network.
-pub(crate) struct Machine {
+pub(crate) struct NetMachine {
     bridge: Arc<Namespace>,
     namespace: Namespace,
     port: String,
     pub(crate) address: Ipv4Addr,
 }
 
-impl Machine {
+impl NetMachine {
     /// Has a command run on this machine.
     pub(crate) fn surround(&self, command: &mut Command) {
         let environment = command
@@ -144,7 +144,7 @@ impl Machine {
     }
 
     /// Lets nothing pass between two machines, or everything again. Packets vanish: nobody is told.
-    pub(crate) fn cut(&self, other: &Machine, cut: bool) {
+    pub(crate) fn cut(&self, other: &NetMachine, cut: bool) {
         for (one, other) in [(self, other), (other, self)] {
             let address = other.address;
             let change = if cut {
