@@ -188,7 +188,7 @@ impl AsyncRead for LocalStream {
             let result = stream.try_io(Interest::READABLE, || {
                 let read = read(stream, buffer.initialize_unfilled())?;
                 length = Some(read);
-                // Nothing is left when less came than there was room for: the next read begins by waiting.
+                // A short read took all there was: the next read begins by waiting.
                 if (1..room).contains(&read) {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }

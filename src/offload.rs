@@ -64,7 +64,7 @@ struct LaneQueue {
     /// The number of each job that is under way, and the moment when it began.
     running: Vec<(u64, Instant)>,
     next_number: u64,
-    /// Nobody needs it any more.
+    /// True if nobody needs it any more.
     is_closed: bool,
 }
 
@@ -189,7 +189,7 @@ impl Lane {
             .spawn(move || shared.work());
         if let Err(error) = started {
             self.0.queue().threads -= 1;
-            // Whoever waits tries again, and so does the next sweep.
+            // The waiting caller tries again, and so does the next sweep.
             Entry::new().warn(format_args!(
                 "cannot start a thread: {}; raise TasksMax= of the service, or the limit of processes of its user; tried again",
                 reason(&error)

@@ -82,7 +82,7 @@ impl<T: Send + 'static> Outbox<T> {
 
     fn start_thread(&self) {
         let shared = self.0.clone();
-        // What fails now is tried again: the thread takes the writer only once it runs.
+        // A failed start is tried again: the thread takes the writer only once it runs.
         let _ = thread::Builder::new()
             .name(self.0.name.to_owned())
             .spawn(move || shared.run());

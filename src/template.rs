@@ -152,7 +152,7 @@ impl Template {
     pub fn render(&self, facts: Facts<'_>) -> Result<Zeroizing<Vec<u8>>, TemplateError> {
         self.run(facts).map_err(|error| TemplateError {
             line: error.line(),
-            // What else the engine has to say may quote a value.
+            // Other messages of the engine may quote a value.
             message: error.kind().to_string(),
         })
     }
@@ -465,7 +465,7 @@ mod tests {
             let error = Template::parse(Path::new("x.j2"), &source).unwrap_err();
             assert!(error.message.contains(message), "{error}");
         }
-        // What is deep but ends is rendered.
+        // Deep tags that end are rendered.
         let deep = format!(
             "{{% set a = [1] %}}{}{{{{ a|length }}}}",
             many("{% set a = [a] %}", 3000)

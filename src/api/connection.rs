@@ -69,7 +69,7 @@ pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visitor: 
         () = visitor.progress.stalled() => return,
         _ = stopping.wait_for(|stopping| *stopping) => {}
     }
-    // What was asked is answered, and nothing more is.
+    // Answers the requests that came, and takes no more.
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
@@ -88,7 +88,7 @@ async fn answer(visitor: &Visitor, request: Request<Incoming>) -> HttpAnswer {
     let mut answer = tokio::select! {
         biased;
         answer = answer => answer,
-        // Nobody reads this one: the connection ends with it.
+        // The connection ends with this answer; nobody reads it.
         () = socket.closed() => return refuse(&stopping()),
     };
     if let AnswerBody::Watch(body) = answer.body_mut() {

@@ -73,7 +73,7 @@ impl Listener {
 
     /// Takes the socket away, unless something else is in its place by now. Blocks.
     pub fn retire(&self) {
-        // Nobody is left to be told.
+        // There is nobody left to tell.
         let _ = self.socket.remove();
     }
 }

@@ -167,7 +167,7 @@ fn turn_away(socket: &OwnedFd) {
         "close connections that are not in use",
     )
     .retry_after(Duration::from_secs(1));
-    // Whoever does not read it notices the end.
+    // A client that does not read it notices the end.
     let _ = rustix::net::send(
         socket,
         &error.to_http(),

@@ -83,7 +83,7 @@ impl<'a> GoneLine<'a> {
 
 /// Appends one line.
 pub(super) fn write_line(lines: &mut Vec<u8>, line: &impl Serialize) {
-    // Nothing here fails to be JSON, and memory takes what is written.
+    // All of this is JSON, and a write into memory cannot fail.
     let _ = serde_json::to_writer(&mut *lines, line);
     lines.push(b'\n');
 }

@@ -84,7 +84,7 @@ pub fn run(common: &CommonArgs, _args: &RunArgs) -> Exit {
             }
         }
     });
-    // What hangs on a dead disk does not keep the process.
+    // A thread that hangs on a dead disk does not keep the process.
     runtime.shutdown_background();
     log.flush(LOG_FLUSH);
     exit

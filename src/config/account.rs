@@ -29,7 +29,7 @@ pub(super) struct AccountsReader<'e> {
     done: BTreeMap<AccountName, Arc<Account>>,
     mirror_keys: Vec<MirrorKey>,
     places: HashMap<AccountName, Position>,
-    /// Of the ids that may be used only once.
+    /// The positions of ids that may be used only once.
     ids: HashMap<(Box<str>, Option<u32>), Position>,
 }
 

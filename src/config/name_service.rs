@@ -64,7 +64,7 @@ impl NameService {
             .spawn(move || {
                 let found = ask(&name);
                 count.fetch_sub(1, Ordering::Relaxed);
-                // Nobody waits any longer for one that took too long.
+                // A look-up that took too long has no receiver any more.
                 let _ = answer.send(found);
             });
         if let Err(error) = started {

@@ -242,7 +242,7 @@ fn access(
 ) -> Option<Access> {
     let readers = names.read(table, || owner.readers.cloned());
     let mode = table.read("mode", value::mode).unwrap_or(0o600);
-    // Who connects is checked against the readers.
+    // A socket checks its clients against the readers.
     let checks_peer = kind.listens() && readers.as_ref().is_none_or(|readers| !readers.is_empty());
     if mode & 0o007 != 0 && !checks_peer {
         let act = if kind.listens() {

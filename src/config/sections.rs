@@ -45,7 +45,7 @@ pub(super) fn api(root: &Table<'_>, env: &Environment, names: &mut Names) -> Api
         names.warn(&table, "admins", admins.as_deref().unwrap_or_default());
         admins
     } else {
-        // Not every host has made the group.
+        // Some hosts have no such group.
         let found = ADMINS.iter().filter_map(|name| names.principal(name).ok());
         Some(found.collect())
     };

@@ -82,7 +82,7 @@ fn foreign(line: &str) -> Vec<(usize, char, String)> {
         }
     }
     if quote.is_some() {
-        // What was meant to close the quotes is one of these.
+        // One of these was meant to close the quotes.
         outside.append(&mut inside);
         outside.sort_by_key(|(at, ..)| *at);
     }

@@ -103,7 +103,7 @@ impl LiveOutput {
         let is_late = Arc::<AtomicBool>::default();
         let (late, inbox) = (is_late.clone(), around.inbox.clone());
         self.lane(around.shared).begin(move || {
-            // Nobody waits for it any more when the account has gone.
+            // The receiver is gone when the account has ended.
             let _ = done.send(work());
             if late.load(Ordering::SeqCst) {
                 inbox.wake();

@@ -186,7 +186,7 @@ impl Outputs {
     }
 
     /// Somebody may have changed a file or socket: the next [`Self::publish`] looks, and puts right what was changed.
-    /// What could not be written is tried again: what was in its way may be gone.
+    /// Tries failed outputs again: the obstacle may be gone.
     pub(super) fn inspect(&mut self) {
         for out in &mut self.list {
             out.doubted |= !out.is_failed() && !out.stale;

@@ -42,7 +42,7 @@ pub(super) async fn in_lanes<I: Send + 'static, T: Send + 'static>(
         let (sender, work) = (sender.clone(), work.clone());
         offload.lane(hazard).begin(move || {
             for item in items {
-                // Nobody waits for it any more: what was made goes with it.
+                // If the receiver is gone, the result is dropped and removes what it made.
                 let _ = sender.send(work(item));
             }
         });
@@ -54,7 +54,7 @@ pub(super) async fn in_lanes<I: Send + 'static, T: Send + 'static>(
             all.push(result);
         }
     };
-    // What is missing is left to others.
+    // The account itself makes those that are missing.
     let _ = timeout(limit, collect).await;
     all
 }

@@ -135,7 +135,7 @@ impl Daemon {
     /// Answers those who wait for a reload, the service manager among them.
     fn answer(&mut self, reloaded: &Reloaded, replies: Replies) {
         for reply in replies {
-            // Whoever asked may have gone; the reload stands all the same.
+            // The client may have gone; the reload stands all the same.
             let _ = reply.send(reloaded.clone());
         }
         if !self.reloading.is_loading {
@@ -239,7 +239,7 @@ impl Old {
         let configuration = self.shared.offload.lane(Hazard::Configuration);
         let mut load = Box::pin(configuration.run(move || {
             let new = config::load(&path, &environment)?;
-            // What is in a `ca_file` may be new although its name is not.
+            // The content of a `ca_file` may be new although its name is not.
             if new.config.platform == platform && new.config.platform.ca_file.is_none() {
                 return Ok((new, None));
             }

@@ -90,7 +90,7 @@ impl Daemon {
             let listener = self.listener.borrow().clone();
             let lane = self.shared.outputs_at(&self.config.api.socket);
             self.mirror.retire(&self.shared);
-            // What cannot be removed in time is replaced at the next start.
+            // The next start replaces a socket that is not removed in time.
             let _ = timeout(RETIRE_LIMIT, lane.run(move || listener.retire())).await;
         }
         // Requests that were accepted are answered while the accounts come to their end.

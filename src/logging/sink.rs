@@ -173,9 +173,9 @@ impl LogSink {
 
     fn write_one(&mut self, line: &LogLine) {
         match self {
-            // Of this thread only: nothing of what libraries log, which may hold secrets, passes.
+            // For this thread only. Lines of libraries may hold secrets, and none passes.
             Self::Journal(journal) => tracing::dispatcher::with_default(journal, || line.emit()),
-            // Nobody is left to be told.
+            // There is nobody left to tell.
             Self::StandardError { is_coloured } => {
                 let _ = io::stderr().write_all(line.text(*is_coloured).as_bytes());
             }

@@ -37,7 +37,7 @@ pub struct Client {
     http: reqwest::Client,
     groups: Box<[Hosts]>,
     limits: Limits,
-    /// Of a whole call, over all hosts.
+    /// Limit on a whole call, over all hosts.
     timeout: Duration,
     resolver: Resolver,
     proxies: Proxies,

@@ -90,7 +90,7 @@ pub(super) struct Object<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 impl<'a> Object<'a> {
     /// The object that the text is, and nothing else.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        // Only an object: serde would take an array for the fields in their order.
+        // An array is refused: serde would take it for the fields in their order.
         text.starts_with('{')
             .then(|| serde_json::from_str(text).ok().map(Self))
             .flatten()

@@ -25,7 +25,7 @@ pub(super) fn scrub(errmsg: &str, secrets: &[&str]) -> String {
     cut_long_runs(&mut text);
     let mut clean = String::new();
     for c in text {
-        // What was cut is one sign, however long it was; so is a run of spaces.
+        // A cut of any length becomes one sign; so does a run of spaces.
         if !(matches!(c, CUT | ' ') && clean.ends_with(c)) {
             clean.push(c);
         }

@@ -88,7 +88,7 @@ fn remove_elsewhere(place: &Place, known: &Knowledge) {
     let name = Path::new(place.file_name());
     let is_there = || look(held, name).is_ok_and(|found| Identity::of(&found).is_same_node(&ours));
     if is_elsewhere && is_there() {
-        // What cannot be removed there expires there.
+        // A file that cannot be removed there expires there.
         let _ = unlinkat(held, name, AtFlags::empty());
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn remove_expired(place: &Place, now: Moment) -> Result<bool, Publish
 
 /// The file that is there, if nothing about it needs to change.
 fn existing(place: &Place, directory: &OpenDirectory, content: &[u8]) -> Option<Identity> {
-    // What is no file must not keep us waiting, nor lead elsewhere.
+    // A FIFO must not block the open, and a link must not lead elsewhere.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(openat(directory, directory.name(), flags, Mode::empty()).ok()?);
     let found = look(&file, Path::new("")).ok()?;

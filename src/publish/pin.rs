@@ -162,7 +162,7 @@ impl PinnedDir {
             }
             Err(errno) => {
                 if errno == Errno::NOENT {
-                    // What is made in its place later is found anew.
+                    // A directory that is made in its place later is found anew.
                     lock(&self.pin).found = None;
                 }
                 return Err(errno.into());

@@ -17,7 +17,7 @@ const TEMPORARY: &str = ".wxtokend-";
 #[derive(Debug)]
 pub(super) struct OpenDirectory {
     fd: OwnedFd,
-    /// Of the output.
+    /// The name of the output.
     name: Box<OsStr>,
 }
 
@@ -117,14 +117,14 @@ impl Temporary {
         let rename = || renameat(fd, &*self.name, fd, &**name);
         match rename() {
             Err(Errno::ISDIR) => {
-                // Nothing is lost with an empty one.
+                // An empty directory may go.
                 unlinkat(fd, &**name, AtFlags::REMOVEDIR)?;
                 rename()
             }
             renamed => renamed,
         }?;
         self.is_there = false;
-        // Only now: to be renamed counts as a change.
+        // A rename counts as a change, so the look comes after it.
         Ok(Identity::of(&look(node, Path::new(""))?))
     }
 

@@ -85,7 +85,7 @@ impl Arming {
     pub(crate) fn run(mut self) -> Armed {
         let path: Box<Path> = self.home.path().into();
         let watch = self.home.open().ok().and_then(|directory| {
-            // What was opened, whatever has its path by now.
+            // The directory that was opened, whatever has its path by now.
             let node = format!("/proc/self/fd/{}", directory.as_raw_fd());
             self.watches.add(node, mask()).ok()
         });
@@ -347,7 +347,7 @@ mod tests {
             assert_eq!(rearmed[0].index(), 0);
             remove();
             assert_eq!(changed(&mut watch).await, [0]);
-            // Whoever publishes sees that it is not there.
+            // The publisher sees that it is not there.
             assert!(places[0].existing_directory().is_err());
             while watch.missing().len() < 2 {
                 changed(&mut watch).await;

@@ -117,7 +117,7 @@ impl Schedule {
 
     /// A call was refused because of the token: looks at it, unless that was done a moment ago.
     pub(super) fn doubt_token(&mut self, now: &Now) {
-        // Nobody waits for the verdict; the next call for the value will tell.
+        // No client waits for the verdict; the next call for the value will tell.
         let _ = self.suspect(now, None, false);
     }
 

@@ -244,7 +244,7 @@ impl Schedule {
                 return;
             };
             let due = due.max(allowed);
-            // What is due already goes in the order of the offers; else the earliest.
+            // Calls that are due go in the order of the offers; else the earliest goes.
             if next.is_none_or(|(best, _)| due < best) {
                 next = Some((due, call));
             }
@@ -281,7 +281,7 @@ impl Schedule {
         let Some(held) = standing.filter(|_| self.belief != Belief::CalledDead) else {
             return Some(at(Need::Heal));
         };
-        // What cannot be afforded now becomes dearer as the end comes near.
+        // A renewal that cannot be afforded counts as healing once the value has ended.
         let renew = at(Need::Renew).min(at(Need::Heal).max(held.expires()));
         Some(if self.token.trouble.is_some() {
             renew

@@ -240,7 +240,7 @@ impl Schedule {
         !self.is_shared
     }
 
-    /// Nobody who leads can be asked just now.
+    /// No leader can be asked just now.
     pub fn unavailable_soon(&self, now: &Now) -> Verdict {
         Verdict::Unavailable {
             retry_at: now.at + WITHOUT_ENGINE,

@@ -170,7 +170,7 @@ impl Schedule {
         if (&record.id, record.agentid) != (&id, agentid) || is_other_secret {
             return schedule;
         }
-        // What a clock that was ahead put into the future happened now.
+        // A clock that was ahead put it into the future: it happened now.
         let past = |moment: Option<Moment>| moment.map(|moment| moment.min(now.at));
         let spent = |budget: Budget| Budget {
             last_call: past(budget.last_call),

@@ -1,8 +1,8 @@
 //! An account as the platform treats it.
 
 use super::call::Endpoint;
+use super::line::TokenLine;
 use super::quota::Quota;
-use super::token::TokenLine;
 use crate::platform::Platform;
 use crate::platform::wechat::{CLASSIC, WECHAT};
 use crate::platform::wecom::{GETTOKEN, WECOM};

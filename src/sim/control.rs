@@ -3,8 +3,8 @@
 use super::account::SimAccount;
 use super::call::{Endpoint, SimRequest};
 use super::fault::SimFault;
+use super::line::TokenLine;
 use super::reply::Reply;
-use super::token::TokenLine;
 use super::world::{Kill, Member, World};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

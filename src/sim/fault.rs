@@ -34,7 +34,7 @@ pub struct SimFault {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Nothing but the delay.
+    /// The delay alone.
     #[default]
     None,
     /// Refuses with an errcode, with other words than the platform's if given.

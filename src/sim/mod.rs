@@ -14,6 +14,7 @@ mod call;
 mod control;
 mod count;
 mod fault;
+mod line;
 mod quota;
 mod record;
 mod reply;

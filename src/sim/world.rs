@@ -3,9 +3,10 @@
 use super::account::SimAccount;
 use super::call::Endpoint;
 use super::fault::SimFault;
+use super::line::TokenLine;
 use super::quota::Usage;
 use super::record::{CallLog, InFlight};
-use super::token::{TokenHistory, TokenLine, Tokens};
+use super::token::{TokenHistory, Tokens};
 use serde::Serialize;
 use std::collections::HashMap;
 

@@ -110,7 +110,7 @@ struct StoredValue<'a> {
     name: ValueName,
     value: &'a str,
     obtained: i64,
-    /// Nothing if it was learnt before the host booted.
+    /// `None` if it was learnt before the host booted.
     expires: Option<i64>,
     #[serde(default)]
     expires_unix: Option<i64>,
@@ -268,7 +268,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Nothing when a value in it is none, or it is of a version to come.
+    /// `None` if a value in it is not valid, or a later version wrote it.
     fn into_record(self, boot_id: &str, now: &Now) -> Option<Record> {
         if self.version != VERSION {
             return None;

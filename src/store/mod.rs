@@ -209,7 +209,7 @@ impl Store {
     /// Waits until all that was saved is on the disk. Blocks.
     fn sync(&self) -> Result<(), StoreError> {
         self.shared.is_sync_due.store(false, Ordering::Relaxed);
-        // Not while it is locked: others go on writing.
+        // Unlocked here: others go on writing.
         let path = lock(&self.shared.journal).path().to_owned();
         journal::sync(&path)
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use wxtokend::sim::SimPlatform;
 
-/// What is typed before the tab key, and what stands there then.
+/// The line before the tab key, and the line after it.
 const CASES: [(&str, &str); 8] = [
     ("wxtokend get sh", "wxtokend get shop "),
     ("wxtokend status bl", "wxtokend status blog "),
@@ -85,7 +85,7 @@ fn complete(shell: &str, start: impl FnOnce(&Bench, &mut Command)) {
     }
 }
 
-/// What is shown, without what only moves the cursor.
+/// The text on the screen, without the codes that only move the cursor.
 fn plain(shown: &str) -> String {
     anstream::adapter::strip_str(shown).to_string()
 }

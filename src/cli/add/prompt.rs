@@ -162,7 +162,7 @@ impl<'a> Hidden<'a> {
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
         hidden.local_modes.insert(LocalModes::ECHONL);
-        // What was typed before, and shown, is no part of it.
+        // Drops the input that was typed before and shown.
         tcsetattr(terminal, OptionalActions::Flush, &hidden)?;
         Ok(Self { terminal, before })
     }

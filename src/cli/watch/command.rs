@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Of our own environment the command has only these.
+/// The variables of our own environment that the command gets.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 /// Time that a run has to end by itself when we stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);

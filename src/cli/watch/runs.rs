@@ -120,7 +120,7 @@ impl Runs {
             entry.failures = 0;
             entry.retry_at = None;
             if !wants_run && !entry.running {
-                // Nothing will run for it before there is a value again.
+                // No command runs for it until there is a value again.
                 self.untried -= usize::from(std::mem::take(&mut entry.first));
             }
         }

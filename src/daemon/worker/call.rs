@@ -36,7 +36,7 @@ impl Worker {
         };
         let credential = self.shared.secrets(&account).run(look);
         self.under_way = Some(Box::pin(async move {
-            // What cannot be stored is told with the next answer, which is stored too.
+            // A failure to store is told with the next answer, which is stored too.
             let _ = timeout(SAVE_GRACE, saving).await;
             let until = match intent {
                 None => None,

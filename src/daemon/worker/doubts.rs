@@ -133,7 +133,7 @@ impl Worker {
             tokio::spawn(async move {
                 if let Ok(verdict) = verdict.await {
                     let card = card_of(card.number, &verdict, &snapshot);
-                    // Whoever asked is told when its time is up.
+                    // The client is told when its time is up.
                     let _ = fleet.judge(&name, of, &card).await;
                 }
             });

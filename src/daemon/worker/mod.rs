@@ -223,7 +223,7 @@ impl Worker {
         };
         let shared = self.shared.clone();
         let _turn = shared.turns.acquire().await;
-        // That a call has no answer was stored when it was sent.
+        // The store has known since the call was sent that it has no answer.
         if let Some(Arrival::Ended(ended)) = answer {
             self.on_ended(*ended);
             self.publish().await;

@@ -112,7 +112,7 @@ impl Worker {
         let calls_today = if day == now.platform_day() { calls } else { 0 };
         if counted.cleared {
             self.quota.before_clearing = (now.platform_day(), calls_today);
-            // What the quota kept from being called may be called again.
+            // Calls that the quota held back may be made again.
             self.schedule.hurry(now, true);
         }
         let (cleared_day, before) = self.quota.before_clearing;

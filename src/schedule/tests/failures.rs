@@ -54,7 +54,7 @@ fn each_errcode_is_tried_again_when_its_class_says() {
 fn each_errcode_is_over_by_itself_within_its_class_interval() {
     for method in [STABLE, CLASSIC, GETTOKEN] {
         for &(errcode, _, first) in REFUSALS.iter().chain(&[(41002, 300.0, 300.0)]) {
-            // What is transient is tried the less often the longer it lasts, down to once a minute.
+            // A transient failure is tried less often the longer it lasts, down to once a minute.
             let longest = Duration::from_secs_f64(first.max(60.0));
             for trouble in [5, 700, 3600] {
                 let mut bench = ScheduleBench::granted(account(method));
