@@ -13,6 +13,9 @@ pub struct Changes {
     pub removed: Vec<String>,
     /// Accounts that noticed nothing.
     pub unchanged: Vec<String>,
+    /// Sections besides the accounts that differ, such as `platform`.
+    #[serde(skip)]
+    pub sections: Vec<String>,
     /// Things in the configuration that look like mistakes.
     #[serde(skip)]
     pub warnings: Vec<Fault>,

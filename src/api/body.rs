@@ -204,6 +204,9 @@ pub struct ReloadBody {
     /// The accounts, by what changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accounts: Option<Changes>,
+    /// Sections besides the accounts that changed, such as `platform`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sections: Vec<String>,
     /// Things that look like mistakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Fault>,

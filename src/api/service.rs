@@ -113,6 +113,7 @@ async fn reload(state: &ApiState, asker: &Asker) -> Result<HttpAnswer, ApiError>
             StatusCode::OK,
             &ReloadBody {
                 reloaded: true,
+                sections: std::mem::take(&mut changes.sections),
                 warnings: std::mem::take(&mut changes.warnings),
                 accounts: Some(changes),
                 faults: None,
@@ -122,6 +123,7 @@ async fn reload(state: &ApiState, asker: &Asker) -> Result<HttpAnswer, ApiError>
             StatusCode::UNPROCESSABLE_ENTITY,
             &ReloadBody {
                 reloaded: false,
+                sections: Vec::new(),
                 warnings: Vec::new(),
                 accounts: None,
                 faults: Some(faults),

@@ -81,6 +81,11 @@ fn refresh(common: &CommonArgs, args: &RefreshArgs) -> Result<Exit, CommandError
     Ok(Exit::Success)
 }
 
+fn no_token() -> CommandError {
+    let why = "what is on standard input is no token: one is a single word of at most 2048 letters, digits and signs";
+    CommandError::Own(why.to_owned())
+}
+
 /// The token on standard input, without the newline that came with it.
 fn bad_token() -> Result<String, CommandError> {
     let mut text = String::new();
@@ -88,11 +93,11 @@ fn bad_token() -> Result<String, CommandError> {
         Ok(_) if text.trim().is_empty() => Err(CommandError::Own(
             "there is no token on standard input".to_owned(),
         )),
-        Ok(_) if Value::parse(text.trim()).is_none() => Err(CommandError::Own(
-            "what is on standard input is no token: one is a single word of at most 2048 letters, digits and signs"
-                .to_owned(),
-        )),
+        Ok(_) if Value::parse(text.trim()).is_none() => Err(no_token()),
         Ok(_) => Ok(text.trim().to_owned()),
-        Err(error) => Err(CommandError::Own(format!("cannot read standard input: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(no_token()),
+        Err(error) => Err(CommandError::Own(format!(
+            "cannot read standard input: {error}"
+        ))),
     }
 }

@@ -38,7 +38,9 @@ fn reload(common: &CommonArgs) -> Result<Exit, CommandError> {
         complain(&warning.to_string());
     }
     if answer.reloaded {
-        print(&said(&answer.accounts.unwrap_or_default()))?;
+        let sections = answer.sections.iter().map(|name| format!("[{name}]"));
+        let changes = answer.accounts.unwrap_or_default();
+        print(&said(&sections.collect::<Vec<_>>(), &changes))?;
         return Ok(Exit::Success);
     }
     for fault in answer
@@ -54,9 +56,10 @@ fn reload(common: &CommonArgs) -> Result<Exit, CommandError> {
 }
 
 /// One line for each kind of change.
-fn said(changes: &Changes) -> String {
+fn said(sections: &[String], changes: &Changes) -> String {
     let mut text = "reloaded\n".to_owned();
     for (what, names) in [
+        ("changed", sections),
         ("added", &changes.added),
         ("changed", &changes.changed),
         ("removed", &changes.removed),

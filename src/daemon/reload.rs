@@ -200,6 +200,7 @@ impl Daemon {
             .apply(&new.mirror, mirror, accounts, &self.shared)
             .await;
         changes.warnings = warnings;
+        changes.sections = changed_sections(&self.config, &new);
         drop(unready_sender);
         self.config = new;
         self.rejected.send_replace([].into());
@@ -358,11 +359,27 @@ fn tell_changes(changes: &Changes) {
             names.join(", ")
         }
     };
+    let sections = match changes.sections.as_slice() {
+        [] => String::new(),
+        sections => format!("[{}] changed; accounts: ", sections.join("], [")),
+    };
     Entry::new().event(Event::ConfigReloaded).info(format_args!(
-        "configuration reloaded: added {}; changed {}; removed {}; {} unchanged",
+        "configuration reloaded: {sections}added {}; changed {}; removed {}; {} unchanged",
         list(&changes.added),
         list(&changes.changed),
         list(&changes.removed),
         changes.unchanged.len()
     ));
+}
+
+/// The sections besides the accounts that differ, by name.
+fn changed_sections(old: &Config, new: &Config) -> Vec<String> {
+    let sections = [
+        ("daemon", old.daemon == new.daemon),
+        ("api", old.api == new.api),
+        ("platform", old.platform == new.platform),
+        ("mirror", old.mirror == new.mirror),
+    ];
+    let changed = sections.into_iter().filter(|(_, is_equal)| !is_equal);
+    changed.map(|(name, _)| name.to_owned()).collect()
 }

@@ -147,12 +147,11 @@ fn a_faulty_configuration_changes_nothing() {
             "{status}"
         );
         assert!(status.contains(reason), "{reason}: {status}");
-        let log = daemon.log();
-        assert!(
+        daemon.wait_until(reason, || {
+            let log = daemon.log();
             log.lines()
-                .any(|line| line.contains("WARN") && line.contains(reason)),
-            "{log}"
-        );
+                .any(|line| line.contains("WARN") && line.contains(reason))
+        });
         assert_eq!(names(&run), files, "{reason}");
         assert_eq!(state(&bench, "shop"), "fresh");
     }
@@ -207,6 +206,9 @@ fn status_shows_a_rejected_configuration_and_the_log_tells_each_fault_once() {
         told.contains("the old one still runs") && !told.contains("metod"),
         "{told}"
     );
+    daemon.wait_until("the last line", || {
+        daemon.log().contains("correct the faults above")
+    });
     for key in ["`metod`", "`readrs`"] {
         assert_eq!(
             daemon.log().matches(key).count(),
@@ -392,4 +394,20 @@ fn a_reload_changes_how_the_platform_is_asked_and_what_is_logged() {
     assert_eq!(token_calls(&first, SHOP), asked);
     assert_eq!(daemon.log().len(), log, "{}", daemon.log());
     daemon.terminate();
+}
+
+#[test]
+fn a_new_platform_section_is_told_and_a_failing_account_asks_at_once() {
+    let (bench, first, second) = (bench(), three(), three());
+    first.with(|world, _| world.set_fault(Effect::errcode(40164).into()));
+    bench.configure(&first, &shop(""));
+    let daemon = bench.start();
+    // Without a new platform the next try is in five minutes.
+    daemon.wait_until("expired", || state(&bench, "shop") == "expired");
+    bench.configure(&second, &shop(""));
+    let said = output_of(&mut bench.wxtokend(&["reload"]));
+    assert_eq!(said, "reloaded\nchanged: [platform]\n");
+    let told = "configuration reloaded: [platform] changed; accounts: added none; changed none; removed none; 1 unchanged";
+    daemon.wait_until(told, || daemon.log().contains(told));
+    daemon.wait_until("fresh", || state(&bench, "shop") == "fresh");
 }

@@ -291,6 +291,30 @@ fn a_name_that_is_misspelt_is_suggested() {
 }
 
 #[test]
+fn garbage_on_standard_input_is_no_bad_token() {
+    let (bench, platform) = (bench(), platform(|_| ()));
+    bench.configure(&platform, &shop(""));
+    let _daemon = bench.start();
+    let garbage = bench.path("garbage");
+    for (bytes, part) in [
+        (&b"two words\n"[..], "is no token"),
+        (b"\xff\xfe\0", "is no token"),
+        (b"\n", "there is no token on standard input"),
+    ] {
+        fs::write(&garbage, bytes).unwrap();
+        let mut refresh = bench.wxtokend(&["refresh", "shop", "--bad-from-stdin"]);
+        let output = refresh
+            .stdin(fs::File::open(&garbage).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(token_calls(&platform, SHOP), 1);
+}
+
+#[test]
 fn files_that_are_not_included_are_told_everywhere() {
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, "");
@@ -306,7 +330,7 @@ fn files_that_are_not_included_are_told_everywhere() {
     fs::write(&conf, "").unwrap();
     let daemon = bench.start();
     for part in [none, left_out, conf.to_str().unwrap()] {
-        assert!(daemon.log().contains(part), "{part}: {}", daemon.log());
+        daemon.wait_until(part, || daemon.log().contains(part));
     }
     let output = bench.wxtokend(&["reload"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
