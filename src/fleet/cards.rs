@@ -39,7 +39,7 @@ impl MemberState {
             return false;
         };
         if card.host == self.own.host {
-            if self.lease.is_some_and(|lease| lease.id != kv.lease) {
+            if !self.own_leases.contains(&kv.lease) {
                 Entry::new().event(Event::FleetRefused).warn(format_args!(
                     "another host of the fleet is called `{}` too: set `host` of [fleet], or this is a daemon that was killed a moment ago",
                     card.host

@@ -25,9 +25,46 @@ pub(crate) struct HostCard {
     pub(crate) answers: BTreeMap<String, (i64, i64)>,
 }
 
-/// By how much this host's clock is ahead of the others', in milliseconds, by name.
+/// By how much this host's clock is ahead of the others', by name.
 #[derive(Debug, Default)]
-pub(crate) struct HostClocks(BTreeMap<String, i64>);
+pub(crate) struct HostClocks(BTreeMap<String, Ahead>);
+
+/// The least and the most, in milliseconds, that a clock can be ahead of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ahead {
+    least: i64,
+    most: i64,
+}
+
+impl Ahead {
+    const fn width(self) -> i64 {
+        self.most - self.least
+    }
+
+    /// The better of two measures; the later one if a clock was set in between.
+    fn or_better(self, later: Self) -> Self {
+        let agree = self.least <= later.most && later.least <= self.most;
+        if agree && self.width() < later.width() {
+            self
+        } else {
+            later
+        }
+    }
+
+    /// Nothing where the clocks may be equal; else never more than the truth, so that no life looks longer.
+    const fn millis(self) -> i64 {
+        if self.least <= 0 && self.most >= 0 {
+            0
+        } else {
+            self.least
+        }
+    }
+
+    /// True if they are too far apart, whatever the truth is.
+    const fn is_skewed(self) -> bool {
+        self.least > SKEW || self.most < -SKEW
+    }
+}
 
 impl HostClocks {
     /// Reads another host's card. True if this host owes it an answer, which is then in `own`.
@@ -35,8 +72,13 @@ impl HostClocks {
         if let Some((asked, then)) = card.answers.get(&own.host)
             && *asked == own.asked
         {
-            // It answered after it was asked: at the earliest then, so this is the least that this clock can be ahead.
-            self.0.insert(card.host.clone(), asked - then);
+            // It answered after it was asked, and before the answer came.
+            let now = Ahead {
+                least: asked - then,
+                most: unix_millis - then,
+            };
+            let known = self.0.entry(card.host.clone()).or_insert(now);
+            *known = known.or_better(now);
         }
         let answer = own.answers.get(&card.host);
         if answer.is_some_and(|(asked, _)| *asked == card.asked) {
@@ -49,13 +91,14 @@ impl HostClocks {
 
     /// Milliseconds by which this host's clock is ahead of another's; zero while nothing is known of it.
     pub(crate) fn ahead_of(&self, host: &str) -> i64 {
-        self.0.get(host).copied().unwrap_or(0)
+        self.0.get(host).map_or(0, |ahead| ahead.millis())
     }
 
     /// The clock that differs most, if one does by too much.
     pub(crate) fn worst(&self) -> Option<(&str, i64)> {
-        let worst = self.0.iter().max_by_key(|(_, ahead)| ahead.abs())?;
-        (worst.1.abs() > SKEW).then_some((worst.0.as_str(), *worst.1))
+        let skewed = self.0.iter().filter(|(_, ahead)| ahead.is_skewed());
+        let (host, ahead) = skewed.max_by_key(|(_, ahead)| ahead.millis().abs())?;
+        Some((host, ahead.millis()))
     }
 }
 
@@ -101,5 +144,29 @@ mod tests {
         a.asked = 2_000_000;
         clocks.read(&b, &mut a, 2_000_100);
         assert_eq!(clocks.ahead_of("b"), 0);
+    }
+
+    #[test]
+    fn late_answer_makes_no_clock_look_wrong() {
+        let (mut a, mut b) = (card("a", 1_000_000), card("b", 1_000_000));
+        let mut clocks = HostClocks::default();
+        clocks.read(&a, &mut b, 1_000_020);
+        // The host was cut off for half a minute.
+        clocks.read(&b, &mut a, 1_030_000);
+        assert_eq!((clocks.ahead_of("b"), clocks.worst()), (0, None));
+        let late = Ahead {
+            least: -29_000,
+            most: 10,
+        };
+        let good = Ahead {
+            least: -20,
+            most: 20,
+        };
+        assert_eq!((late.or_better(good), good.or_better(late)), (good, good));
+        let set = Ahead {
+            least: 60_000,
+            most: 60_500,
+        };
+        assert_eq!(good.or_better(set), set, "a clock was set");
     }
 }

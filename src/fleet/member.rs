@@ -48,6 +48,8 @@ impl From<EngineError> for SessionEnd {
     }
 }
 
+const LOST: &str = "etcd has lost data, or is another cluster: what this host still holds is written back; look at etcd's members";
+
 /// Takes part for as long as the daemon runs.
 pub(super) async fn run(shared: Arc<FleetShared>) {
     let mut retry = RETRY_FIRST;
@@ -86,6 +88,13 @@ async fn join(shared: &Arc<FleetShared>) -> Result<(i64, EtcdWatch, usize), Sess
     let etcd = &shared.etcd;
     let keys = shared.read_keys().await.map_err(SessionEnd::Away)?;
     let (all, header) = etcd.all(&shared.section.prefix).await?;
+    let before = shared.lock().header;
+    // What is read is never older than what was known, unless the engine has lost it.
+    if header.revision < before.revision
+        || (before.cluster_id != 0 && header.cluster_id != before.cluster_id)
+    {
+        Entry::new().event(Event::FleetEngineAway).warn(LOST);
+    }
     let found = charter::find(&all, &shared.section.prefix, &keys);
     match found.map_err(|why| SessionEnd::Away(Absence::Refused(why.into())))? {
         Charter::Ours => {}
@@ -121,7 +130,9 @@ async fn lease(shared: &FleetShared) -> Result<i64, SessionEnd> {
     }
     let sent = clock::now().at;
     let (id, life) = shared.etcd.grant(shared.section.lease).await?;
-    shared.lock().lease = Some(HeldLease {
+    let mut state = shared.lock();
+    state.own_leases.push(id);
+    state.lease = Some(HeldLease {
         id,
         life,
         renewed: sent,
@@ -227,10 +238,9 @@ pub(super) async fn renew(shared: &FleetShared, lease: i64) -> Result<(), Engine
     let sent = clock::now().at;
     let (life, header) = shared.etcd.keep_alive(lease).await?;
     let mut state = shared.lock();
-    if header.revision < state.header.revision || header.cluster_id != state.header.cluster_id {
-        Entry::new().event(Event::FleetEngineAway).warn(
-            "etcd has lost data, or is another cluster: what this host still holds is written back; look at etcd's members",
-        );
+    // The revision of a keepalive says nothing: it may be that of before, or of a member that lags.
+    if state.header.cluster_id != 0 && header.cluster_id != state.header.cluster_id {
+        Entry::new().event(Event::FleetEngineAway).warn(LOST);
         state.lease = None;
     }
     let Some(life) = life.filter(|_| state.lease.is_some()) else {
@@ -241,7 +251,6 @@ pub(super) async fn renew(shared: &FleetShared, lease: i64) -> Result<(), Engine
             message: "the lease is gone".into(),
         });
     };
-    state.header = header;
     if let Some(held) = &mut state.lease {
         (held.life, held.renewed) = (life, held.renewed.max(sent));
     }

@@ -106,6 +106,7 @@ impl Fleet {
             state: Mutex::new(MemberState {
                 engine: EngineState::Joining,
                 lease: None,
+                own_leases: Vec::new(),
                 seats: BTreeMap::new(),
                 keys: BTreeMap::new(),
                 header: EngineHeader::default(),

@@ -88,6 +88,8 @@ pub(crate) struct Seat {
 pub(crate) struct MemberState {
     pub(crate) engine: EngineState,
     pub(crate) lease: Option<HeldLease>,
+    /// The leases that this process has held.
+    pub(crate) own_leases: Vec<i64>,
     pub(crate) seats: BTreeMap<AccountName, Seat>,
     /// The engine's keys below the prefix, without it.
     pub(crate) keys: BTreeMap<Box<str>, KeyValue>,

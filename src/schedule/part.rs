@@ -11,7 +11,7 @@ use crate::value::{Value, ValueName};
 use std::time::Duration;
 
 /// A host waits so long for an engine that is away before it fetches for itself.
-const WITHOUT_ENGINE: Duration = Duration::from_secs(10);
+const WITHOUT_ENGINE: Duration = Duration::from_secs(3);
 /// After it began to lead, a host asks within this time if the token lives.
 const TAKEOVER_LOOK: Duration = Duration::from_secs(225);
 /// The jitter of that: at the earliest at this part of it.

@@ -221,7 +221,7 @@ fn cut_off_host_fetches_for_itself_what_ends_no_token_and_only_in_need() {
         );
         let mut empty = ScheduleBench::new(account(method));
         empty.schedule.set_part(CUT(empty.now.at), &empty.now);
-        assert_eq!(empty.wait(), secs(10), "the engine may be back in a moment");
+        assert_eq!(empty.wait(), secs(3), "the engine may be back in a moment");
         let follows_only = Part::Cut {
             since: empty.now.at,
             may_call: false,
