@@ -294,7 +294,7 @@ mod tests {
         ] {
             assert_eq!(FleetKeys::parse(text).unwrap().id(), id);
         }
-        for bad in [&raw[..31], b"", b"\n", &[7; 32], ONE[..62].as_bytes()] {
+        for bad in [&raw[..31], b"", b"\n", &[7; 32], &ONE.as_bytes()[..62]] {
             assert!(FleetKeys::parse(bad).is_err(), "{bad:?}");
         }
         let three = [ONE, OTHER, ONE].join("\n");

@@ -80,9 +80,10 @@ fn accounts(state: &ApiState, asker: &Asker) -> HttpAnswer {
             .may_read(&snapshot.account, state)
             .then(|| AccountBody::of(&snapshot, &now))
     });
-    let rejected = match asker.is_admin(state) {
-        true => state.rejected.borrow().to_vec(),
-        false => Vec::new(),
+    let rejected = if asker.is_admin(state) {
+        state.rejected.borrow().to_vec()
+    } else {
+        Vec::new()
     };
     json(
         StatusCode::OK,

@@ -216,8 +216,8 @@ impl Daemon {
         left::remove_leftovers(&config, &shared).await;
         enough_files(&config).map_err(|message| fault(Setting::Platform, message))?;
         let mut supervisor = Supervisor::new(shared.clone());
-        let changes = Supervisor::changed(&Accounts::default(), &accounts);
-        let bound = prepare::bind(changes, &shared, kept).await;
+        let new = Supervisor::changed(&Accounts::default(), &accounts);
+        let bound = prepare::bind(new, &shared, kept).await;
         let (prepared, mut kept) =
             bound.map_err(|faults| StartError::Faults(unbound(&places, faults)))?;
         let tcp = match config.api.metrics {

@@ -165,7 +165,7 @@ impl LiveOutput {
 
     fn on_bound(&mut self, socket: Box<TokenSocket>, shared: &Arc<Shared>) {
         keep_over_restart(&socket, &shared.notifier);
-        let Some(replaced) = self.sink.on_bound(socket) else {
+        let Some(replaced) = self.sink.on_bound(Arc::from(socket)) else {
             return;
         };
         shared.notifier.drop_kept(&replaced.stored_name());

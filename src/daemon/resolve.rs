@@ -18,6 +18,7 @@ use tokio::time::Instant;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// A step of a look-up has ended.
+#[expect(clippy::large_enum_variant, reason = "it travels in a box")]
 pub(super) enum NamesEvent {
     /// The configuration that was looked at, and the same with more names known.
     Found(Option<(Config, Config)>),

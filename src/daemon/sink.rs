@@ -53,7 +53,7 @@ pub(super) trait Sink: Send + Sync {
     ) -> SinkWork<Shown>;
 
     /// Serves by another socket from now on. Gives the one before.
-    fn on_bound(&mut self, _socket: Box<TokenSocket>) -> Option<Arc<TokenSocket>> {
+    fn on_bound(&mut self, _socket: Arc<TokenSocket>) -> Option<Arc<TokenSocket>> {
         None
     }
 
@@ -164,8 +164,8 @@ impl Sink for SocketSink {
         })
     }
 
-    fn on_bound(&mut self, socket: Box<TokenSocket>) -> Option<Arc<TokenSocket>> {
-        self.serving.replace(Arc::from(socket))
+    fn on_bound(&mut self, socket: Arc<TokenSocket>) -> Option<Arc<TokenSocket>> {
+        self.serving.replace(socket)
     }
 
     fn serving(&self) -> Option<Arc<TokenSocket>> {

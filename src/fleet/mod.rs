@@ -142,7 +142,7 @@ impl Fleet {
     }
 
     /// An account takes part, or is another one now. Its inbox is woken when something of it changes.
-    pub(crate) fn seat(&self, account: Arc<Account>, inbox: Arc<Inbox>, holds: bool) {
+    pub(crate) fn seat(&self, account: &Arc<Account>, inbox: Arc<Inbox>, holds: bool) {
         let mut state = self.0.lock();
         let seat = Seat {
             inbox,
@@ -225,7 +225,7 @@ impl Fleet {
         self.0.lock().others_may_lead()
     }
 
-    /// Leaves an account to the other hosts for a while. TransactionDone beside the caller.
+    /// Leaves an account to the other hosts for a while. Works beside the caller.
     pub(crate) fn resign(&self, name: &AccountName, term: Term, rest: Duration) {
         let key = format!("{}{}", self.0.section.prefix, key_of(name, "leader"));
         if let Some(seat) = self.0.lock().seats.get_mut(name) {

@@ -69,7 +69,7 @@ impl Log {
     }
 
     /// Tells how often lines were left out that do not repeat any more.
-    pub(crate) fn tell_left_out(self) {
+    pub fn tell_left_out(self) {
         let Some(log) = LOG.get() else { return };
         for line in log.repeats().ended(Instant::now()) {
             log.lines.send(line, |_| false);

@@ -171,19 +171,19 @@ impl Schedule {
             return schedule;
         }
         // A clock that was ahead put it into the future: it happened now.
-        let past = |moment: Option<Moment>| moment.map(|moment| moment.min(now.at));
+        let by_now = |moment: Option<Moment>| moment.map(|moment| moment.min(now.at));
         let spent = |budget: Budget| Budget {
-            last_call: past(budget.last_call),
+            last_call: by_now(budget.last_call),
             ..budget
         };
         schedule.budget = spent(record.budget);
         schedule.forced = spent(record.forced);
-        schedule.last_success = past(record.last_success);
+        schedule.last_success = by_now(record.last_success);
         schedule.belief = restored_belief(record.belief, now);
         for grant in record.grants {
             schedule.restore_grant(now, grant);
         }
-        schedule.restore_lost(now, past(record.lost));
+        schedule.restore_lost(now, by_now(record.lost));
         if let Some(block) = record.block.filter(|block| block.until > now.at) {
             schedule.token.due = block.until.min(now.at + LONGEST_LIFE);
             schedule.token.trouble = Some(Box::new(Trouble {

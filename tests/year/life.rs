@@ -264,7 +264,7 @@ impl Life {
                 return self.again(YearEvent::Trouble);
             }
             YearEvent::Spurious => {
-                self.platform.spurious = self.platform.trouble == YearTrouble::None
+                self.platform.spurious = self.platform.trouble == YearTrouble::None;
             }
             YearEvent::Kill => self.platform.kill(self.host.truth),
             YearEvent::Stuck => {

@@ -87,7 +87,7 @@ fn classic_with_tickets() {
 #[test]
 fn classic_late_and_seldom() {
     let account = account(PlatformKind::Classic, &[], |account| {
-        account.refresh_at = 0.9
+        account.refresh_at = 0.9;
     });
     live(8..9, PlatformKind::Classic, &account);
 }

@@ -169,14 +169,14 @@ fn ask<T>(
     parse: impl Fn(&str) -> Parsed<T>,
 ) -> Result<T, NotAdded> {
     loop {
-        match parse(&prompt.ask(question).map_err(unanswered)?) {
+        match parse(&prompt.ask(question).map_err(|error| unanswered(&error))?) {
             Ok(answer) => return Ok(answer),
             Err(why) => why.lines().for_each(|line| complain(&format!("  {line}"))),
         }
     }
 }
 
-fn unanswered(error: io::Error) -> NotAdded {
+fn unanswered(error: &io::Error) -> NotAdded {
     let why = match error.kind() {
         io::ErrorKind::UnexpectedEof => "no answer: nothing was added".to_owned(),
         _ => format!("cannot ask: {error}"),
@@ -191,13 +191,13 @@ fn secret(args: &AddArgs, prompt: &Prompt) -> Result<Secret, NotAdded> {
         Some(path) if !is_input(path) => read_secret(path).map_err(usage),
         _ if prompt.is_terminal() => loop {
             let line = prompt.ask_hidden("AppSecret (it is not shown): ");
-            match Secret::parse(&line.map_err(unanswered)?) {
+            match Secret::parse(&line.map_err(|error| unanswered(&error))?) {
                 Ok(secret) => return Ok(secret),
                 Err(why) => complain(&format!("  {why}: copy it from the platform's console")),
             }
         },
         _ => {
-            let bytes = prompt.rest().map_err(unanswered)?;
+            let bytes = prompt.rest().map_err(|error| unanswered(&error))?;
             let text = decode(&bytes).map_err(|why| usage(format!("standard input {why}")))?;
             Secret::parse(text).map_err(|why| usage(format!("standard input: {why}")))
         }

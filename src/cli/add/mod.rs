@@ -49,7 +49,7 @@ pub struct AddArgs {
     #[arg(long = "reader", value_name = "READER")]
     readers: Vec<String>,
 
-    /// A file for its apps; may be repeated [default: json:/run/wxtokend/NAME.json]
+    /// A file for its apps; may be repeated [default: json at /run/wxtokend/NAME.json]
     ///
     /// The format is json, php, api, raw or env.
     #[arg(long = "file", value_name = "[FORMAT:]PATH")]

@@ -330,11 +330,7 @@ impl Worker {
     pub(super) fn take_seat(&self) {
         if let Some(fleet) = &self.shared.fleet {
             let holds = self.schedule.stands(clock::now().at);
-            fleet.seat(
-                self.schedule.account().clone(),
-                self.desk.inbox.clone(),
-                holds,
-            );
+            fleet.seat(self.schedule.account(), self.desk.inbox.clone(), holds);
         }
     }
 

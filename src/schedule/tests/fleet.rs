@@ -102,7 +102,7 @@ fn young_intent_is_waited_out_unless_the_value_ends() {
         .token
         .held
         .as_ref()
-        .map(|held| held.expires());
+        .map(crate::schedule::slot::Held::expires);
     other.pass_until(ends.expect("a token") - secs(2));
     other
         .schedule
