@@ -66,6 +66,20 @@ impl Cluster {
         hosts.join(", ")
     }
 
+    /// Requests that clients have begun, of all members together.
+    pub(crate) fn requests(&self) -> f64 {
+        let of_member = |member: &EtcdMember| -> f64 {
+            let metrics = member.get("/metrics").unwrap();
+            let begun = metrics
+                .lines()
+                .filter(|line| line.starts_with("grpc_server_started_total"));
+            begun
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+                .sum()
+        };
+        self.members.iter().map(of_member).sum()
+    }
+
     fn begin_member(&mut self, number: usize) {
         let peers: Vec<_> = (self.members.iter())
             .map(|member| format!("{}=http://{}:2380", member.name, member.machine.address))
@@ -155,17 +169,22 @@ impl EtcdMember {
     }
 
     fn is_healthy(&self) -> bool {
+        let answer = self.get("/health");
+        answer.is_ok_and(|answer| answer.contains("\"health\":\"true\""))
+    }
+
+    /// Asks it by HTTP, from its own machine.
+    fn get(&self, path: &str) -> std::io::Result<String> {
         let address = SocketAddr::from((self.machine.address, CLIENT_PORT));
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
             Ok(answer)
         };
-        let answer = self.machine.inside(ask);
-        answer.is_ok_and(|answer| answer.contains("\"health\":\"true\""))
+        self.machine.inside(ask)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::hosts::{ACCOUNTS, TestFleet};
 use crate::root::needs_root;
 use rustix::process::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIFETIME: Duration = Duration::from_secs(40);
 
@@ -134,4 +134,19 @@ fn hosts_are_upgraded_one_after_the_other() {
         "{found:?}"
     );
     fleet.assert_quiet_logs();
+}
+
+#[test]
+fn idle_fleet_asks_the_engine_little() {
+    needs_root!();
+    let fleet = TestFleet::start(Duration::from_secs(7200));
+    let (before, began) = (fleet.cluster.requests(), Instant::now());
+    while began.elapsed() < Duration::from_secs(20) {
+        // The time that is looked at.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let requests = fleet.cluster.requests() - before;
+    let each_second = requests / began.elapsed().as_secs_f64();
+    // Three hosts keep a lease of 6 s alive, and the `stable` account is polled each 10 s.
+    assert!(each_second < 5.0, "{each_second} requests a second");
 }
