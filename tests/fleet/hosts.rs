@@ -17,6 +17,8 @@ use wxtokend::sim::{Endpoint, SimPlatform, World};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest time without a leader.
 pub(crate) const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
+/// The time for which a replaced classic token lives on.
+const OVERLAP: Duration = Duration::from_secs(300);
 /// The port of the platform.
 const PLATFORM_PORT: u16 = 8080;
 const SECRET: &str = "CANARY-0123456789abcdef-CANARY";
@@ -71,7 +73,10 @@ impl TestFleet {
         let platform_machine = network.add();
         let mut world = World::new();
         for (_, id, _) in ACCOUNTS {
-            world.account(id, SECRET).lifetime(lifetime);
+            let account = world.account(id, SECRET);
+            account.lifetime(lifetime);
+            // As the platform promises, however short the lives are here: a host that is cut off relies on it.
+            account.overlap = Some(OVERLAP);
         }
         let platform = platform_machine.inside(|| {
             let listener = TcpListener::bind((platform_machine.address, PLATFORM_PORT)).unwrap();
