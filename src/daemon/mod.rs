@@ -182,15 +182,15 @@ impl Daemon {
         let expiry = Expiry::start(offload.clone()).map_err(|error| {
             StartError::Other(format!("cannot watch over the ends of values: {error}"))
         })?;
-        let changed = Arc::new(Notify::new());
+        let news = Arc::new(Notify::new());
         let fleet = match config.fleet.clone() {
             Some(section) => {
-                let (runtime, changed) = (Handle::current(), changed.clone());
+                let (runtime, news) = (Handle::current(), news.clone());
                 let requests = metrics.fleet_requests();
                 let of_fleet = offload.clone();
                 let join = offload.lane(Hazard::Configuration).run(move || {
                     let _runtime = runtime.enter();
-                    Fleet::start(&section, &of_fleet, changed, requests)
+                    Fleet::start(&section, &of_fleet, news, requests)
                 });
                 let joined = limited("the certificates of etcd", join).await?;
                 Some(joined.map_err(|message| fault(Setting::Fleet, message))?)
@@ -209,7 +209,7 @@ impl Daemon {
             expiry,
             turns: Semaphore::new(TURNS),
             subscribers: Arc::default(),
-            changed,
+            changed: news,
             ledgers: TicketLedgers::default(),
         });
         let accounts = config.accounts.clone();

@@ -56,8 +56,17 @@ pub(super) fn fleet(summary: &Summary, now: &Now) -> String {
     let engine = match &summary.engine {
         EngineState::Joining => "joining etcd".to_owned(),
         EngineState::Present => format!("leads {} of {}, etcd ok", summary.leads, summary.accounts),
-        EngineState::Away { since, why } => {
-            format!("etcd away for {}: {why}", human(since.until(now.at)))
+        EngineState::Away {
+            since,
+            why,
+            is_refused,
+        } => {
+            let what = if *is_refused {
+                "takes no part"
+            } else {
+                "etcd away"
+            };
+            format!("{what} for {}: {why}", human(since.until(now.at)))
         }
     };
     match &summary.clock_ahead {

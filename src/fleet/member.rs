@@ -352,6 +352,7 @@ impl FleetShared {
         state.engine = EngineState::Away {
             since,
             why: text.as_ref().into(),
+            is_refused: matches!(why, Absence::Refused(_)),
         };
         state.wake_all();
         self.changed.notify_one();

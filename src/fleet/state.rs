@@ -33,6 +33,8 @@ pub(crate) enum EngineState {
         since: Moment,
         /// The reason, and advice.
         why: Arc<str>,
+        /// True if it answers, but this host may take no part.
+        is_refused: bool,
     },
 }
 

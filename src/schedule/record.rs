@@ -160,10 +160,10 @@ impl Schedule {
         record: Record,
         now: &Now,
         rng: fastrand::Rng,
-        part: Part,
+        of_host: Part,
     ) -> Self {
         let mut schedule = Self::new(account, now, rng);
-        schedule.part = part;
+        schedule.part = of_host;
         let (id, agentid, secret) = identity(&schedule.account);
         // Records of earlier versions do not name the place of the secret.
         let is_other_secret = record.secret.is_some() && record.secret != secret;

@@ -45,8 +45,8 @@ pub(super) struct FleetDesk {
     /// Leaves the account to others once all is shared.
     resigns: bool,
     rest: Option<Duration>,
-    /// The trouble with the fleet's record that was told.
-    told: Option<BadRecord>,
+    /// The trouble with the fleet's record that was told, and since when there is one.
+    told: Option<(BadRecord, Moment)>,
     pub(super) doubt: Option<(i64, Moment)>,
     /// The doubts of other hosts that were looked at, by their lease.
     pub(super) judged: BTreeMap<i64, i64>,
@@ -68,14 +68,7 @@ impl Worker {
         match (&look.engine, look.term) {
             (EngineState::Present, Some(term)) => self.lead(&fleet, term, &now),
             (EngineState::Present | EngineState::Joining, _) => self.follow(&fleet, &look, &now),
-            (EngineState::Away { since, .. }, _) => {
-                let has_secret = self.schedule.account().secret != SecretSource::Absent;
-                let part = Part::Cut {
-                    since: *since,
-                    may_call: fleet.may_lead() && has_secret,
-                };
-                self.schedule.set_part(part, &now);
-            }
+            (EngineState::Away { since, .. }, _) => self.cut_off(&fleet, *since, &now),
         }
         self.take_verdict(&fleet, &now);
         fleet.note_holding(&name, self.schedule.stands(now.at));
@@ -94,6 +87,16 @@ impl Worker {
             self.shared.changed.notify_one();
         }
         self.fleet.view = Some(view);
+    }
+
+    /// Goes on without the others.
+    fn cut_off(&mut self, fleet: &Fleet, since: Moment, now: &Now) {
+        let has_secret = self.schedule.account().secret != SecretSource::Absent;
+        let part = Part::Cut {
+            since,
+            may_call: fleet.may_lead() && has_secret,
+        };
+        self.schedule.set_part(part, now);
     }
 
     fn lead(&mut self, fleet: &Fleet, term: Term, now: &Now) {
@@ -128,8 +131,7 @@ impl Worker {
         match fleet.record(&account, now) {
             Some(Err(bad)) if bad != BadRecord::Damaged => {
                 fleet.resign(&account.name, term, REST_BARRED);
-                self.tell_bad(bad);
-                self.schedule.set_part(Part::Follows, now);
+                self.tell_bad(bad, now);
                 return Err(());
             }
             Some(Ok(opened)) => {
@@ -158,7 +160,11 @@ impl Worker {
     }
 
     fn follow(&mut self, fleet: &Fleet, look: &Look, now: &Now) {
-        self.schedule.set_part(Part::Follows, now);
+        match self.fleet.told {
+            // What the others share is of no use here.
+            Some((_, since)) => self.cut_off(fleet, since, now),
+            None => self.schedule.set_part(Part::Follows, now),
+        }
         if look.engine == EngineState::Joining {
             return;
         }
@@ -184,16 +190,17 @@ impl Worker {
                     self.schedule.follow(opened.record, now);
                     self.save_here(now);
                 }
-                Some(Err(bad)) => self.tell_bad(bad),
+                Some(Err(bad)) => self.tell_bad(bad, now),
                 None => {}
             }
         }
     }
 
-    fn tell_bad(&mut self, bad: BadRecord) {
-        if self.fleet.told.as_ref() != Some(&bad) {
+    fn tell_bad(&mut self, bad: BadRecord, now: &Now) {
+        let told = self.fleet.told.as_ref();
+        if told.is_none_or(|(told, _)| *told != bad) {
             report::bad_record(self.schedule.account(), &bad);
-            self.fleet.told = Some(bad);
+            self.fleet.told = Some((bad, now.at));
         }
     }
 
