@@ -37,7 +37,7 @@ fn surround(bench: &Bench, command: &mut Command) {
     *command = surrounded;
 }
 
-fn start<'a>(bench: &'a Bench, change: impl FnOnce(&mut Command)) -> RunningDaemon<'a> {
+fn start(bench: &Bench, change: impl FnOnce(&mut Command)) -> RunningDaemon<'_> {
     bench.spawn_with(|command| {
         command.env("WATCHDOG_USEC", "4000000");
         surround(bench, command);

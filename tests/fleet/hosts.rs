@@ -5,6 +5,7 @@ use crate::common::{Bench, Freshness, ReadFrom, call, json, raw, wait_until};
 use crate::network::{NetMachine, TestNetwork};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -150,9 +151,11 @@ impl TestFleet {
     }
 
     pub(crate) fn logs(&self) -> String {
-        let logs = self.hosts.iter().enumerate();
-        logs.map(|(number, host)| format!("--- host {number}\n{}", host.log()))
-            .collect()
+        let mut logs = String::new();
+        for (number, host) in self.hosts.iter().enumerate() {
+            let _ = writeln!(logs, "--- host {number}\n{}", host.log());
+        }
+        logs
     }
 
     /// The host that says that it leads an account, and that is the only one that does.
@@ -375,7 +378,8 @@ fn config(platform: &str, cluster: &Cluster) -> String {
         } else {
             "appid"
         };
-        text += &format!(
+        let _ = write!(
+            text,
             "\n[accounts.{name}]\n{kind} = \"{id}\"\nsecret_file = \"{{dir}}/secret\"\n{keys}\n\
              [[accounts.{name}.file]]\npath = \"{{dir}}/run/{name}.json\"\n\
              [[accounts.{name}.socket]]\npath = \"{{dir}}/run/{name}.sock\"\nformat = \"raw\"\n"
