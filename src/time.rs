@@ -70,6 +70,11 @@ impl End {
         }
     }
 
+    /// An end that follows from the answer to a call that was sent at `sent`: the host may have been paused since.
+    pub(crate) fn granted(moment: Moment, sent: &Now, now: &Now) -> Self {
+        Self::stored(Some(moment), sent.unix_millis_of(moment), now)
+    }
+
     /// An end that was stored. `boot` is nothing if the host has booted since.
     pub fn stored(boot: Option<Moment>, unix_millis: i64, now: &Now) -> Self {
         let unix = now.moment(unix_millis);
@@ -106,13 +111,6 @@ impl End {
     /// No life is longer than this.
     pub fn limit(&mut self, latest: Moment) {
         self.moment = self.moment.min(latest);
-    }
-
-    /// The end on the daemon's clock has proved right: Unix time was wrong before.
-    pub(crate) fn trust_boot(&mut self, now: &Now) {
-        if let Some(boot) = self.boot {
-            *self = Self::of(boot, now);
-        }
     }
 
     /// The part of the life on the daemon's clock that is in doubt, because Unix time says that it ends earlier.

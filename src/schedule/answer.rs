@@ -2,6 +2,7 @@
 
 use super::belief::{Belief, Why};
 use super::slot::Held;
+use super::told::DOUBTED;
 use super::{Flight, Outcome, Schedule};
 use crate::call::{Answer, Call, Refusal};
 use crate::snapshot::Verdict;
@@ -26,7 +27,12 @@ impl Schedule {
         if flight.as_ref().is_some_and(|flight| flight.is_foreign) {
             return (Outcome::AskAgain, None);
         }
-        let (outcome, verdict) = self.apply(now, sent, call, answer, flight.as_ref());
+        let on_sent = flight.as_ref().map_or(now, |flight| &flight.sent);
+        let sent = Now {
+            at: sent,
+            unix_millis: on_sent.unix_millis_of(sent),
+        };
+        let (outcome, verdict) = self.apply(now, &sent, call, answer, flight.as_ref());
         let verdict = match verdict.or_else(|| self.end_long_wait(now)) {
             // It came too late.
             Some(Verdict::StillValid | Verdict::Refreshed) if !self.stands(now.at) => {
@@ -40,7 +46,7 @@ impl Schedule {
     fn apply(
         &mut self,
         now: &Now,
-        sent: Moment,
+        sent: &Now,
         call: Call,
         answer: Result<Answer, Refusal>,
         flight: Option<&Flight>,
@@ -62,7 +68,7 @@ impl Schedule {
     fn token_granted(
         &mut self,
         now: &Now,
-        sent: Moment,
+        sent: &Now,
         call: Call,
         value: Value,
         life: Duration,
@@ -81,6 +87,7 @@ impl Schedule {
         } else {
             self.due_again(now, &held)
         };
+        let is_doubted = held.end.doubted(now.at) > DOUBTED;
         self.token.held = Some(held);
         match self.belief {
             _ if changed => self.on_new_token(now),
@@ -90,6 +97,9 @@ impl Schedule {
             // The platform told how much of its life is left.
             belief if belief.is(Why::Clock) => self.belief = Belief::Trusted,
             _ => {}
+        }
+        if is_doubted {
+            self.belief.suspect(Why::Clock, now.at);
         }
         self.last_success = Some(now.at);
         let ended = self.token.recover();
@@ -155,7 +165,7 @@ impl Schedule {
     fn ticket_granted(
         &mut self,
         now: &Now,
-        sent: Moment,
+        sent: &Now,
         name: ValueName,
         value: Value,
         life: Duration,

@@ -65,9 +65,9 @@ impl Schedule {
 
     /// There is no token. An administrator may have healed the cause just now; an app waits for what is due anyway.
     fn suspect_nothing(&mut self, now: &Now, admin: bool) -> Option<Verdict> {
-        let affordable = self.affordable(Need::Heal, now);
-        let due = self.next_attempt(now).max(affordable);
+        let due = self.next_attempt(now);
         let earliest = if admin {
+            let affordable = self.affordable(Need::Heal, now);
             due.min(self.next_look(now).max(affordable))
         } else {
             due
@@ -75,7 +75,7 @@ impl Schedule {
         if earliest > now.at {
             return Some(self.unavailable_at(earliest));
         }
-        if self.next_attempt(now) > now.at {
+        if due > now.at {
             self.look = Some(LastLook {
                 at: now.at,
                 verified: None,
@@ -102,17 +102,12 @@ impl Schedule {
             .map_or(now.at, |look| (look.at + LOOK_EVERY).max(now.at))
     }
 
-    /// The moment when the token, or the question that stands before it, is tried next.
+    /// The moment when the call is due that decides if there is a token.
     pub(super) fn next_attempt(&self, now: &Now) -> Moment {
-        let due = match self.belief {
-            Belief::Suspected {
-                why: Why::Contradiction,
-                at,
-                ..
-            } => at,
-            _ => self.token.due,
-        };
-        due.max(now.at)
+        let question = self.question(now).map(|(at, _)| at);
+        let in_time = question.filter(|at| self.may_live(*at));
+        let next = in_time.or_else(|| self.token_call(now)).or(question);
+        next.map_or(now.at, |at| at.max(now.at))
     }
 
     /// A call was refused because of the token: looks at it, unless that was done a moment ago.
@@ -125,7 +120,15 @@ impl Schedule {
     pub(super) fn question(&self, now: &Now) -> Option<(Moment, Call)> {
         let (at, need, call) = match (self.belief, self.force_at) {
             (_, Some(at)) => (at, Need::Heal, Call::ForceToken),
-            (Belief::Suspected { at, .. }, None) => (at, Need::Doubt, Call::Verify),
+            (Belief::Suspected { why, at, .. }, None) => {
+                // Apps may report all day; the other reasons are our own.
+                let need = if why == Why::Report {
+                    Need::Doubt
+                } else {
+                    Need::Heal
+                };
+                (at, need, Call::Verify)
+            }
             _ => return None,
         };
         let is_open = call == Call::ForceToken || self.may_live(now.at);
@@ -166,7 +169,8 @@ impl Schedule {
 
     fn found_alive(&mut self, now: &Now) -> (Outcome, Option<Verdict>) {
         let is_revived = !self.belief.is_shown();
-        let is_misread = self.belief.is(Why::Clock) && !self.token.is_valid(now.at);
+        let is_of_clock = self.belief.is(Why::Clock);
+        let is_misread = is_of_clock && !self.token.is_valid(now.at);
         self.look = Some(LastLook {
             at: self.look.map_or(now.at, |look| look.at),
             verified: Some(now.at),
@@ -181,8 +185,8 @@ impl Schedule {
                 self.belief.suspect(Why::LostAnswer, at);
             }
         }
-        if is_misread {
-            self.trust_boot_clock(now);
+        if is_of_clock {
+            self.settle_ends(now, is_misread);
         }
         if is_revived {
             self.token.trouble = None;
@@ -257,10 +261,7 @@ impl Schedule {
 
     /// Ends a wait whose next call does not come soon: nobody is kept waiting for long, and a dead token is not shown meanwhile.
     pub(super) fn end_long_wait(&mut self, now: &Now) -> Option<Verdict> {
-        let question = self.question(now).map(|(at, _)| at);
-        let next = question
-            .filter(|at| self.may_live(*at))
-            .or_else(|| self.token_call(now))?;
+        let next = self.next_attempt(now);
         if next > now.at {
             self.belief.withdraw();
         }

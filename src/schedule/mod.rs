@@ -82,6 +82,8 @@ pub enum Outcome {
 /// A call under way.
 #[derive(Debug)]
 struct Flight {
+    /// The moment when it was sent, on both clocks: the host may have been paused since.
+    sent: Now,
     /// For the app that the account was before a reload: its answer is of no use.
     is_foreign: bool,
     /// The state to go back to if it never reached the platform, or minted nothing.
@@ -316,6 +318,7 @@ impl Schedule {
     /// Counts a call that is about to be made.
     pub fn on_sent(&mut self, now: &Now, call: Call) {
         let flight = Flight {
+            sent: *now,
             is_foreign: self.flight.as_ref().is_some_and(|f| f.is_foreign),
             budget_before: self.budget,
             lost_before: self.lost,
@@ -423,7 +426,9 @@ impl Schedule {
     pub fn next_change(&self, now: Moment) -> Option<Moment> {
         let slots = std::iter::once(&self.token).chain(&self.tickets);
         let ends = slots.filter_map(|slot| slot.held.as_ref().map(Held::expires));
-        ends.chain(self.told.map(|told| told.moment() - told::NEAR))
+        let told = self.told.map(|told| told.moment());
+        let told = told.map(|told| [told - told::NEAR, told - told::MOMENT]);
+        ends.chain(told.into_iter().flatten())
             .filter(|change| *change > now)
             .min()
     }

@@ -186,7 +186,10 @@ impl Schedule {
         schedule.restore_lost(now, by_now(record.lost));
         if let Some(block) = record.block.filter(|block| block.until > now.at) {
             schedule.token.due = block.until.min(now.at + LONGEST_LIFE);
+            // Its Unix end counts: the clock may be wrong yet.
+            let until = End::stored(None, now.unix_millis_of(schedule.token.due), now);
             schedule.token.trouble = Some(Box::new(Trouble {
+                until: Some(until),
                 error: Arc::new(block.error),
                 failures: block.failures,
                 times: 1,

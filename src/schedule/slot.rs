@@ -43,6 +43,8 @@ pub(super) struct Trouble {
     pub(super) failures: u32,
     /// Failures in a row for the same reason, for the log.
     pub(super) times: u32,
+    /// The end of a block by the platform.
+    pub(super) until: Option<End>,
 }
 
 impl Slot {
@@ -94,7 +96,9 @@ impl Slot {
         if let Some(held) = &mut self.held {
             held.is_restored = false;
         }
+        let is_block = error.class.is_block();
         self.trouble = Some(Box::new(Trouble {
+            until: is_block.then(|| End::of(self.due, now)),
             error: error.clone(),
             failures,
             times,
@@ -115,19 +119,19 @@ impl Slot {
 
 impl Held {
     /// A value that was just granted.
-    pub(super) fn granted(value: Value, sent: Moment, life: Duration, now: &Now) -> Self {
+    pub(super) fn granted(value: Value, sent: &Now, life: Duration, now: &Now) -> Self {
         Self {
             value,
-            obtained: sent,
+            obtained: sent.at,
             life,
-            end: End::of(sent + life, now),
+            end: End::granted(sent.at + life, sent, now),
             is_restored: false,
         }
     }
 
     /// The same value was granted again: the moment it was first seen is kept, and its end is what the platform says now.
-    pub(super) fn granted_again(self, sent: Moment, life: Duration, now: &Now) -> Self {
-        let (expires, before) = (sent + life, self.expires());
+    pub(super) fn granted_again(self, sent: &Now, life: Duration, now: &Now) -> Self {
+        let (expires, before) = (sent.at + life, self.expires());
         let is_unmoved = self.end.boot() == Some(before)
             && expires + EARLIER > before
             && expires <= before + LATER;
@@ -135,7 +139,7 @@ impl Held {
             end: if is_unmoved {
                 self.end
             } else {
-                End::of(expires, now)
+                End::granted(expires, sent, now)
             },
             is_restored: false,
             ..self

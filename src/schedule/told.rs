@@ -10,6 +10,8 @@ use std::time::Duration;
 pub(super) const LOST_CHECK: Duration = Duration::from_secs(60);
 /// An end that is so near is moved on, however little.
 pub(super) const NEAR: Duration = Duration::from_secs(30);
+/// Readers lose a value a moment before its end; this is the time to move that end on.
+pub(super) const MOMENT: Duration = Duration::from_secs(1);
 /// An end that Unix time and the daemon's clock tell so differently is in doubt.
 pub(super) const DOUBTED: Duration = Duration::from_secs(15);
 
@@ -30,11 +32,17 @@ impl Schedule {
             told.min(self.unshared_end(held, overlap).unwrap_or(told))
         };
         if let Some(lost) = self.lost {
+            let may_be_dead = lost.first + overlap;
             let looked = match self.belief {
                 Belief::Suspected { at, .. } => at.max(now.at),
                 _ => now.at,
             };
-            safe = safe.min((lost.first + overlap).max(looked + LOST_CHECK));
+            // Nothing is told beyond that until it has come. From then on the token is handed out until the next look.
+            safe = safe.min(if now.at < may_be_dead {
+                may_be_dead + MOMENT
+            } else {
+                looked + LOST_CHECK
+            });
         }
         let safe = safe.min(held.expires());
         // While a clock is in doubt nothing moves on.
@@ -77,11 +85,22 @@ impl Schedule {
     pub fn on_clock_set(&mut self, now: &Now) {
         for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
             if let Some(held) = &mut slot.held {
+                let before = held.expires();
                 held.end.reread(now);
                 held.end.limit(now.at + held.life);
+                let after = held.expires();
+                // Only Unix time tells its end, and was wrong then or is now: the platform is asked.
+                let moved = before.until(after).max(after.until(before));
+                if held.end.boot().is_none() && moved > DOUBTED && slot.trouble.is_none() {
+                    slot.due = slot.due.min(now.at);
+                }
                 if slot.trouble.is_none() {
                     slot.due = slot.due.min(held.expires());
                 }
+            }
+            if let Some(until) = slot.trouble.as_mut().and_then(|t| t.until.as_mut()) {
+                until.reread(now);
+                slot.due = slot.due.min(until.moment());
             }
         }
         if let Some(told) = &mut self.told {
@@ -98,13 +117,15 @@ impl Schedule {
         self.tell(now);
     }
 
-    /// The token lives though Unix time says that it has ended: the daemon's clock was right.
-    pub(super) fn trust_boot_clock(&mut self, now: &Now) {
-        if let Some(held) = &mut self.token.held {
-            held.end.trust_boot(now);
-        }
-        if let Some(told) = &mut self.told {
-            told.trust_boot(now);
+    /// The token lives. Its end is the earlier one, and later changes of a clock begin from there; but where Unix time said that it
+    /// had ended (`is_misread`), the daemon's clock was right.
+    pub(super) fn settle_ends(&mut self, now: &Now, is_misread: bool) {
+        let held = self.token.held.as_mut().map(|held| &mut held.end);
+        for end in held.into_iter().chain(&mut self.told) {
+            if let Some(boot) = end.boot() {
+                let right = if is_misread { boot } else { end.moment() };
+                *end = End::of(right, now);
+            }
         }
     }
 

@@ -43,6 +43,12 @@ enum YearEvent {
     Reports,
 }
 
+impl YearEvent {
+    const fn moves_a_clock(self) -> bool {
+        matches!(self, Self::ClockSet | Self::ClockRight | Self::Paused)
+    }
+}
+
 const RANDOM: [(YearEvent, i64); 9] = [
     (YearEvent::Trouble, 16 * HOUR),
     (YearEvent::Spurious, DAY),
@@ -146,6 +152,10 @@ impl Life {
             self.host.truth = self.host.truth.max(at);
             let event = self.events.iter().position(|(of, _)| *of == at);
             let (_, event) = self.events.swap_remove(event.expect("it was found"));
+            if event.moves_a_clock() && self.is_unnoticed() {
+                self.events.push((self.host.truth + UNNOTICED, event));
+                return;
+            }
             self.trail.tell(self.host.truth, event);
             self.happen(event);
         } else {
@@ -169,6 +179,13 @@ impl Life {
             let at = self.host.truth + self.rng.i64(SECOND..REPORTED);
             self.events.push((at, YearEvent::Reports));
         }
+    }
+
+    /// True if a change of a clock has not been noticed yet. Another one at that time could hide it: a pause of an hour and a
+    /// clock that is set back by an hour look like nothing, and no program can tell.
+    fn is_unnoticed(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(|(_, event)| *event == YearEvent::Noticed)
     }
 
     fn send(&mut self, call: Call) {

@@ -40,6 +40,8 @@ pub(crate) struct Promises {
     is_well: bool,
     stuck_until: i64,
     clock_moved: i64,
+    /// The last moment at which few calls were left.
+    scarce_at: i64,
     day: i64,
     calls_of_day: u32,
     last_call: i64,
@@ -67,6 +69,7 @@ impl Promises {
             is_well: true,
             stuck_until: 0,
             clock_moved: 0,
+            scarce_at: 0,
             day: 0,
             calls_of_day: 0,
             last_call: 0,
@@ -283,7 +286,11 @@ impl Promises {
             return;
         }
         // Few calls are left: they are spread over the day, and none waits longer than the last resort.
-        let is_scarce = self.calls_of_day * 2 >= self.budget;
+        if self.calls_of_day * 2 >= self.budget {
+            self.scarce_at = at;
+        }
+        // At midnight the waits that a used-up budget made end, once somebody asks.
+        let is_scarce = at <= self.scarce_at + MINUTE;
         let scarce = if is_scarce || !self.is_well {
             2 * LAST_RESORT + MINUTE
         } else {

@@ -311,8 +311,37 @@ fn a_stored_value_is_asked_about_when_the_clock_is_set_after_the_start() {
         bench.set_clock(6000);
         assert_eq!(bench.left(), 190, "its stored end counts again");
         bench.call(Call::Token, granted("T2", 7200));
-        assert!(bench.wait() >= secs(30), "and only once");
+        bench.call(JSAPI, granted("J1", 190));
+        assert!(bench.wait() >= secs(20), "and only once");
     }
+}
+
+#[test]
+fn answer_that_a_pause_delayed_brings_no_longer_life() {
+    let mut bench = ScheduleBench::new(account(STABLE));
+    assert_eq!(bench.next(), Step::Call(Call::Token));
+    let sent = bench.now.at;
+    bench.schedule.on_sent(&bench.now, Call::Token);
+    // The host is paused for an hour: its own clock stands still.
+    bench.now.unix_millis += 3_600_000;
+    let answer = granted("T1", 7200);
+    bench
+        .schedule
+        .on_answer(&bench.now, sent, Call::Token, answer);
+    assert_eq!(bench.left(), 3600);
+    bench.call(Call::Verify, Ok(Answer::Alive));
+    assert_eq!(bench.left(), 3600);
+}
+
+#[test]
+fn block_ends_when_the_clock_of_a_boot_is_put_right() {
+    let mut bench = ScheduleBench::new(account(STABLE));
+    bench.call(Call::Token, refused(Call::Token, 89507));
+    let mut bench = bench.restart_with(secs(3500), -7200, |_| ());
+    assert!(bench.wait() > secs(3600), "the clock says so");
+    bench.set_clock(7200);
+    bench.pass(secs(101));
+    assert_eq!(bench.next(), Step::Call(Call::Token));
 }
 
 #[test]
