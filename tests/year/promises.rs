@@ -285,14 +285,15 @@ impl Promises {
             self.dead_since = self.dead_since.map(|_| at);
             return;
         }
-        // Few calls are left: they are spread over the day, and none waits longer than the last resort.
+        // Few calls are left: they are spread over the day, and none waits longer than the last resort. Healing may take three:
+        // the question whether the token lives, a fetch that is refused with a spurious 41002, and the fetch.
         if self.calls_of_day * 2 >= self.budget {
             self.scarce_at = at;
         }
         // At midnight the waits that a used-up budget made end, once somebody asks.
         let is_scarce = at <= self.scarce_at + MINUTE;
         let scarce = if is_scarce || !self.is_well {
-            2 * LAST_RESORT + MINUTE
+            3 * LAST_RESORT + MINUTE
         } else {
             0
         };
@@ -306,7 +307,7 @@ impl Promises {
         assert!(gap <= tolerable.max(scarce), "no token stands for {gap} ms");
         let dead = self.dead_since.map_or(0, |since| at - since);
         assert!(
-            dead <= DEAD.max(2 * scarce),
+            dead <= DEAD.max(4 * LAST_RESORT.min(scarce) + 2 * MINUTE.min(scarce)),
             "a dead token stands for {dead} ms"
         );
         self.is_well |= token.is_some_and(|token| token.is_alive(at));
