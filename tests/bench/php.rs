@@ -26,7 +26,7 @@ fn main() {
     ways();
 }
 
-/// RedisServer on a Unix socket, if it is installed; ended when dropped.
+/// A Redis server on a Unix socket, if it is installed; ended when dropped.
 struct RedisServer(Child);
 
 impl RedisServer {

@@ -125,10 +125,9 @@ fn fish_completes_accounts() {
     let bench = configured(&platform);
     let _daemon = bench.start();
     let mut fish = in_shell(&bench, "fish");
-    let script: String = CASES
-        .iter()
+    let script = CASES
         .map(|(typed, _)| format!("complete -C '{typed}'\n"))
-        .collect();
+        .concat();
     fish.args(["--no-config", "-c"])
         .arg(format!("wxtokend completions fish | source\n{script}"));
     let found = output_of(&mut fish);

@@ -161,8 +161,8 @@ fn serve(mut client: TcpStream, platform: SocketAddr, below: &[&str], seen: &Mut
 
 #[test]
 fn a_gateway_under_a_path_and_a_private_wecom_over_http_are_asked() {
-    needs_root!();
     const CORP: &str = "ww0123456789abcdef/1000002";
+    needs_root!();
     let bench = bench();
     let platform = platform(|world| {
         let (corpid, agentid) = CORP.split_once('/').unwrap();
