@@ -30,7 +30,7 @@ impl MarginRange {
 
 /// The `expires_in` of a value with so much `left`, in seconds. Nothing when too little is left to be handed out.
 ///
-/// An SDK caches a value for `expires_in` less its margin: that is at most [`CAP`], and ends [`SLACK_MILLIS`] before the
+/// An SDK caches a value for `expires_in` less its margin: that is at most `CAP`, and ends `SLACK_MILLIS` before the
 /// value does. In the last seconds it is one second, since some SDKs take 0 for a whole life.
 pub fn expires_in(left: Duration, margin: MarginRange) -> Option<u64> {
     let left = left.as_millis();
