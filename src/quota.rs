@@ -49,6 +49,8 @@ impl QuotaReport {
 pub enum NoQuota {
     /// The platform counts for itself.
     NotThere,
+    /// This host never calls the platform: other hosts of the fleet do.
+    Follower,
     /// There is no access token to ask with.
     NoToken,
     /// It was asked a moment ago.

@@ -75,6 +75,11 @@ fn refused(error: &NoQuota) -> ApiError {
             "the account's platform shows no count of its calls",
             "only 公众号, 小程序 and their like have one; `calls_today` is ours",
         ),
+        NoQuota::Follower => ApiError::new(
+            Reason::NoSuchValue,
+            "this host is a follower in its fleet and never calls the platform",
+            "ask on the host that leads; `wxtokend status` names it",
+        ),
         NoQuota::NoToken => ApiError::new(
             Reason::NoValidValue,
             "no valid `access_token` to ask the platform with",

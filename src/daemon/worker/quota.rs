@@ -5,8 +5,7 @@ use crate::call::Call;
 use crate::platform::counts::{clear_counts, show_counts};
 use crate::platform::{Credential, credential};
 use crate::quota::{EndpointCount, NoQuota, QuotaReport};
-use crate::time::Moment;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -38,6 +37,15 @@ pub(super) struct QuotaAnswer {
 impl Worker {
     /// Somebody wants the platform's count, perhaps cleared.
     pub(super) fn want_quota(&mut self, clear: bool, reply: QuotaReply, now: &Now) {
+        if self
+            .shared
+            .fleet
+            .as_ref()
+            .is_some_and(|fleet| !fleet.may_lead())
+        {
+            let _ = reply.send(Err(NoQuota::Follower));
+            return;
+        }
         let desk = &mut self.quota;
         let last = if clear { desk.cleared } else { desk.asked };
         let answer = match (last.map(|last| last + EVERY), &desk.report) {
