@@ -139,6 +139,13 @@ impl Grant {
     pub const fn expire_time(&self) -> i64 {
         self.expires_unix.div_euclid(1000)
     }
+
+    /// The moment when it was obtained, Unix seconds. It follows from the end, not from two clocks that are read now, so
+    /// that the same grant always looks the same.
+    pub fn obtained_time(&self) -> i64 {
+        let life = self.expires.as_millis() - self.obtained.as_millis();
+        (self.expires_unix - life).div_euclid(1000)
+    }
 }
 
 #[cfg(test)]

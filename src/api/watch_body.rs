@@ -216,14 +216,14 @@ impl Watcher {
                     if grant.is_some() {
                         Counters::add(&handle.counters.api_reads);
                     }
-                    write_line(lines, &ValueLine::of(&snapshot, value, grant, now));
+                    write_line(lines, &ValueLine::of(&snapshot, value, grant));
                 }
             }
             sent.push((value, current));
         }
         // Tickets that are no longer configured.
         for (value, _) in before.into_iter().filter(|(_, was)| was.is_some()) {
-            write_line(lines, &ValueLine::of(&snapshot, value, None, now));
+            write_line(lines, &ValueLine::of(&snapshot, value, None));
         }
         sent.shrink_to_fit();
         self.sent.insert(name.clone(), sent);

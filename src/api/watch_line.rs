@@ -2,7 +2,6 @@
 
 use crate::account::AccountName;
 use crate::snapshot::Snapshot;
-use crate::time::Now;
 use crate::value::{Grant, ValueName};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -14,7 +13,6 @@ pub(super) struct ValueLine<'a> {
     appid: &'a str,
     name: ValueName,
     grant: Option<&'a Grant>,
-    now: &'a Now,
 }
 
 /// An account that the follower may not read any more, or that is not there any more.
@@ -42,14 +40,12 @@ impl<'a> ValueLine<'a> {
         snapshot: &'a Snapshot,
         name: ValueName,
         grant: Option<&'a Grant>,
-        now: &'a Now,
     ) -> Self {
         Self {
             account: snapshot.account.name.as_str(),
             appid: &snapshot.account.id,
             name,
             grant,
-            now,
         }
     }
 }
@@ -64,7 +60,7 @@ impl Serialize for ValueLine<'_> {
             Some(grant) => {
                 map.serialize_entry(self.name.as_str(), grant.value.expose())?;
                 map.serialize_entry("expire_time", &grant.expire_time())?;
-                map.serialize_entry("obtained_time", &self.now.unix(grant.obtained))?;
+                map.serialize_entry("obtained_time", &grant.obtained_time())?;
             }
             None => map.serialize_entry("none", &true)?,
         }
