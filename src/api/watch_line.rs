@@ -36,11 +36,7 @@ pub(super) struct HeartbeatLine {
 }
 
 impl<'a> ValueLine<'a> {
-    pub(super) fn of(
-        snapshot: &'a Snapshot,
-        name: ValueName,
-        grant: Option<&'a Grant>,
-    ) -> Self {
+    pub(super) fn of(snapshot: &'a Snapshot, name: ValueName, grant: Option<&'a Grant>) -> Self {
         Self {
             account: snapshot.account.name.as_str(),
             appid: &snapshot.account.id,
