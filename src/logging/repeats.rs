@@ -20,8 +20,6 @@ const MAX_INTERVAL: Duration = Duration::from_secs(600);
 const QUIET: Duration = Duration::from_secs(60);
 /// The same for changes of state, which are no trouble and come with each rotation.
 const QUIET_INFO: Duration = Duration::from_secs(4);
-/// Sources that are remembered.
-const MAX_SOURCES: usize = 4096;
 
 /// A place in the code that logs, for one account and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,10 +72,6 @@ impl SourceHistory {
 impl Repeats {
     /// Notes a line, and says how to log it.
     pub(super) fn see(&mut self, source: LogSource, line: &LogLine, now: Instant) -> Repetition {
-        if self.0.len() >= MAX_SOURCES {
-            self.0
-                .retain(|_, history| history.left_out > 0 || !history.is_quiet(now));
-        }
         let fresh = || SourceHistory {
             burst_left: if line.level == Level::Info {
                 BURST_INFO
@@ -120,8 +114,11 @@ impl Repeats {
         }
     }
 
-    /// The last line of each source whose next line would be due, if it was left out.
+    /// The last line of each source whose next line would be due, if it was left out. Forgets sources that are quiet.
     pub(super) fn ended(&mut self, now: Instant) -> Vec<LogLine> {
+        self.0
+            .retain(|_, history| history.left_out > 0 || !history.is_quiet(now));
+        self.0.shrink_to_fit();
         let due = self
             .0
             .values_mut()
@@ -186,6 +183,18 @@ mod tests {
             let said = repeats.see(LogSource(2), &line(Level::Info), now);
             assert_eq!(said, Repetition::New);
         }
+    }
+
+    #[test]
+    fn sources_that_are_quiet_are_forgotten() {
+        let (mut repeats, start) = (Repeats::default(), Instant::now());
+        for source in 0..10_000 {
+            repeats.see(LogSource(source), &line(Level::Info), start);
+        }
+        assert_eq!(repeats.ended(start).len(), 0);
+        assert_eq!(repeats.0.len(), 10_000);
+        assert_eq!(repeats.ended(start + QUIET_INFO * 2).len(), 0);
+        assert_eq!(repeats.0.capacity(), 0);
     }
 
     #[test]
