@@ -43,10 +43,9 @@ impl Outputs {
         vacant: &[usize],
         inbox: Arc<Inbox>,
     ) -> Self {
-        let list = Vec::with_capacity(account.outputs.len());
         let mut outputs = Self {
             shared,
-            list,
+            list: Vec::new(),
             account,
             inbox,
             places: OutputPlaces::default(),
@@ -68,7 +67,8 @@ impl Outputs {
 
     /// Makes the list that of the configuration, and returns what is left of the old one.
     fn lay_out(&mut self, mut sockets: Sockets) -> Vec<LiveOutput> {
-        let mut old = std::mem::take(&mut self.list);
+        let list = Vec::with_capacity(self.account.outputs.len());
+        let mut old = std::mem::replace(&mut self.list, list);
         for (index, output) in self.account.outputs.iter().enumerate() {
             let is_it = |out: &LiveOutput| {
                 let was = out.place.output();

@@ -41,7 +41,7 @@ pub(super) struct FleetDesk {
     /// The orphan was taken: the next write removes it.
     drop_orphan: bool,
     /// An answer that came too late, until it is left to whoever leads.
-    late: Option<(Term, Record)>,
+    late: Option<(Term, Box<Record>)>,
     /// Leaves the account to others once all is shared.
     resigns: bool,
     rest: Option<Duration>,
@@ -172,7 +172,7 @@ impl Worker {
             && self.schedule.is_unshared()
             && self.schedule.account().terms().overlap().is_some()
         {
-            self.fleet.late = Some((term, self.schedule.record()));
+            self.fleet.late = Some((term, Box::new(self.schedule.record())));
         }
         let account = self.schedule.account().clone();
         if let Some((term, record)) = self.fleet.late.take() {
@@ -298,7 +298,7 @@ impl Worker {
                 grants: vec![grant],
                 ..self.schedule.record()
             };
-            self.fleet.late = Some((term, record));
+            self.fleet.late = Some((term, Box::new(record)));
         }
         let verdict = self.schedule.unavailable_soon(now);
         self.waiting.on_outcome(Outcome::AskAgain, Some(verdict));
