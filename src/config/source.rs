@@ -10,8 +10,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
@@ -101,7 +99,7 @@ impl SourceFile {
     /// The tables of the file. What is not TOML becomes faults, the rest is there all the same.
     pub fn parse(&self) -> DeTable<'_> {
         let text = self.text.as_str();
-        let (tree, errors) = apart(|| DeTable::parse_recoverable(text));
+        let (tree, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             // The error's own Display shows the source, and with it perhaps a secret.
@@ -172,24 +170,6 @@ impl SourceFile {
 
     fn line(&self, at: usize) -> usize {
         position(&self.text, &self.lines, at).0
-    }
-}
-
-/// Does something in a thread of its own. What it makes does not stand among what stays: the memory of a large tree,
-/// when that is dropped, goes back as a whole.
-fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let work = Mutex::new(Some(work));
-    let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let done = thread::scope(|scope| {
-        let run = || take().map(|work| work());
-        let thread = thread::Builder::new().spawn_scoped(scope, run).ok()?;
-        let done = thread.join();
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    // Without a thread it is done all the same.
-    match done.map_or_else(|| take().map(|work| work()), Some) {
-        Some(done) => done,
-        None => unreachable!("done by either"),
     }
 }
 
