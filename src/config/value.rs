@@ -269,7 +269,7 @@ pub fn id(
 ) -> Checked<(Box<str>, Option<&'static str>)> {
     // No id is empty: the check says what is right.
     let id = value.as_str().unwrap_or_default();
-    let unusual = check(id)?;
+    let unusual = check(id).map_err(|wrong| format!("{wrong}, in quotes"))?;
     Ok((id.into(), unusual))
 }
 

@@ -150,7 +150,7 @@ fn check_appid(id: &str) -> Result<Option<&'static str>, &'static str> {
                 "is unusual: an AppID is wx and 16 hexadecimal digits; compare it with the console",
             ))
         }
-        _ => Err("must be wx and 16 hexadecimal digits, in quotes"),
+        _ => Err("must be wx and 16 hexadecimal digits"),
     }
 }
 

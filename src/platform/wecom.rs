@@ -101,7 +101,7 @@ fn check_corpid(id: &str) -> Result<Option<&'static str>, &'static str> {
         ))
     } else {
         Err(
-            "must be ww (or wx) and 16 letters or digits, or for 代开发 wp (or wo) and 32 characters in all, in quotes",
+            "must be ww (or wx) and 16 letters or digits, or for 代开发 wp (or wo) and 32 characters in all",
         )
     }
 }

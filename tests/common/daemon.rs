@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Longest wait for a condition: long, for machines that do much else besides.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for a condition: longer than the daemon's longest wait after a transient failure (60 s), and long for machines
+/// that do much else besides.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A daemon that runs. Killed when dropped; what it logged is shown if the test fails.
 pub struct RunningDaemon<'a> {
