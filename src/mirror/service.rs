@@ -231,11 +231,11 @@ impl Service {
         let (entry, who) = (Entry::of(account), guest.who());
         if reason == APP_SECRET {
             entry.warn(format_args!(
-                "the mirror refuses the AppSecret itself, which {who} shows: make a key with `wxtokend mirror-key PATH`,                  name it under [[accounts.{account}.mirror]], and give the app that key instead"
+                "the mirror refuses the AppSecret itself, which {who} shows: make a key with `wxtokend mirror-key PATH`, name it under [[accounts.{account}.mirror]], and give the app that key instead"
             ));
         } else {
             entry.warn(format_args!(
-                "the mirror refuses a wrong key, which {who} shows: give the app the content of a `key_file` under                  [[accounts.{account}.mirror]] as its AppSecret"
+                "the mirror refuses a wrong key, which {who} shows: give the app the content of a `key_file` under [[accounts.{account}.mirror]] as its AppSecret"
             ));
         }
     }
@@ -252,14 +252,14 @@ fn log_not_kept(handle: &AccountHandle, account: &AccountName, value: ValueName)
 
 fn log_stranger(id: &str) {
     Entry::new().warn(format_args!(
-        "an app asks the mirror for `{}`, an appid or corpid that no account with keys has:          add [[accounts.NAME.mirror]] to the account, or correct the app",
+        "an app asks the mirror for `{}`, an appid or corpid that no account with keys has: add [[accounts.NAME.mirror]] to the account, or correct the app",
         shown(id)
     ));
 }
 
 fn log_astray(path: &str) {
     Entry::new().warn(format_args!(
-        "an app sends the mirror a request for `{}`: it answers for tokens and tickets alone;          have the app send all others to the platform",
+        "an app sends the mirror a request for `{}`: it answers for tokens and tickets alone; have the app send all others to the platform",
         shown(path)
     ));
 }

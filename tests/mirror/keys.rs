@@ -93,7 +93,9 @@ fn the_app_secret_is_refused_and_the_log_says_what_to_do() {
     daemon.wait_until("a line", || {
         let log = daemon.log();
         log.contains("shop: the mirror refuses the AppSecret itself")
-            && log.contains("make a key with `wxtokend mirror-key PATH`")
+            && log.contains(
+                "`wxtokend mirror-key PATH`, name it under [[accounts.shop.mirror]], and give",
+            )
     });
     assert!(!daemon.log().contains("CANARY"));
     // Nor is a key file any good that holds it.
@@ -152,6 +154,7 @@ fn a_guesser_waits_and_nobody_else_does() {
     }
     for line in [
         "shop: the mirror refuses a wrong key, which 127.0.0.1:",
+        "give the app the content of a `key_file` under [[accounts.shop.mirror]] as its AppSecret",
         "blog: `cms` reads access_token from the mirror",
     ] {
         daemon.wait_until(line, || daemon.log().contains(line));
