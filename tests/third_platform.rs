@@ -252,7 +252,7 @@ fn keys_of_a_third_platform_are_checked_like_the_others() {
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].contains("unknown key `hosts`"), "{faults:?}");
     assert!(
-        faults[1].ends_with("`client` \"d-1\" must begin with c-, in quotes"),
+        faults[1].ends_with("`client` \"d-1\" must begin with c-"),
         "{faults:?}"
     );
 }

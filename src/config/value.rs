@@ -267,9 +267,12 @@ pub fn id(
     value: &DeValue<'_>,
     check: fn(&str) -> Result<Option<&'static str>, &'static str>,
 ) -> Checked<(Box<str>, Option<&'static str>)> {
-    // No id is empty: the check says what is right.
-    let id = value.as_str().unwrap_or_default();
-    let unusual = check(id).map_err(|wrong| format!("{wrong}, in quotes"))?;
+    let Some(id) = value.as_str() else {
+        // No id is empty: the check says what is right.
+        let wanted = check("").err().unwrap_or("must be a text");
+        return Err(format!("{wanted}, in quotes").into());
+    };
+    let unusual = check(id)?;
     Ok((id.into(), unusual))
 }
 

@@ -313,7 +313,7 @@ secret_file = 'DIR/secret'
 appid = 'wx0123456789abcde'
 secret_file = 'DIR/secret'
 => 1:11: the name of an account must be 1 to 64 of a-z, 0-9, - and _, and begin with a letter or digit
-=> 2:9: `appid` "wx0123456789abcde" must be wx and 16 hexadecimal digits, in quotes
+=> 2:9: `appid` "wx0123456789abcde" must be wx and 16 hexadecimal digits
 
 [accounts.shop]
 => 1:1: `appid` is missing: an account needs `appid` (公众号, 小程序) or `corpid` (企业微信)
@@ -322,7 +322,7 @@ secret_file = 'DIR/secret'
 [accounts.shop]
 appid = 'wx0123456789abcd-g'
 secret_file = 'DIR/secret'
-=> 2:9: `appid` "wx0123456789abcd-g" must be wx and 16 hexadecimal digits, in quotes
+=> 2:9: `appid` "wx0123456789abcd-g" must be wx and 16 hexadecimal digits
 
 [accounts.shop]
 appid = 'gh_0123456789ab'
@@ -342,7 +342,7 @@ secret_file = 'DIR/secret'
 [accounts.shop]
 corpid = 'wz0123456789abcdef'
 secret_file = 'DIR/secret'
-=> 2:10: `corpid` "wz0123456789abcdef" must be ww (or wx) and 16 letters or digits, or for 代开发 wp (or wo) and 32 characters in all, in quotes
+=> 2:10: `corpid` "wz0123456789abcdef" must be ww (or wx) and 16 letters or digits, or for 代开发 wp (or wo) and 32 characters in all
 
 [accounts.shop]
 appid = 'wx0123456789abcdef'
