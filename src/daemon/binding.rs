@@ -78,6 +78,6 @@ pub(super) fn enough_files(config: &Config) -> Result<(), String> {
 /// Tells what looks like a mistake in a configuration that is right.
 pub(super) fn warn_of(warnings: &[Fault]) {
     for warning in warnings {
-        Entry::new().warn(warning);
+        Entry::new().by_words().warn(warning);
     }
 }

@@ -147,7 +147,7 @@ impl Daemon {
     fn on_rejected(&mut self, faults: &[Fault]) {
         self.shared.metrics.config_reloaded(false, &clock::now());
         for fault in faults {
-            Entry::new().warn(fault);
+            Entry::new().by_words().warn(fault);
         }
         // Explained once, however many faults there are.
         Entry::new().event(Event::ConfigRejected).warn(

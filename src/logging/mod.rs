@@ -108,6 +108,7 @@ pub struct Entry<'a> {
     account: Option<&'a AccountName>,
     error: Option<&'a LastError>,
     output: Option<&'a Path>,
+    by_words: bool,
 }
 
 impl<'a> Entry<'a> {
@@ -148,6 +149,14 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// It repeats only a line with the same words: one of several faults is no repetition of another.
+    pub fn by_words(self) -> Self {
+        Self {
+            by_words: true,
+            ..self
+        }
+    }
+
     /// An account has no valid value.
     #[track_caller]
     pub fn error(self, message: impl fmt::Display) {
@@ -180,7 +189,8 @@ impl<'a> Entry<'a> {
         }
         let mut line = LogLine::new(self, level, message);
         if level != Level::Debug {
-            let source = LogSource::new(Location::caller(), self.account, self.output);
+            let words = self.by_words.then_some(&*line.message);
+            let source = LogSource::new(Location::caller(), self.account, self.output, words);
             match log.repeats().see(source, &line, Instant::now()) {
                 Repetition::LeftOut => return,
                 Repetition::Again(left_out) => line.add_left_out(left_out),

@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// The same for changes of state, which are no trouble and come with each rotation.
 const QUIET_INFO: Duration = Duration::from_secs(4);
 
-/// A place in the code that logs, for one account and output.
+/// A place in the code that logs, for one account and output, and perhaps only in these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LogSource(u64);
 
@@ -30,11 +30,13 @@ impl LogSource {
         location: &Location<'_>,
         account: Option<&AccountName>,
         output: Option<&Path>,
+        words: Option<&str>,
     ) -> Self {
         let mut hasher = DefaultHasher::new();
         location.hash(&mut hasher);
         account.map(AccountName::as_str).hash(&mut hasher);
         output.hash(&mut hasher);
+        words.hash(&mut hasher);
         Self(hasher.finish())
     }
 }
@@ -203,9 +205,12 @@ mod tests {
         let here = Location::caller();
         let sources = names
             .each_ref()
-            .map(|name| LogSource::new(here, Some(name), None));
+            .map(|name| LogSource::new(here, Some(name), None, None));
         assert_ne!(sources[0], sources[1]);
-        let path = LogSource::new(here, Some(&names[0]), Some(Path::new("/a")));
+        let path = LogSource::new(here, Some(&names[0]), Some(Path::new("/a")), None);
         assert_ne!(sources[0], path);
+        let [words, others] =
+            ["a fault", "another"].map(|words| LogSource::new(here, None, None, Some(words)));
+        assert_ne!(words, others);
     }
 }

@@ -236,6 +236,28 @@ fn status_shows_a_rejected_configuration_and_the_log_tells_each_fault_once() {
 }
 
 #[test]
+fn the_log_leaves_out_no_fault_however_many_there_are() {
+    let (bench, platform) = (bench(), three());
+    bench.configure(&platform, &shop(""));
+    let daemon = bench.start();
+    let unknown = |range: std::ops::Range<u32>| -> String {
+        range.map(|n| format!("unheard_of_{n} = 1\n")).collect()
+    };
+    for (range, times) in [(0..30, 1), (30..60, 2)] {
+        bench.configure(&platform, &shop(&unknown(range.clone())));
+        daemon.signal(Signal::HUP);
+        daemon.wait_until("the last line", || {
+            daemon.log().matches("correct the faults above").count() == times
+        });
+        for n in range {
+            let named = format!("unknown key `unheard_of_{n}`");
+            assert!(daemon.log().contains(&named), "{named}: {}", daemon.log());
+        }
+    }
+    daemon.terminate();
+}
+
+#[test]
 fn only_administrators_see_what_is_wrong_with_the_configuration() {
     needs_root!();
     let (bench, platform) = (bench(), three());

@@ -31,6 +31,7 @@ impl Feed {
             .fetch_add(1, Ordering::Relaxed);
         for fault in faults {
             Entry::new()
+                .by_words()
                 .event(LogEvent::ConfigRejected)
                 .warn(format_args!("reload rejected: {fault}"));
         }
