@@ -12,6 +12,7 @@ use crate::deadline::within;
 use crate::failure::Failure;
 use crate::found::LookFinding;
 use crate::statement::{BoundParameter, Dialect, Parameter, Statement};
+use crate::tls::ClientSettings;
 use crate::wish::TargetWish;
 use scrub::scrub;
 use std::sync::Arc;
@@ -83,12 +84,18 @@ pub struct DatabaseWriter {
     config: Arc<Database>,
     /// A thread of `SQLite` that hangs on a dead disk keeps its permit.
     threads: Arc<Semaphore>,
+    tls: Arc<ClientSettings>,
 }
 
 impl DatabaseWriter {
     /// A writer that has not connected to anything.
     pub fn new(config: Database) -> Self {
+        let tls = match config.dialect {
+            Dialect::SqlServer => ClientSettings::of_tls12,
+            _ => ClientSettings::new,
+        };
         Self {
+            tls: Arc::new(tls(config.ca_file.as_deref())),
             config: Arc::new(config),
             threads: Arc::new(Semaphore::new(sqlite::MAX_THREADS)),
         }
@@ -112,6 +119,14 @@ impl DatabaseWriter {
     }
 
     async fn connect(&self) -> Result<Session, Failure> {
+        let connected = self.connect_with(&self.tls).await;
+        if connected.is_err() {
+            self.tls.forget();
+        }
+        connected
+    }
+
+    async fn connect_with(&self, tls: &ClientSettings) -> Result<Session, Failure> {
         let password = match &self.config.password {
             // Small, local and read before anything is held: nothing waits for it but this write.
             Some(source) => Some(source.read().map_err(Failure::Away)?),
@@ -121,14 +136,14 @@ impl DatabaseWriter {
         Ok(match config.dialect {
             Dialect::Mysql => Session::Mysql(mysql::MysqlSession::connect(config, password).await?),
             Dialect::Postgres => {
-                Session::Postgres(postgres::PostgresSession::connect(config, password).await?)
+                Session::Postgres(postgres::PostgresSession::connect(config, password, tls).await?)
             }
             Dialect::Sqlite => {
                 Session::Sqlite(sqlite::SqliteSession::connect(config, &self.threads).await?)
             }
-            Dialect::SqlServer => {
-                Session::SqlServer(sqlserver::SqlServerSession::connect(config, password).await?)
-            }
+            Dialect::SqlServer => Session::SqlServer(
+                sqlserver::SqlServerSession::connect(config, password, tls).await?,
+            ),
         })
     }
 

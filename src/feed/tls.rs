@@ -1,10 +1,12 @@
 //! The roots that TLS trusts: the system's, and those of `ca_file`.
 
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use wxtokend::fault::reason;
 
 /// Reads PEM certificates. Says what is wrong as the rest of a sentence that names the file.
@@ -29,14 +31,55 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, St
     Ok(certificates)
 }
 
-/// The settings of a client that trusts these authorities. Blocks on files.
-pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
-    client_of(ca_file, rustls::DEFAULT_VERSIONS)
+/// For so long settings are kept. To read the system's roots takes longer than a handshake.
+const KEPT: Duration = Duration::from_mins(1);
+
+/// The settings of a client that trusts the system's roots and those of a `ca_file`, read anew every minute.
+pub(crate) struct ClientSettings {
+    ca_file: Option<PathBuf>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    kept: Mutex<Option<(Instant, ClientConfig)>>,
 }
 
-/// As `client`, without TLS 1.3, which SQL Server does not speak inside its own packets.
-pub fn client_of_tls12(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
-    client_of(ca_file, &[&rustls::version::TLS12])
+impl ClientSettings {
+    /// Settings of any version.
+    pub(crate) fn new(ca_file: Option<&Path>) -> Self {
+        Self::of(ca_file, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// Settings without TLS 1.3, which SQL Server does not speak inside its own packets.
+    pub(crate) fn of_tls12(ca_file: Option<&Path>) -> Self {
+        static TLS12: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
+        Self::of(ca_file, &TLS12)
+    }
+
+    fn of(ca_file: Option<&Path>, versions: &'static [&'static SupportedProtocolVersion]) -> Self {
+        Self {
+            ca_file: ca_file.map(Path::to_path_buf),
+            versions,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Blocks on files, at most once a minute while connections succeed.
+    pub(crate) fn get(&self) -> Result<ClientConfig, String> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, config)) = &*kept
+            && at.elapsed() < KEPT
+        {
+            return Ok(config.clone());
+        }
+        let mut config = client_of(self.ca_file.as_deref(), self.versions)?;
+        // Each connection is a new one, as far as the server can tell.
+        config.resumption = Resumption::disabled();
+        *kept = Some((Instant::now(), config.clone()));
+        Ok(config)
+    }
+
+    /// After a failure: another certificate may be trusted by now.
+    pub(crate) fn forget(&self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 fn client_of(

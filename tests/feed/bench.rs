@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// A target that was away may be left alone for a minute.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 /// A user that owns nothing.
 pub const NOBODY: u32 = 65534;
 /// The appid of every account of the stand-in.

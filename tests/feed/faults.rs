@@ -24,11 +24,6 @@ pub trait Backend {
     /// Makes rows for the accounts `a0` to `a999`, where there have to be rows.
     fn make_thousand(&self);
 
-    /// The number of these accounts that get a token.
-    fn accounts(&self) -> usize {
-        1000
-    }
-
     /// Somebody else writes to the row of an account.
     fn change(&self, account: &str);
 
@@ -168,7 +163,7 @@ fn lose_and_double_rows(bench: &FeedBench, table: &dyn Rows) {
 /// Many accounts in one place: all are written, and one that somebody else changed is put right.
 fn thousand(bench: &FeedBench, server: &impl Backend) {
     server.make_thousand();
-    let accounts = server.accounts();
+    let accounts = 1000;
     for n in 0..accounts {
         let (account, token) = (format!("a{n}"), format!("CANARY{n}"));
         bench.daemon.set(&account, "access_token", &token, 7200);

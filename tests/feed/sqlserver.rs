@@ -22,6 +22,7 @@ impl TdsServer {
     fn new(bench: &FeedBench) -> Self {
         let directory = bench.dir.path().to_path_buf();
         certificates(&directory);
+        std::fs::write(directory.join("login"), "right").unwrap();
         let port = free_port();
         let server = Self::spawn(&directory, port);
         let this = Self {
@@ -41,8 +42,7 @@ impl TdsServer {
             .args(
                 ["server.db", "server.pem", "server.key", "wire"].map(|name| directory.join(name)),
             )
-            .env("PYTHONPATH", root().join("target/pysqlbridge"))
-            .env("PASSWORD", "right");
+            .env("PYTHONPATH", root().join("target/pysqlbridge"));
         BackendProcess::spawn(&mut command, &directory.join("server.log"))
     }
 
@@ -99,11 +99,6 @@ impl Backend for TdsServer {
     fn make_thousand(&self) {
         let rows: Vec<String> = (0..1000).map(|n| format!("('a{n}', '')")).collect();
         self.sql(&format!("INSERT INTO t VALUES {}", rows.join(",")));
-    }
-
-    /// The stand-in takes a tenth of a second for each.
-    fn accounts(&self) -> usize {
-        100
     }
 
     fn change(&self, account: &str) {
@@ -224,9 +219,20 @@ statement = "UPDATE SWX_Config SET short = :access_token WHERE AppID = :appid"
     bench
         .daemon
         .set("shop", "access_token", "CANARY-THIRD", 7200);
-    bench.until_log("filegroup is full");
+    bench.until_log("filegroup is full. (error 1105)");
     server.behave("full", false);
     bench.until("a token after there is room", || cell() == "CANARY-THIRD");
+
+    // The password changes: the file is read for each connection.
+    let refused = || bench.log().matches("Login failed for user").count();
+    let before = refused();
+    std::fs::write(bench.path("login"), "changed").unwrap();
+    bench
+        .daemon
+        .set("shop", "access_token", "CANARY-FOURTH", 7200);
+    bench.until("the old password is refused", || refused() > before);
+    bench.write("password", "changed");
+    bench.until("a token by the new password", || cell() == "CANARY-FOURTH");
 
     let output = bench
         .command(&["check", "--online", "feed.toml"])

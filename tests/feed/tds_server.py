@@ -2,19 +2,21 @@
 
     tds_server.py PORT DATABASE CERTIFICATE KEY LOG
 
-Lets in the user wxfeed with the password that stands in the environment. What it is asked, and whether that came
-encrypted, goes to LOG, a line of JSON each. Files beside LOG change how it behaves: with `hold` no UPDATE is answered, with
-`read-only` and `full` each is refused, in the words of SQL Server.
+Lets in the user wxfeed with the password that stands in the file `login` beside LOG. What it is asked, and whether that
+came encrypted, goes to LOG, a line of JSON each. Other files beside LOG change how it behaves: with `hold` no UPDATE is
+answered, with `read-only` and `full` each is refused, in the words of SQL Server.
 """
 
 import json
 import os
+import socket
 import socketserver
 import sqlite3
 import sys
 import time
 
-from pysqlbridge.certificate import Certificate
+from pysqlbridge.certificate import Certificate, server_context
+from pysqlbridge.tds import connection as protocol
 from pysqlbridge.tds.connection import Connection
 from pysqlbridge.tds.result import Column, NVarChar, QueryError, QueryResult
 from pysqlbridge.tds.token import DoneStatus, done
@@ -25,17 +27,25 @@ REFUSALS = {
     "full": (1105, "Could not allocate space for object 'dbo.t' in database 'app' because the 'PRIMARY' filegroup is full."),
 }
 PEM = Certificate(open(CERTIFICATE, "rb").read(), open(KEY, "rb").read())
+# One context for all connections: to make one writes two files.
+CONTEXT = server_context(PEM)
+protocol.server_context = lambda certificate: CONTEXT
+
+
+def beside(name):
+    return os.path.join(os.path.dirname(LOG), name)
 
 
 def is_there(name):
-    return os.path.exists(os.path.join(os.path.dirname(LOG), name))
+    return os.path.exists(beside(name))
 
 
 class Logins:
     configured = True
 
     def admits(self, user, password):
-        return user == "wxfeed" and password == os.environ["PASSWORD"]
+        with open(beside("login")) as login:
+            return user == "wxfeed" and password == login.read()
 
 
 class Counted:
@@ -50,7 +60,11 @@ class Counted:
 
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
+        # Answers go out as they are written, in several parts each.
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         database = sqlite3.connect(DATABASE, isolation_level=None, timeout=5)
+        # A server that is killed loses nothing: the machine stays up.
+        database.execute("PRAGMA synchronous = OFF")
 
         def answer(query):
             parameters = {name.lstrip("@"): value for name, value in query.parameters.items()}

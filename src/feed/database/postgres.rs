@@ -4,7 +4,7 @@ use super::Cell;
 use crate::config::{Address, Database};
 use crate::failure::Failure;
 use crate::statement::BoundParameter;
-use crate::tls;
+use crate::tls::ClientSettings;
 use std::error::Error;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::private::BytesMut;
@@ -19,6 +19,7 @@ impl PostgresSession {
     pub(super) async fn connect(
         config: &Database,
         password: Option<Zeroizing<String>>,
+        tls: &ClientSettings,
     ) -> Result<Self, Failure> {
         let mut options = Config::new();
         options
@@ -43,7 +44,7 @@ impl PostgresSession {
         let away = |error: tokio_postgres::Error| Failure::Away(message(&error));
         let client = if config.is_encrypted() {
             options.ssl_mode(SslMode::Require);
-            let tls = tls::client(config.ca_file.as_deref()).map_err(Failure::Away)?;
+            let tls = tls.get().map_err(Failure::Away)?;
             let (client, connection) = options
                 .connect(MakeRustlsConnect::new(tls))
                 .await

@@ -4,7 +4,7 @@ use super::{Cell, tds_tls};
 use crate::config::{Address, Database};
 use crate::failure::Failure;
 use crate::statement::BoundParameter;
-use crate::tls;
+use crate::tls::ClientSettings;
 use futures_util::{AsyncRead, AsyncWrite};
 use tiberius::error::Error;
 use tiberius::{AuthMethod, Client, ColumnData, Config, EncryptionLevel, Query, Row};
@@ -22,6 +22,7 @@ impl SqlServerSession {
     pub(super) async fn connect(
         config: &Database,
         password: Option<Zeroizing<String>>,
+        tls: &ClientSettings,
     ) -> Result<Self, Failure> {
         let Address::Tcp(host, port) = &config.url.address else {
             return Err(Failure::Away(
@@ -50,7 +51,7 @@ impl SqlServerSession {
             .map_err(io)?;
         tcp.set_nodelay(true).map_err(io)?;
         let stream: Box<dyn TdsStream> = if config.is_encrypted() {
-            let tls = tls::client_of_tls12(config.ca_file.as_deref()).map_err(Failure::Away)?;
+            let tls = tls.get().map_err(Failure::Away)?;
             Box::new(
                 tds_tls::encrypt(tcp, host, tls)
                     .await
