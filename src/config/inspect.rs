@@ -99,7 +99,12 @@ fn secret(account: &Account, places: &Places, environment: &Environment) -> Opti
 fn unusual(secret: &str, kind: &str) -> Option<String> {
     let length = secret.len();
     let is_hex = secret.bytes().all(|b| b.is_ascii_hexdigit());
-    if length < 16 {
+    let is_usual = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if secret.starts_with(['"', '\'']) {
+        Some("stands in quotes, which are sent as a part of it".to_owned())
+    } else if !secret.bytes().all(is_usual) {
+        Some("holds more than letters, digits, - and _".to_owned())
+    } else if length < 16 {
         Some(format!("has only {length} characters"))
     } else if kind == "wechat" && is_hex && length != 32 {
         Some(format!("has {length} characters, and an AppSecret has 32"))

@@ -98,7 +98,7 @@ fn not_a_secret<'a>(value: &'a DeValue<'a>) -> Checked<&'a str> {
 /// A file that is not there, or that cannot be looked at, is for the account to report once it runs.
 fn not_for_others(path: &Path, env: &Environment) -> Checked<()> {
     match env.looks.look(path, Path::metadata) {
-        Some(Ok(metadata)) if metadata.permissions().mode() & 0o004 != 0 => {
+        Some(Ok(metadata)) if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 => {
             let shown = path.display();
             Err(format!("names a file that everybody may read: run `chmod o-r {shown}`").into())
         }

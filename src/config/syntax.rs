@@ -112,7 +112,7 @@ fn hint(line: &str, wrong: &str) -> String {
         format!("; a mode needs quotes: mode = \"{digits}\"")
     } else if unquoted && value.starts_with('[') {
         "; put each item in quotes: [\"one\", \"two\"]".to_owned()
-    } else if unquoted && is_list(value) {
+    } else if unquoted && (is_list(value) || wants_list(key)) {
         "; write a list in [ ], each item in quotes: [\"one\", \"two\"]".to_owned()
     } else if unquoted {
         "; put a text in quotes".to_owned()
@@ -123,6 +123,19 @@ fn hint(line: &str, wrong: &str) -> String {
 
 fn is_mode(digits: &str) -> bool {
     (3..=5).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Returns whether the key has a list as its value.
+fn wants_list(key: &str) -> bool {
+    let lists = [
+        "include",
+        "admins",
+        "readers",
+        "tickets",
+        "allow_http",
+        "endpoints",
+    ];
+    lists.contains(&key) || key.ends_with("hosts")
 }
 
 /// Returns whether words without quotes have a comma between them.

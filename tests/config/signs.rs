@@ -61,6 +61,10 @@ fn a_forgotten_quotation_mark_is_told() {
         "readers = www-data, @apps",
         "write a list in [ ], each item in quotes: [\"one\", \"two\"]",
     );
+    hint(
+        "readers = www-data",
+        "write a list in [ ], each item in quotes: [\"one\", \"two\"]",
+    );
     hint("owner = root", "put a text in quotes");
 }
 

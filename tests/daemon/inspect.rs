@@ -163,6 +163,8 @@ fn secrets_that_are_of_no_use_are_warned_of_offline() {
         ("spaced", b"CANARY CANARY CANARY"),
         ("utf16", b"\xFF\xFEC\0A\0N\0A\0R\0Y\0"),
         ("short", b"CANARY"),
+        ("quoted", b"\"0123456789abcdefCANARY0123456789\""),
+        ("named", b"secret=0123456789abcdefCANARY"),
         ("cut", b"0123456789abcdef0123456789abcde"),
         (
             "marked",
@@ -174,8 +176,18 @@ fn secrets_that_are_of_no_use_are_warned_of_offline() {
     }
     let mut text = String::new();
     let names = [
-        "missing", "empty", "spaced", "utf16", "short", "cut", "marked",
+        "missing",
+        "empty",
+        "spaced",
+        "utf16",
+        "short",
+        "quoted",
+        "named",
+        "cut",
+        "marked",
+        "directory",
     ];
+    fs::create_dir(bench.path("directory")).unwrap();
     for (n, name) in names.into_iter().enumerate() {
         let lines = format!(
             "[accounts.a{n}]\nappid = \"wx000000000000000{n}\"\nsecret_file = \"{{dir}}/{name}\"\n"
@@ -204,7 +216,12 @@ fn secrets_that_are_of_no_use_are_warned_of_offline() {
                 "utf16` is UTF-16 (Windows calls it Unicode); save it as UTF-8",
             ],
             &[":15: warning: the secret in `DIR/short` has only 6 characters; compare it"],
+            &[
+                ":15: warning: the secret in `DIR/quoted` stands in quotes, which are sent as a part of it",
+            ],
+            &[":15: warning: the secret in `DIR/named` holds more than letters, digits, - and _"],
             &[":15: warning: the secret in `DIR/cut` has 31 characters, and an AppSecret has 32"],
+            &[file, "directory` is not a regular file; put the AppSecret"],
             &[
                 ":21: warning: `secret_credential` \"b\" cannot be looked at from outside the service",
                 "LoadCredential=b:PATH",

@@ -63,7 +63,7 @@ pub(super) fn file(table: &Table<'_>, key: &str) -> Option<PasswordSource> {
 
 fn not_for_others(path: &Path) -> Checked<()> {
     match path.metadata() {
-        Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => {
+        Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 => {
             let shown = path.display();
             Err(format!("names a file that everybody may read: run `chmod o-r {shown}`").into())
         }
