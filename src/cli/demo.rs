@@ -173,6 +173,7 @@ fn configuration(dir: &Path, platform: &str) -> String {
 fn introduction(dir: &Path, platform: &str, args: &DemoArgs) -> String {
     let life = human(args.lifetime);
     let dir = dir.display();
+    let program = program();
     format!(
         "A simulated WeChat platform is on {platform}; its tokens live {life}.
 wxtokend keeps two accounts fresh: shop (stable) and blog (classic). Everything is in {dir}
@@ -191,13 +192,22 @@ Is it alive? (printf 'url = {platform}/probe?access_token='; curl --silent --uni
 
 Look around:
 
-  wxtokend status --watch --socket {dir}/api.sock
+  {program} status --watch --socket {dir}/api.sock
   cat {dir}/config.toml
 
 Each new token, as it comes (Ctrl-C ends the demo and removes everything):
 
 "
     )
+}
+
+/// This program, as a shell finds it: `cargo run` starts one that is not installed.
+fn program() -> String {
+    let called = std::env::args_os().next().unwrap_or_default();
+    match std::env::current_exe() {
+        Ok(path) if called.as_encoded_bytes().contains(&b'/') => path.display().to_string(),
+        _ => "wxtokend".to_owned(),
+    }
 }
 
 /// Writes to standard output. When nobody reads there any more, the demo ends.

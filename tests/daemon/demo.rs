@@ -117,6 +117,11 @@ fn demo_shows_rotations_and_removes_everything() {
             0o700,
             "umask {umask}"
         );
+        // It is not installed, so it is named by its path.
+        let (before, _) = said.split_once(" status --watch").unwrap();
+        let program = before.rsplit(' ').next().unwrap();
+        assert!(Path::new(program).is_absolute(), "{said}");
+        assert!(Path::new(program).exists(), "{said}");
         // Each path that it tells of is there.
         let shown = said.split(|c: char| c.is_whitespace() || "'\"()".contains(c));
         let paths: Vec<_> = shown
