@@ -21,6 +21,8 @@ pub(super) struct Reporter {
     state: State,
     /// True if the trouble was worth a line, so that its end is too.
     in_trouble: bool,
+    /// True once it had a valid token.
+    was_served: bool,
     not_stored: bool,
     spent_day: Option<i64>,
     changed: Arc<Notify>,
@@ -31,6 +33,7 @@ impl Reporter {
         Self {
             state: State::Starting,
             in_trouble: false,
+            was_served: false,
             not_stored: false,
             spent_day: None,
             changed,
@@ -140,12 +143,18 @@ impl Reporter {
             }
             State::Fresh if self.in_trouble => {
                 self.in_trouble = false;
-                entry.event(Event::AccountRecovered).info("fresh again");
+                let words = if self.was_served {
+                    "fresh again"
+                } else {
+                    "fresh now"
+                };
+                entry.event(Event::AccountRecovered).info(words);
             }
             // Also trouble from before a restart, which this daemon has written no line about.
             State::Degraded => self.in_trouble |= snapshot.last_error.is_some(),
             State::Fresh | State::Starting => {}
         }
+        self.was_served |= matches!(snapshot.state, State::Fresh | State::Degraded);
     }
 
     /// Tells when what outlives a restart cannot be stored, and when it can again.
