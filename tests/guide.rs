@@ -155,6 +155,27 @@ fn readme_and_guide_give_the_same_figures() {
     }
 }
 
+#[test]
+fn readme_asks_for_the_rust_that_the_packages_need() {
+    let version = |manifest: &str| {
+        let text = page(manifest);
+        let (_, rest) = text.split_once("\nrust-version = \"").expect("a version");
+        rest.split('"').next().expect("its end").to_owned()
+    };
+    let (all, daemon) = (version("src/feed/Cargo.toml"), version("Cargo.toml"));
+    let words = format!("Rust {all} or later (the daemon alone, {daemon})");
+    assert!(page("README.md").contains(&words), "{words}");
+}
+
+#[test]
+fn manifests_name_no_repository_that_is_not_there() {
+    for manifest in ["Cargo.toml", "src/feed/Cargo.toml"] {
+        let text = page(manifest);
+        let named = text.lines().any(|line| line.starts_with("repository"));
+        assert!(!named, "{manifest}");
+    }
+}
+
 /// Every page below a directory, and README.
 fn pages() -> Vec<PathBuf> {
     let guide = fs::read_dir(root().join("packaging/guide")).expect("a guide");
