@@ -360,3 +360,75 @@ fn fault_at_the_start_is_an_exit_status() {
     command.args(["watch", "shop", "--socket"]).arg(path);
     assert_eq!(command.output().unwrap().status.code(), Some(69));
 }
+
+/// A shipped example with its paths below the directory of the bench.
+fn example(bench: &WatchBench, name: &str, path: &str, below: &str) {
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("packaging/examples/watch")
+        .join(name);
+    let text = fs::read_to_string(shipped).unwrap();
+    assert!(text.contains(path), "{text}");
+    let there = bench.path(below);
+    fs::create_dir(&there).unwrap();
+    executable(bench, name, &text.replace(path, there.to_str().unwrap()));
+}
+
+/// Writes a script that can be run at once: by another process, since what a thread of ours has open for writing cannot.
+fn executable(bench: &WatchBench, name: &str, text: &str) {
+    let mut tee = Command::new("sh")
+        .args([
+            "-c",
+            r#"cat >"$0.new" && chmod 755 "$0.new" && mv "$0.new" "$0""#,
+        ])
+        .arg(bench.path(name))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut tee.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(tee.wait().unwrap().success());
+}
+
+/// A watch that finds programs of the bench first.
+fn watch_example(bench: &WatchBench, name: &str) -> WatchProcess {
+    let mut command = bench.command(&["--", bench.path(name).to_str().unwrap()]);
+    let path = format!("{}:/usr/bin:/bin", bench.dir.path().display());
+    WatchProcess(command.env("PATH", path).spawn().unwrap())
+}
+
+#[test]
+fn shipped_commands_reload_a_service_and_copy_to_another_host() {
+    let bench = WatchBench::new();
+    example(
+        &bench,
+        "watch-reload-service",
+        "/srv/shop/secrets",
+        "secrets",
+    );
+    example(&bench, "watch-copy-to-host", "/run/shop", "host");
+    // They note their arguments; the other host is a shell that runs what comes last.
+    let note = "#!/bin/sh\ncd \"${0%/*}\"\necho \"${0##*/} $*\" >>arguments\n";
+    executable(&bench, "systemctl", note);
+    let host = format!("{note}while [ $# -gt 1 ]; do shift; done\nexec sh -c \"$1\"\n");
+    executable(&bench, "ssh", &host);
+
+    bench.daemon.set("shop", "access_token", "CANARY-ONE", 7200);
+    let mut reload = watch_example(&bench, "watch-reload-service");
+    let mut copy = watch_example(&bench, "watch-copy-to-host");
+    for token in ["CANARY-ONE", "CANARY-TWO"] {
+        bench.daemon.set("shop", "access_token", token, 7200);
+        bench.until_file("secrets/shop.access_token", token);
+        bench.until_file("host/access_token", token);
+    }
+    bench.until("two reloads", || {
+        bench
+            .read("arguments")
+            .matches("systemctl reload shop-server.service\n")
+            .count()
+            == 2
+    });
+    let arguments = bench.read("arguments");
+    assert!(arguments.contains("ssh -T -o BatchMode=yes deploy@app.example "));
+    assert!(!arguments.contains("CANARY"), "{arguments}");
+    assert_eq!(reload.terminate().code(), Some(0));
+    assert_eq!(copy.terminate().code(), Some(0));
+}
