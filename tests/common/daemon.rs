@@ -69,8 +69,13 @@ impl<'a> RunningDaemon<'a> {
     pub fn reload(&self) {
         let before = self.bench.manager.count();
         self.signal(Signal::HUP);
-        self.wait_until("READY=1 after SIGHUP", || {
-            self.bench.manager.said_since(before, "READY=1")
+        // One of before, such as that of the start, may still be on its way.
+        self.wait_until("READY=1 after RELOADING=1", || {
+            self.bench.manager.with(|messages| {
+                let mut since = messages[before..].iter();
+                since.any(|message| message.has("RELOADING=1"))
+                    && since.any(|message| message.has("READY=1"))
+            })
         });
     }
 

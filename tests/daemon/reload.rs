@@ -389,6 +389,9 @@ fn the_answer_for_another_app_is_nobodys() {
     let token = in_file(&bench, "shop").unwrap();
     assert_eq!(probe(&platform, &token).account.unwrap(), appid(1));
     assert_eq!(in_socket(&bench, "shop"), token);
+    daemon.wait_until("the end of the start", || {
+        daemon.log().contains(" is ready: ")
+    });
     // Another one takes away what was of the one before.
     platform.stop();
     bench.configure(&platform, &account("shop", &appid(2), ""));
