@@ -22,6 +22,8 @@ pub enum ReadError {
     NotRegular,
     /// It holds more than this many bytes.
     TooLarge(u64),
+    /// Its file system does not answer.
+    Hangs,
 }
 
 impl fmt::Display for ReadError {
@@ -29,6 +31,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::Io(error) => f.write_str(&reason(error)),
             Self::NotRegular => f.write_str("not a regular file"),
+            Self::Hangs => f.write_str("its file system does not answer"),
             Self::TooLarge(limit) if limit % (1 << 20) == 0 => {
                 write!(f, "larger than {} MiB", limit >> 20)
             }
@@ -70,6 +73,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, String> {
         ReadError::Io(error) => cannot(&format!("cannot be read: {}", reason(&error))),
         ReadError::NotRegular => cannot("is not a regular file"),
         ReadError::TooLarge(_) => cannot("is of no use: it is longer than any secret"),
+        ReadError::Hangs => cannot("does not answer"),
     })?;
     let text = decode(&bytes).map_err(|error| cannot(&error.to_string()))?;
     Secret::parse(text).map_err(|error| cannot(&format!("is of no use: {error}")))

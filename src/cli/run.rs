@@ -1,16 +1,13 @@
 //! `wxtokend run`
 
 use super::{CommonArgs, Exit};
-use crate::config::{self, Environment, Loaded};
+use crate::config::{self, Environment};
 use crate::daemon::{Daemon, StartError};
 use crate::fault::Fault;
 use crate::logging::{Entry, Log};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use std::io;
-use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,8 +15,6 @@ use tokio::runtime::{Builder, Runtime};
 /// own.
 const BLOCKING_THREADS: usize = 4;
 
-/// Time after which a configuration that still loads is told.
-const SLOW_LOAD: Duration = Duration::from_secs(10);
 /// Longest wait until the last lines of the log are read.
 const LOG_FLUSH: Duration = Duration::from_millis(200);
 
@@ -40,7 +35,7 @@ Signals:
 
 Exit status:
    0  Stopped by SIGTERM or SIGINT.
-   1  Something went wrong.
+   1  Something went wrong; also: what the configuration lies on does not answer.
   75  Another instance holds the state directory.
   78  The configuration is faulty.";
 
@@ -48,11 +43,16 @@ Exit status:
 pub fn run(common: &CommonArgs, _args: &RunArgs) -> Exit {
     super::hide_memory();
     let environment = Environment::from_process();
-    let loaded = match load(&common.config, &environment) {
+    let loaded = match config::load(&common.config, &environment) {
         Ok(loaded) => loaded,
         Err(faults) => {
             print_faults(&faults);
-            return Exit::BadConfiguration;
+            // A disk may come back, so that another start is worth a try.
+            return if environment.files.has_hung() {
+                Exit::Failure
+            } else {
+                Exit::BadConfiguration
+            };
         }
     };
     let log = Log::start(loaded.config.daemon.log_level);
@@ -88,30 +88,6 @@ pub fn run(common: &CommonArgs, _args: &RunArgs) -> Exit {
     runtime.shutdown_background();
     log.flush(LOG_FLUSH);
     exit
-}
-
-/// Loads the configuration. What it lies on may hang: then the log says why nothing happens.
-///
-/// It is loaded in this thread, and watched from another one: glibc keeps for its thread what a short thread freed, which
-/// is 30 MB with 10,000 accounts.
-#[expect(clippy::print_stderr, reason = "there is no log yet")]
-fn load(path: &Path, environment: &Environment) -> Result<Loaded, Vec<Fault>> {
-    let (loading, ended) = mpsc::channel::<()>();
-    let shown = path.to_path_buf();
-    let watch = move || {
-        if ended.recv_timeout(SLOW_LOAD) == Err(RecvTimeoutError::Timeout) {
-            eprintln!(
-                "{}: the configuration takes long to load: the disk, mount or network below it, or below a file that it \
-                 names, does not answer",
-                shown.display()
-            );
-        }
-    };
-    // Without a thread nothing is said; the configuration may load all the same.
-    let _ = thread::Builder::new().spawn(watch);
-    let loaded = config::load(path, environment);
-    drop(loading);
-    loaded
 }
 
 #[expect(clippy::print_stderr, reason = "faults are for whoever started it")]

@@ -20,8 +20,10 @@ pub struct Environment {
     pub platforms: Platforms,
     /// Looks up users and groups.
     pub names: NameService,
-    /// Looks at files that may hang.
+    /// Looks at files that may hang, which are the trouble of an account.
     pub looks: Looks,
+    /// Looks at files that may hang, which the configuration is made of.
+    pub files: Looks,
 }
 
 impl Environment {
@@ -35,6 +37,7 @@ impl Environment {
             platforms: Platforms::default(),
             names: NameService::default(),
             looks: Looks::default(),
+            files: Looks::patient(),
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) fn fleet(
         .map(|(endpoints, key_file)| FleetSection {
             endpoints,
             prefix: (table.read("prefix", prefix)).unwrap_or_else(|| "/wxtokend/".into()),
-            ca_file: sections::ca_file(&table),
+            ca_file: sections::ca_file(&table, env),
             certificate: certificate(&table, env),
             user: user(&table, env),
             key_file,

@@ -1,6 +1,7 @@
 //! The files that `include` finds, and those beside them that it leaves out.
 
 use super::keys::nearest;
+use super::looks::Looks;
 use super::source::SourceFile;
 use super::table::Table;
 use super::value::{self, Checked};
@@ -21,11 +22,19 @@ struct FoundFiles {
 /// The files to include, each once, in the order of `include` and for each pattern in the order of their names.
 ///
 /// A pattern that finds nothing, and a file beside those that are read, may be a typo: that is a warning.
-pub(super) fn included(root: &Table<'_>) -> Vec<PathBuf> {
+pub(super) fn included(root: &Table<'_>, looks: &Looks) -> Vec<PathBuf> {
     let source = root.source();
     let daemon = root.table("daemon");
     let found = daemon.read_items("include", |pattern| {
-        find(source.directory(), value::text(pattern)?)
+        let directory = source.directory().to_owned();
+        let pattern = value::text(pattern)?.to_owned();
+        let path = directory.join(&pattern);
+        let hangs = || {
+            let shown = path.parent().unwrap_or(&path).display();
+            Err(format!("searches `{shown}`, whose file system does not answer: look at the disk, mount or network below it").into())
+        };
+        let found = looks.look(&path, move |_| find(&directory, &pattern));
+        found.unwrap_or_else(hangs)
     });
     let mut seen = HashSet::from([source.path().to_path_buf()]);
     let mut files = Vec::new();
@@ -51,7 +60,9 @@ pub(super) fn included(root: &Table<'_>) -> Vec<PathBuf> {
     }
     let mut told = HashSet::new();
     for (at, directory) in searched {
-        for left_out in beside(&directory, &seen) {
+        let read = seen.clone();
+        let left_out = looks.look(&directory.join("*"), move |_| beside(&directory, &read));
+        for left_out in left_out.unwrap_or_default() {
             if told.insert(left_out.clone()) {
                 let shown = left_out.display();
                 let message = format!(
@@ -66,7 +77,7 @@ pub(super) fn included(root: &Table<'_>) -> Vec<PathBuf> {
 
 /// The path where a configuration would include a new file of this name, such as `shop.toml`. Blocks on its file.
 pub(crate) fn drop_in_path(config: &Path, name: &str) -> Option<PathBuf> {
-    let source = SourceFile::read(&std::path::absolute(config).ok()?).ok()?;
+    let source = SourceFile::read(&std::path::absolute(config).ok()?, &Looks::patient()).ok()?;
     let tree = source.parse();
     let daemon = Table::root(&source, &tree).table("daemon");
     let patterns = daemon.read_items("include", |pattern| {

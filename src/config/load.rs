@@ -23,13 +23,13 @@ pub struct Loaded {
     pub places: Places,
 }
 
-/// Reads the configuration and all that it refers to. Blocks on files and on the name service.
+/// Reads the configuration and all that it refers to. Blocks on files and on the name service, on each for a limited time.
 ///
 /// Faults come in the order of the files, with warnings among them. None of them ever shows a secret, or the line of
 /// one.
 pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let source = SourceFile::read(&path).map_err(|fault| vec![fault])?;
+    let source = SourceFile::read(&path, &env.files).map_err(|fault| vec![fault])?;
     let tree = source.parse();
     let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
 
@@ -38,12 +38,12 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let api = sections::api(&root, env, &mut names);
     let (platform, allow_http) = sections::platform(&root, env);
     let (fleet, only_follows) = fleet::fleet(&root, env, &allow_http);
-    let mut outputs = OutputsReader::new(&daemon.runtime_dir, &env.looks, places(&path, &root));
+    let mut outputs = OutputsReader::new(&daemon.runtime_dir, env, places(&path, &root));
     outputs.claim(&api.socket, &root.table("api"), "socket");
     let mirror = mirror::mirror(&root, env, &mut outputs);
     let mut accounts = AccountsReader::new(env, names, outputs, only_follows);
     accounts.read(&root);
-    let included = included(&root);
+    let included = included(&root, &env.files);
 
     let mut faults = source.take_faults();
     for path in included {
@@ -100,7 +100,7 @@ fn places(path: &Path, root: &Table<'_>) -> Places {
 /// refers to: then the default.
 pub fn api_socket(path: &Path, env: &Environment) -> PathBuf {
     let default = || env.runtime_dir().join("api.sock");
-    let Ok(source) = SourceFile::read(path) else {
+    let Ok(source) = SourceFile::read(path, &env.files) else {
         return default();
     };
     let tree = source.parse();
@@ -110,7 +110,7 @@ pub fn api_socket(path: &Path, env: &Environment) -> PathBuf {
 
 /// The state directory that a configuration names, also when other parts of it are faulty.
 pub fn state_dir(path: &Path, env: &Environment) -> PathBuf {
-    let Ok(source) = SourceFile::read(path) else {
+    let Ok(source) = SourceFile::read(path, &env.files) else {
         return env.state_dir().to_path_buf();
     };
     let tree = source.parse();
@@ -119,7 +119,7 @@ pub fn state_dir(path: &Path, env: &Environment) -> PathBuf {
 
 /// Reads the accounts of one more file.
 fn include(path: &Path, accounts: &mut AccountsReader<'_>, env: &Environment) -> Vec<Fault> {
-    let source = match SourceFile::read(path) {
+    let source = match SourceFile::read(path, &env.files) {
         Ok(source) => source,
         Err(fault) => return vec![fault],
     };

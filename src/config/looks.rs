@@ -1,24 +1,30 @@
 //! Looks at files and directories where that may hang: on a dead disk or network mount.
 
+use crate::files::{ReadError, read_regular};
 use std::collections::HashSet;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
-/// Limit on the first look.
-const LIMIT: Duration = Duration::from_secs(2);
-/// Limit on a look while another one hangs.
-const LIMIT_BESIDE_HUNG: Duration = Duration::from_millis(100);
+/// Limits on looks: on the first, and on one while another one hangs.
+const LIMITS: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(100)];
+/// Limits where a configuration is of no use without what is looked at.
+const LONG_LIMITS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(2)];
 /// Looks that may hang at a time.
 const MAX_HUNG: usize = 16;
 
 type LookJob = Box<dyn FnOnce() + Send>;
 
 /// Looks at paths, each for a limited time. Clones share what hangs.
-#[derive(Debug, Clone, Default)]
-pub struct Looks(Arc<Mutex<LooksState>>);
+#[derive(Debug, Clone)]
+pub struct Looks {
+    limits: [Duration; 2],
+    state: Arc<Mutex<LooksState>>,
+}
 
 #[derive(Debug, Default)]
 struct LooksState {
@@ -26,9 +32,20 @@ struct LooksState {
     thread: Option<Sender<LookJob>>,
     /// Directories in which a look has not ended.
     hung: HashSet<PathBuf>,
+    /// True if a look took too long, whether it has ended since or not.
+    has_hung: bool,
 }
 
-/// There is one in a process, so that all are equal.
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            limits: LIMITS,
+            state: Arc::default(),
+        }
+    }
+}
+
+/// There is one for each purpose in a process, so that all are equal.
 impl PartialEq for Looks {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -38,7 +55,30 @@ impl PartialEq for Looks {
 impl Eq for Looks {}
 
 impl Looks {
-    /// Looks at a path; nothing if its file system does not answer. Blocks for two seconds at most.
+    /// For what a configuration is of no use without: looks that take longer until they are given up.
+    pub(super) fn patient() -> Self {
+        Self {
+            limits: LONG_LIMITS,
+            state: Arc::default(),
+        }
+    }
+
+    /// Reads a regular file of at most `limit` bytes. Blocks for ten seconds at most.
+    pub(super) fn read(
+        &self,
+        path: &Path,
+        limit: u64,
+    ) -> Result<(Zeroizing<Vec<u8>>, Metadata), ReadError> {
+        let read = move |path: &Path| read_regular(path, limit);
+        self.look(path, read).unwrap_or(Err(ReadError::Hangs))
+    }
+
+    /// True if a file system did not answer in time since the start of the process.
+    pub(crate) fn has_hung(&self) -> bool {
+        self.state().has_hung
+    }
+
+    /// Looks at a path; nothing if its file system does not answer. Blocks for its limit at most.
     pub(super) fn look<T: Send + 'static>(
         &self,
         path: &Path,
@@ -51,9 +91,9 @@ impl Looks {
                 return None;
             }
             let limit = if state.hung.is_empty() {
-                LIMIT
+                self.limits[0]
             } else {
-                LIMIT_BESIDE_HUNG
+                self.limits[1]
             };
             (state.thread.take(), limit)
         };
@@ -78,12 +118,13 @@ impl Looks {
         let late = answer.try_recv().ok();
         if late.is_none() {
             state.hung.insert(directory);
+            state.has_hung = true;
         }
         late
     }
 
     fn state(&self) -> MutexGuard<'_, LooksState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,7 +150,8 @@ mod tests {
         let began = Instant::now();
         assert_eq!(looks.look(Path::new("/hung/b"), |_| 7), None);
         assert_eq!(looks.look(Path::new("/other/a"), |_| 7), Some(7));
-        assert!(began.elapsed() < LIMIT);
+        assert!(began.elapsed() < LIMITS[0]);
+        assert!(looks.has_hung());
         drop(release);
         while looks.look(Path::new("/hung/b"), |_| 7).is_none() {
             thread::yield_now();

@@ -1,6 +1,7 @@
 //! `[[accounts.*.file]]` and `[[accounts.*.socket]]`
 
 use super::directories::{DirectoryChecks, OutputDirectory};
+use super::environment::Environment;
 use super::keys;
 use super::looks::Looks;
 use super::names::{self, Names};
@@ -9,7 +10,6 @@ use super::source::Position;
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::{Access, Format, OnExpiry, Output, OutputKind, Principal, Role};
-use crate::files::read_regular;
 use crate::platform::Platforms;
 use crate::template::{self, Template};
 use crate::text::decode;
@@ -36,6 +36,7 @@ const ON_EXPIRY: [(&str, OnExpiry); 2] = [("remove", OnExpiry::Remove), ("keep",
 /// Reads outputs, and sees where they collide.
 pub(super) struct OutputsReader {
     directories: DirectoryChecks,
+    files: Looks,
     templates: HashMap<PathBuf, Checked<Arc<Template>>>,
     /// The paths that something stands at, without symbolic links.
     taken: HashMap<PathBuf, (&'static str, Position)>,
@@ -54,9 +55,10 @@ pub(super) struct Owner<'a> {
 
 impl OutputsReader {
     /// No outputs yet; missing directories may be made below `runtime`.
-    pub(super) fn new(runtime: &Path, looks: &Looks, places: Places) -> Self {
+    pub(super) fn new(runtime: &Path, env: &Environment, places: Places) -> Self {
         Self {
-            directories: DirectoryChecks::new(runtime, looks),
+            directories: DirectoryChecks::new(runtime, &env.looks),
+            files: env.files.clone(),
             templates: HashMap::new(),
             taken: HashMap::new(),
             places,
@@ -209,7 +211,7 @@ impl OutputsReader {
 
     fn template(&mut self, path: &Path, kept: Option<&[ValueName]>) -> Checked<Format> {
         let template = (self.templates.entry(path.to_path_buf()))
-            .or_insert_with(|| read_template(path))
+            .or_insert_with(|| read_template(path, &self.files))
             .clone()?;
         if let Some(kept) = kept {
             template
@@ -220,9 +222,9 @@ impl OutputsReader {
     }
 }
 
-fn read_template(path: &Path) -> Checked<Arc<Template>> {
+fn read_template(path: &Path, files: &Looks) -> Checked<Arc<Template>> {
     let (source, _) =
-        read_regular(path, template::MAX_SOURCE).map_err(|error| unusable(path, &error))?;
+        (files.read(path, template::MAX_SOURCE)).map_err(|error| unusable(path, &error))?;
     let source = decode(&source).map_err(|error| unusable(path, &error))?;
     match Template::parse(path, source) {
         Ok(template) => Ok(Arc::new(template)),

@@ -5,7 +5,6 @@ use super::names::Names;
 use super::table::Table;
 use super::value::{self, Checked, HttpHost};
 use super::{ApiSection, DaemonSection, Host, LogLevel, PlatformHosts, PlatformSection, keys};
-use crate::files::read_regular;
 use crate::platform::Platform;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -81,17 +80,17 @@ pub(super) fn platform(root: &Table<'_>, env: &Environment) -> (PlatformSection,
         timeout: timeout("timeout", 10),
         concurrency: (table.read("concurrency", |number| value::whole(number, 1..=1024)))
             .map_or(32, |number| number as usize),
-        ca_file: ca_file(&table),
+        ca_file: ca_file(&table, env),
         proxy: table.read("proxy", value::proxy),
     };
     (section, allow_http)
 }
 
 /// A file of certificates that are trusted besides the system's.
-pub(super) fn ca_file(table: &Table<'_>) -> Option<PathBuf> {
+pub(super) fn ca_file(table: &Table<'_>, env: &Environment) -> Option<PathBuf> {
     table.read("ca_file", |path| {
         let path = table.source().directory().join(value::text(path)?);
-        check_certificates(&path).map(|()| path)
+        check_certificates(&path, env).map(|()| path)
     })
 }
 
@@ -108,9 +107,9 @@ fn hosts(table: &Table<'_>, key: &str, default: &[&str], allow_http: &[HttpHost]
     hosts.into()
 }
 
-fn check_certificates(path: &Path) -> Checked<()> {
+fn check_certificates(path: &Path, env: &Environment) -> Checked<()> {
     let shown = path.display();
-    let (pem, _) = read_regular(path, MAX_CERTIFICATES).map_err(|error| {
+    let (pem, _) = (env.files.read(path, MAX_CERTIFICATES)).map_err(|error| {
         format!(
             "names `{shown}`, which cannot be read: {error}; name a PEM file that the daemon may read"
         )

@@ -1,8 +1,9 @@
 //! One file of the configuration: its text, and what is wrong where.
 
+use super::looks::Looks;
 use super::syntax;
 use crate::fault::Fault;
-use crate::files::{ReadError, read_regular};
+use crate::files::ReadError;
 use crate::text::{NotUtf8, decode};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -57,10 +58,10 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Reads a file of the configuration.
-    pub fn read(path: &Path) -> Result<Self, Fault> {
+    /// Reads a file of the configuration. Blocks for a limited time.
+    pub fn read(path: &Path, looks: &Looks) -> Result<Self, Fault> {
         let of_file = |message: String| Fault::of_file(path, message);
-        let (bytes, metadata) = read_regular(path, MAX_BYTES).map_err(|error| {
+        let (bytes, metadata) = looks.read(path, MAX_BYTES).map_err(|error| {
             let what_to_do = match &error {
                 ReadError::Io(error) => match error.kind() {
                     io::ErrorKind::NotFound => "create it, or name another with --config",
@@ -71,6 +72,7 @@ impl SourceFile {
                 },
                 ReadError::NotRegular => "it must be a text file",
                 ReadError::TooLarge(_) => "split it and use `include`",
+                ReadError::Hangs => "look at the disk, mount or network below it",
             };
             of_file(format!("cannot read this file: {error}; {what_to_do}"))
         })?;

@@ -30,6 +30,8 @@ use tokio::time::timeout;
 
 /// A reload that loads for so long is told.
 const SLOW: Duration = Duration::from_secs(10);
+/// Limit on loading. Each file and name has a limit of its own; this is for all together.
+const LOAD_LIMIT: Duration = Duration::from_secs(90);
 /// Longest wait of an answer for the first attempts of new accounts.
 const FIRST_ATTEMPTS_LIMIT: Duration = Duration::from_secs(10);
 /// Limit on binding a new API socket.
@@ -256,7 +258,15 @@ impl Old {
             loaded
         } else {
             Entry::new().warn("the configuration takes long to load: the name service or a disk does not answer; the old one goes on");
-            load.await
+            let message =
+                "the configuration does not load: the name service or a disk does not answer";
+            let given_up = |_| {
+                Ok(Err(vec![Fault::of_file(
+                    &self.config.path,
+                    message.to_owned(),
+                )]))
+            };
+            timeout(LOAD_LIMIT, load).await.unwrap_or_else(given_up)
         };
         let loaded = loaded.unwrap_or_else(|_| Err(Vec::new()));
         let (loaded, client) = loaded.map_err(|mut faults| {

@@ -1,9 +1,8 @@
 //! The certificates of the connection to etcd.
 
-use crate::config::{FleetSection, Host};
-use crate::fault::reason;
+use crate::config::{FleetSection, Host, MAX_CERTIFICATES};
+use crate::files::read_regular;
 use reqwest::{Certificate, Identity};
-use std::fs;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -13,9 +12,11 @@ pub(super) fn identity(section: &FleetSection) -> Result<Option<Identity>, Strin
         return Ok(None);
     };
     let read = |path: &PathBuf| {
-        fs::read(path).map_err(|error| format!("`{}`: {}", path.display(), reason(&error)))
+        let read = read_regular(path, MAX_CERTIFICATES);
+        read.map_err(|error| format!("`{}`: {error}", path.display()))
     };
-    let pem = Zeroizing::new([read(certificate)?, read(key)?].concat());
+    let ((certificate_pem, _), (key_pem, _)) = (read(certificate)?, read(key)?);
+    let pem = Zeroizing::new([&**certificate_pem, &**key_pem].concat());
     let wrong = |_| {
         format!(
             "`{}` and `{}` are no certificate and key in PEM",
@@ -38,7 +39,8 @@ pub(super) fn certificates(section: &FleetSection) -> Result<Vec<Certificate>, S
     }
     if let Some(path) = &section.ca_file {
         let wrong = |why: &str| format!("`{}`: {why}", path.display());
-        let pem = fs::read(path).map_err(|error| wrong(&reason(&error)))?;
+        let (pem, _) =
+            read_regular(path, MAX_CERTIFICATES).map_err(|error| wrong(&error.to_string()))?;
         let more = Certificate::from_pem_bundle(&pem).map_err(|_| wrong("not PEM certificates"))?;
         certificates.extend(more);
     }

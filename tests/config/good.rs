@@ -119,6 +119,7 @@ fn everything_can_be_set() {
     host.env.credentials_dir = Some(host.path("credentials"));
     host.directory("out", 0o755);
     host.file("ca.pem", 0o644, &CERTIFICATE.repeat(2));
+    std::os::unix::fs::symlink("ca.pem", host.path("link.pem")).unwrap();
     host.file("x.j2", 0o644, "{{ access_token }}");
     let config = host.good(
         "[daemon]
@@ -134,7 +135,7 @@ fn everything_can_be_set() {
          connect_timeout = '500ms'
          timeout = '1m30s'
          concurrency = 0x10
-         ca_file = 'ca.pem'
+         ca_file = 'link.pem'
          proxy = 'http://user:word@proxy:3128'
          [accounts.shop]
          appid = 'wx0123456789abcdef'
@@ -197,7 +198,7 @@ fn everything_can_be_set() {
     assert_eq!(config.platform.connect_timeout, Duration::from_millis(500));
     assert_eq!(config.platform.timeout, Duration::from_secs(90));
     assert_eq!(config.platform.concurrency, 16);
-    assert_eq!(config.platform.ca_file, Some(host.path("ca.pem")));
+    assert_eq!(config.platform.ca_file, Some(host.path("link.pem")));
     assert_eq!(
         config.platform.proxy.as_ref().unwrap().expose(),
         "http://user:word@proxy:3128"

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-use wxtokend::sim::{Endpoint, SimPlatform, Truth, World};
+use wxtokend::sim::{Endpoint, SimAccount, SimPlatform, Truth, World};
 
 /// The AppSecret of every account. Nothing that is printed or written may hold it.
 pub(crate) const SECRET: &str = "CANARY-0123456789abcdef-CANARY";
@@ -33,6 +33,15 @@ pub(crate) fn platform_of(lifetime: Duration) -> Arc<SimPlatform> {
     platform(|world| {
         world.account(SHOP, SECRET).lifetime(lifetime);
     })
+}
+
+/// Tokens that are replaced every few seconds, long before their end: an fsync takes seconds while somebody else writes much
+/// to the same disk, and a value that is published so much later than it was fetched may not be missed by a reader. Real
+/// tokens are replaced five minutes before their end.
+pub(crate) fn replaced_early(account: &mut SimAccount) {
+    account.lifetime(Duration::from_secs(24));
+    let early = Some(Duration::from_secs(20));
+    (account.window, account.overlap) = (early, early);
 }
 
 /// A bench with the secret in its file.

@@ -1,7 +1,9 @@
 //! Whatever hangs outside of the daemon, a disk, a mount or a reader of its messages, hangs alone.
 
 use crate::common::{Bench, Freshness, PATIENCE, ReadFrom, RunningDaemon, json, output_of, raw};
-use crate::fixture::{SECRET, SHOP, account, appid, bench, get, in_file, platform, shop};
+use crate::fixture::{
+    SECRET, SHOP, account, appid, bench, get, in_file, platform, replaced_early, shop,
+};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
@@ -91,6 +93,15 @@ fn two() -> Arc<SimPlatform> {
     })
 }
 
+/// `shop` and `blog`, whose tokens are replaced early.
+fn steady() -> Arc<SimPlatform> {
+    platform(|world: &mut World| {
+        for id in [SHOP.to_owned(), appid(1)] {
+            replaced_early(world.account(&id, SECRET));
+        }
+    })
+}
+
 /// `shop` with its file elsewhere, and `blog`.
 fn shop_elsewhere(path: &str) -> String {
     shop("").replace("run/shop.json", path) + &account("blog", &appid(1), "")
@@ -135,7 +146,7 @@ fn assert_stops_in_time(daemon: RunningDaemon<'_>) {
 #[test]
 fn daemon_starts_reloads_and_stops_while_one_output_hangs() {
     crate::root::needs_root!();
-    let (bench, platform) = (bench(), two());
+    let (bench, platform) = (bench(), steady());
     fs::create_dir(bench.path("srv")).unwrap();
     let mut mount = SilentMount::over(&bench.path("srv"));
     let text = shop_elsewhere("srv/shop.json");
@@ -193,7 +204,7 @@ fn daemon_starts_reloads_and_stops_while_one_output_hangs() {
 #[test]
 fn secrets_on_a_mount_that_never_answers_are_the_trouble_of_their_account() {
     crate::root::needs_root!();
-    let (bench, platform) = (bench(), two());
+    let (bench, platform) = (bench(), steady());
     fs::create_dir(bench.path("srv")).unwrap();
     let mut mount = SilentMount::over(&bench.path("srv"));
     let text = shop("").replace("{dir}/secret", "{dir}/srv/shop")
@@ -241,10 +252,123 @@ fn secrets_on_a_mount_that_never_answers_are_the_trouble_of_their_account() {
     assert_stops_in_time(daemon);
 }
 
+/// The parts of a configuration that may lie elsewhere than the rest of it: in `srv`.
+const PARTS_ELSEWHERE: [(&str, &str); 3] = [
+    (
+        "[daemon]\ninclude = [\"{dir}/srv/*.toml\"]\n",
+        "srv`, whose file system",
+    ),
+    (
+        "[platform]\nca_file = \"{dir}/srv/ca.pem\"\n",
+        "ca.pem`, which cannot be read: its file system",
+    ),
+    (
+        "[[accounts.shop.file]]\npath = \"{dir}/run/more\"\nformat = \"template\"\n\
+         template = \"{dir}/srv/shop.j2\"\n",
+        "shop.j2`, its file system",
+    ),
+];
+
+#[test]
+fn configuration_that_hangs_is_told_and_the_start_ends_as_a_failure() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), two());
+    fs::create_dir(bench.path("srv")).unwrap();
+    bench.configure(&platform, &shop(""));
+    let text = fs::read_to_string(bench.path("config.toml")).unwrap();
+    let mut paths = vec![(
+        "srv/config.toml".to_owned(),
+        "srv/config.toml:1:1: cannot read this file: its file system",
+    )];
+    for (number, (part, told)) in PARTS_ELSEWHERE.into_iter().enumerate() {
+        let path = format!("{number}.toml");
+        bench.secret(
+            &path,
+            &with_part(
+                &text,
+                &part.replace("{dir}", &bench.path("").to_string_lossy()),
+            ),
+        );
+        paths.push((path, told));
+    }
+    let _mount = SilentMount::over(&bench.path("srv"));
+    // Each at the same time, since each waits for a while.
+    std::thread::scope(|scope| {
+        for (path, told) in &paths {
+            let bench = &bench;
+            scope.spawn(move || {
+                let began = Instant::now();
+                let mut command = bench.wxtokend(&["run"]);
+                let ended = command
+                    .env("WXTOKEND_CONFIG", bench.path(path))
+                    .output()
+                    .unwrap();
+                let took = began.elapsed();
+                let log = String::from_utf8_lossy(&ended.stderr);
+                assert!(
+                    log.contains(told) && log.contains("does not answer"),
+                    "{path}: {log}"
+                );
+                // systemd tries it again, as it does not after 78.
+                assert_eq!(ended.status.code(), Some(1), "{path}: {log}");
+                assert!(took < Duration::from_secs(40), "{path}: {took:?}");
+            });
+        }
+    });
+}
+
+/// Puts a part of a section into a configuration that may have the section.
+fn with_part(text: &str, part: &str) -> String {
+    let (header, rest) = part.split_once('\n').unwrap();
+    if text.contains(&format!("{header}\n")) && !header.starts_with("[[") {
+        text.replacen(&format!("{header}\n"), part, 1)
+    } else {
+        format!("{text}\n{header}\n{rest}")
+    }
+}
+
+#[test]
+fn reload_of_a_configuration_that_hangs_is_rejected_and_the_old_one_goes_on() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), steady());
+    fs::create_dir(bench.path("srv")).unwrap();
+    bench.configure(&platform, &(shop("") + &account("blog", &appid(1), "")));
+    let old = fs::read_to_string(bench.path("config.toml")).unwrap();
+    let daemon = bench.spawn_with(|command| {
+        command.env("WATCHDOG_USEC", "1000000");
+    });
+    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    let mount = SilentMount::over(&bench.path("srv"));
+    let readers = blog(&bench, &platform);
+    for (part, told) in PARTS_ELSEWHERE {
+        let part = part.replace("{dir}", &bench.path("").to_string_lossy());
+        fs::write(bench.path("config.toml"), with_part(&old, &part)).unwrap();
+        let reload = bench.wxtokend(&["reload"]).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&reload.stderr) + String::from_utf8_lossy(&reload.stdout);
+        assert!(said.contains(told), "{said}");
+        assert_eq!(reload.status.code(), Some(78), "{said}");
+    }
+    wait_for_rotations(&bench, &daemon, 2);
+    readers.wait_for_rounds(10);
+    readers.stop().assert_always_fresh(2);
+    // What hung does not stand in the way of a configuration without it.
+    fs::write(bench.path("config.toml"), &old).unwrap();
+    let reload = bench.wxtokend(&["reload"]).output().unwrap();
+    assert_eq!(reload.status.code(), Some(0), "{reload:?}");
+    // A reload that hangs holds up no end.
+    let elsewhere = bench.path("srv/another/ca.pem");
+    let part = format!("[platform]\nca_file = {elsewhere:?}\n");
+    fs::write(bench.path("config.toml"), with_part(&old, &part)).unwrap();
+    daemon.signal(Signal::HUP);
+    assert_stops_in_time(daemon);
+    drop(mount);
+}
+
 #[test]
 fn frozen_disk_holds_up_nothing_but_itself() {
     crate::root::needs_root!();
-    let (bench, platform) = (bench(), two());
+    let (bench, platform) = (bench(), steady());
     fs::create_dir(bench.path("srv")).unwrap();
     let disk = FreezableDisk::over(bench.path("srv"), &bench.path("image"));
     bench.configure(&platform, &shop_elsewhere("srv/shop.json"));
@@ -283,7 +407,7 @@ fn frozen_disk_holds_up_nothing_but_itself() {
 
 #[test]
 fn nobody_needs_to_read_the_log() {
-    let (bench, platform) = (bench(), two());
+    let (bench, platform) = (bench(), steady());
     bench.configure(&platform, &shop_elsewhere("run/shop.json"));
     let fifo = bench.path("fifo");
     output_of(Command::new("mkfifo").arg(&fifo));
@@ -317,7 +441,7 @@ fn nobody_needs_to_read_the_log() {
 
 #[test]
 fn service_manager_that_does_not_listen_holds_up_nothing() {
-    let (bench, platform) = (bench(), two());
+    let (bench, platform) = (bench(), steady());
     bench.configure(&platform, &shop_elsewhere("run/shop.json"));
     let path = bench.path("deaf.sock");
     let _deaf = UnixDatagram::bind(&path).unwrap();

@@ -2,7 +2,9 @@
 //! right or the damage itself meanwhile, it is told once and counted, and nothing else notices.
 
 use crate::common::{Bench, Freshness, ReadFrom, RunningDaemon, json, output_of, raw, wait_until};
-use crate::fixture::{Mount, SECRET, account, appid, bench, get, is_alive, platform};
+use crate::fixture::{
+    Mount, SECRET, account, appid, bench, get, is_alive, platform, replaced_early,
+};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -464,9 +466,7 @@ fn every_damage_to_an_output_heals() {
             let half = Some(Duration::from_secs(30));
             (account.window, account.overlap) = (half, half);
         }
-        world
-            .account(&appid(3), SECRET)
-            .lifetime(Duration::from_secs(8));
+        replaced_early(world.account(&appid(3), SECRET));
     });
     for name in ["gone", "back", "other", "mounted", "lost", "full", "ro"] {
         fs::create_dir_all(bench.path("srv").join(name)).unwrap();

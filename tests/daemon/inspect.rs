@@ -248,7 +248,8 @@ fn nothing_but_a_regular_file_is_opened_for_reading() {
         said.contains("DIR/pipe.toml:1:1: cannot read this file: not a regular file"),
         "{said}"
     );
-    for device in ["{dir}/pipe.toml", "/dev/zero"] {
+    std::os::unix::fs::symlink(&pipe, bench.path("link")).unwrap();
+    for device in ["{dir}/pipe.toml", "/dev/zero", "{dir}/link"] {
         let said = config(&format!("[platform]\nca_file = \"{device}\"\n"));
         assert!(said.contains(":2:11: `ca_file` "), "{said}");
         assert!(
@@ -261,6 +262,16 @@ fn nothing_but_a_regular_file_is_opened_for_reading() {
         ));
         assert!(said.contains(":7:12: `template` "), "{said}");
         assert!(said.contains("not a regular file"), "{said}");
+    }
+    let large = fs::File::create(bench.path("large")).unwrap();
+    large.set_len(1 << 40).unwrap();
+    std::os::unix::fs::symlink("large", bench.path("link-to-large")).unwrap();
+    for large in ["large", "link-to-large"] {
+        let said = config(&format!("[platform]\nca_file = \"{large}\"\n"));
+        assert!(
+            said.contains("which cannot be read: larger than 16 MiB"),
+            "{said}"
+        );
     }
     let mut as_config = bench.wxtokend(&["check"]);
     as_config.env("WXTOKEND_CONFIG", &pipe);

@@ -2,8 +2,8 @@
 
 use crate::common::{Freshness, ReadFrom, json};
 use crate::fixture::{
-    Mount, SECRET, SHOP, bench, get, in_file, is_alive, names, platform, platform_of, shop, state,
-    token_calls,
+    Mount, SECRET, SHOP, bench, get, in_file, is_alive, names, platform, platform_of,
+    replaced_early, shop, state, token_calls,
 };
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -152,9 +152,12 @@ fn a_timed_block_is_slept_out_over_restarts() {
 #[test]
 fn a_full_disk_below_the_state_costs_no_reader_anything() {
     crate::root::needs_root!();
-    let (bench, platform) = (bench(), platform_of(Duration::from_secs(4)));
+    let (bench, platform) = (
+        bench(),
+        platform(|world| replaced_early(world.account(SHOP, SECRET))),
+    );
     let disk = Mount::over(bench.path("state"), 65_536);
-    bench.configure(&platform, &shop("method = \"classic\""));
+    bench.configure(&platform, &shop(""));
     let daemon = bench.start();
     let filler = disk.fill();
     let readers = Freshness::watch(

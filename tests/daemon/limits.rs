@@ -2,8 +2,8 @@
 
 use crate::common::{Bench, Freshness, ReadFrom, call, json, raw};
 use crate::fixture::{
-    Mount, SHOP, account, appid, bench, get, in_file, in_socket, limit_files, names, platform,
-    platform_of, shop,
+    Mount, SECRET, SHOP, account, appid, bench, get, in_file, in_socket, limit_files, names,
+    platform, replaced_early, shop,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Write;
@@ -136,7 +136,8 @@ fn silent_clients_cost_nobody_anything() {
         },
     )
     .unwrap();
-    let (bench, platform) = (bench(), platform_of(Duration::from_secs(8)));
+    let platform = platform(|world| replaced_early(world.account(SHOP, SECRET)));
+    let bench = bench();
     bench.configure(&platform, &shop(""));
     let daemon = bench.spawn_with(|command| limit_files(command, 1024));
     daemon.wait_until("READY=1", || daemon.said("READY=1"));
