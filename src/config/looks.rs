@@ -56,7 +56,7 @@ impl Eq for Looks {}
 
 impl Looks {
     /// For what a configuration is of no use without: looks that take longer until they are given up.
-    pub(super) fn patient() -> Self {
+    pub fn patient() -> Self {
         Self {
             limits: LONG_LIMITS,
             state: Arc::default(),
@@ -74,7 +74,7 @@ impl Looks {
     }
 
     /// True if a file system did not answer in time since the start of the process.
-    pub(crate) fn has_hung(&self) -> bool {
+    pub fn has_hung(&self) -> bool {
         self.state().has_hung
     }
 

@@ -9,6 +9,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
+use wxtokend::config::Looks;
 use wxtokend::fault::Fault;
 use wxtokend::logging::{Entry, Log};
 
@@ -102,11 +103,17 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn run(args: &FeedRunArgs) -> u8 {
-    let config = match FeedConfig::load(&args.file, credentials().as_deref()) {
+    let looks = Looks::patient();
+    let config = match FeedConfig::load(&args.file, credentials().as_deref(), &looks) {
         Ok(config) => config,
         Err(faults) => {
             print_faults(&faults);
-            return BAD_CONFIGURATION;
+            // A disk may come back, so that another start is worth a try.
+            return if looks.has_hung() {
+                FAILURE
+            } else {
+                BAD_CONFIGURATION
+            };
         }
     };
     let log = Log::start(config.log_level);

@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wxtokend::account::AccountName;
-use wxtokend::config::LogLevel;
 use wxtokend::config::source::{Position, SourceFile};
 use wxtokend::config::table::Table;
 use wxtokend::config::value::{self, Checked};
+use wxtokend::config::{LogLevel, Looks};
 use wxtokend::fault::Fault;
 use wxtokend::value::ValueName;
 
@@ -96,9 +96,13 @@ struct TargetKeys {
 
 impl FeedConfig {
     /// Reads a configuration and all that it refers to. Faults come in the order of the file; none shows a secret.
-    pub fn load(path: &Path, credentials: Option<&Path>) -> Result<Self, Vec<Fault>> {
+    pub fn load(
+        path: &Path,
+        credentials: Option<&Path>,
+        looks: &Looks,
+    ) -> Result<Self, Vec<Fault>> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let source = SourceFile::read(&path).map_err(|fault| vec![fault])?;
+        let source = SourceFile::read(&path, looks).map_err(|fault| vec![fault])?;
         let tree = source.parse();
         let root = keys::known(Table::root(&source, &tree), &keys::ROOT);
         let accounts = root.read_list("accounts", |name| {

@@ -11,6 +11,7 @@ use crate::wish::TargetWish;
 use crate::writer::Writer;
 use std::time::Duration;
 use tokio::time::timeout;
+use wxtokend::config::Looks;
 use wxtokend::fault::Fault;
 use wxtokend::follow::{StreamEvent, StreamLine, follow};
 use wxtokend::value::ValueName;
@@ -19,7 +20,7 @@ use wxtokend::value::ValueName;
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &FeedCheckArgs) -> u8 {
-    let config = match FeedConfig::load(&args.file, credentials().as_deref()) {
+    let config = match FeedConfig::load(&args.file, credentials().as_deref(), &Looks::patient()) {
         Ok(config) => config,
         Err(faults) => {
             print_faults(&faults);

@@ -6,6 +6,7 @@ use crate::report::status_line;
 use crate::wish::WishChange;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use wxtokend::config::Looks;
 use wxtokend::event::Event as LogEvent;
 use wxtokend::fault::Fault;
 use wxtokend::follow::{Subject, follow};
@@ -15,7 +16,8 @@ impl Feed {
     /// Loads the configuration anew. A faulty one changes nothing.
     pub(super) async fn reload(&mut self) {
         self.notifier.reloading();
-        match FeedConfig::load(&self.config.path, self.credentials.as_deref()) {
+        let credentials = self.credentials.as_deref();
+        match FeedConfig::load(&self.config.path, credentials, &Looks::patient()) {
             Ok(config) => self.swap(config).await,
             Err(faults) => self.reject(&faults),
         }
