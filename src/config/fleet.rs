@@ -93,6 +93,17 @@ fn endpoints(table: &Table<'_>, allow_http: &[HttpHost]) -> Option<Arc<[Host]>> 
 }
 
 fn endpoint_of(value: &DeValue<'_>, allow_http: &[HttpHost]) -> Checked<Host> {
+    let written = value::text(value)?;
+    if let Some((_, rest)) = written.split_once("://") {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let after_address = authority.rsplit(']').next().unwrap_or_default();
+        if !after_address.contains(':') {
+            return Err("must name a port: etcd listens for clients at 2379".into());
+        }
+        if !path.is_empty() {
+            return Err("must end after the port: the paths below are etcd's own".into());
+        }
+    }
     value::host(value, allow_http).map_err(|wrong| {
         if wrong.starts_with("must be a URL") {
             "must be a URL such as \"https://etcd1:2379\"".into()

@@ -103,6 +103,22 @@ fn every_fault_is_told_with_what_is_right() {
             &["4:1: unknown key `rule`; did you mean `role`?"],
         ),
         (
+            "role = 'any'\nrole = 'follower'",
+            &["5:1: this is not valid TOML: duplicate key; keep one of the two"],
+        ),
+        (
+            "role = ['any', 'follower']",
+            &["4:8: `role` must be a text in quotes, not a list"],
+        ),
+        (
+            "key_fil = '/etc/wxtokend/secrets/fleet'",
+            &["4:1: unknown key `key_fil`; did you mean `key_file`?"],
+        ),
+        (
+            "endpoint = 'https://etcd1:2379'",
+            &["4:1: unknown key `endpoint`; did you mean `endpoints`?"],
+        ),
+        (
             "role = 'leader'",
             &["4:8: `role` \"leader\" is unknown; use one of \"any\", \"follower\""],
         ),
@@ -171,6 +187,21 @@ fn endpoints_and_keys_are_looked_at() {
             "'etcd1:2379'",
             "key",
             "2:14: `endpoints` \"etcd1:2379\" must be a URL such as \"https://etcd1:2379\"".to_owned(),
+        ),
+        (
+            "'https://etcd1'",
+            "key",
+            "2:14: `endpoints` \"https://etcd1\" must name a port: etcd listens for clients at 2379".to_owned(),
+        ),
+        (
+            "'https://[fd00::1]/'",
+            "key",
+            "2:14: `endpoints` \"https://[fd00::1]/\" must name a port: etcd listens for clients at 2379".to_owned(),
+        ),
+        (
+            "'https://etcd1:2379/v3'",
+            "key",
+            "2:14: `endpoints` \"https://etcd1:2379/v3\" must end after the port: the paths below are etcd's own".to_owned(),
         ),
         (
             "'http://etcd1:2379'",
