@@ -133,6 +133,13 @@ impl FleetKeys {
         self.0.iter().any(|(known, _)| known.to_string() == id)
     }
 
+    /// The same keys, of which the one with this name encrypts.
+    pub(crate) fn sealing_with(&self, id: &str) -> Option<Self> {
+        let (first, others) =
+            (self.0.iter().cloned()).partition::<Vec<_>, _>(|(known, _)| known.to_string() == id);
+        (!first.is_empty()).then(|| Self([first, others].concat()))
+    }
+
     /// Encrypts, as `KEYID:BASE64`. Nothing if the host has no random numbers.
     pub(crate) fn seal(&self, to: SealedFor<'_>, text: &[u8]) -> Option<String> {
         let (id, key) = self.0.first()?;
@@ -279,6 +286,11 @@ mod tests {
         assert!(old.open(TO, &after).is_err());
         assert_eq!(**keys(&[OTHER]).open(TO, &after).unwrap(), *b"NEW");
         assert!(both.has(&old.id().to_string()));
+        let still = both.sealing_with(&old.id().to_string()).unwrap();
+        let sealed = still.seal(TO, b"OLD").unwrap();
+        assert_eq!(**old.open(TO, &sealed).unwrap(), *b"OLD");
+        assert_eq!(**still.open(TO, &after).unwrap(), *b"NEW");
+        assert!(old.sealing_with("00000000").is_none());
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn refused(error: &NoQuota) -> ApiError {
             "only 公众号, 小程序 and their like have one; `calls_today` is ours",
         ),
         NoQuota::Follower => ApiError::new(
-            Reason::NoSuchValue,
+            Reason::NotAllowed,
             "this host is a follower in its fleet and never calls the platform",
             "ask on the host that leads; `wxtokend status` names it",
         ),

@@ -1,5 +1,6 @@
 //! The cards of the other hosts: read when they come, and answered.
 
+use super::charter;
 use super::clocks::HostCard;
 use super::record::VERSION;
 use super::state::MemberState;
@@ -19,6 +20,13 @@ impl MemberState {
         header: EngineHeader,
         keys: Arc<FleetKeys>,
     ) {
+        let before = self.secrets.as_ref().map(|keys| keys.id());
+        if before.is_some_and(|before| before != keys.id()) {
+            Entry::new().info(format_args!(
+                "the fleet encrypts with key {} from now on: an older one may be removed from `key_file`, on all hosts",
+                keys.id()
+            ));
+        }
         self.keys.clear();
         for kv in all {
             self.take(prefix, kv, false);
@@ -28,6 +36,32 @@ impl MemberState {
         for seat in self.seats.values_mut() {
             seat.is_campaigning = false;
         }
+    }
+
+    /// True if the key that encrypts may be another one: the charter says so, or the last host has the new one first.
+    pub(super) fn wants_other_key(&self) -> bool {
+        let Some(secrets) = &self.secrets else {
+            return false;
+        };
+        let sealing = secrets.id().to_string();
+        let is_other = |kv| !charter::agrees(kv, &sealing);
+        if self.keys.get(charter::NAME).is_some_and(is_other) {
+            return true;
+        }
+        sealing != self.own.key
+            && charter::without_key(self.cards(), &self.own.host, &self.own.key).is_empty()
+    }
+
+    /// True if a host is a member just now.
+    pub(super) fn has_card(&self, host: &str) -> bool {
+        self.cards().any(|card| card.host == host)
+    }
+
+    /// The cards of all hosts.
+    fn cards(&self) -> impl Iterator<Item = HostCard> {
+        let cards = self.keys.range(Box::<str>::from("hosts/")..);
+        let cards = cards.take_while(|(key, _)| key.starts_with("hosts/"));
+        cards.filter_map(|(_, kv)| serde_json::from_slice(&kv.value).ok())
     }
 
     /// Reads the card of a host. True if this host owes it an answer.

@@ -1,12 +1,13 @@
 //! The charter of a fleet: a key that says which fleet a prefix belongs to, and with which key its values are encrypted.
 
+use super::clocks::HostCard;
 use super::record::VERSION;
 use super::wire::{Condition, KeyValue, Op, Transaction};
 use crate::seal::FleetKeys;
 use serde::{Deserialize, Serialize};
 
 /// Its name below the prefix.
-const NAME: &str = "fleet";
+pub(super) const NAME: &str = "fleet";
 /// The other keys below a prefix begin with these.
 const OURS: [&str; 2] = ["accounts/", "hosts/"];
 
@@ -24,10 +25,38 @@ pub(super) enum Charter {
     Ours,
     /// Its fleet's, once this is written.
     New(Transaction),
+    /// Its fleet's, which goes over to the key that stands first here when all hosts have it first.
+    Waits {
+        /// The name of the key that encrypts until then.
+        key: String,
+        /// The hosts that do not have it first.
+        hosts: Vec<String>,
+    },
+}
+
+/// The hosts, besides this one, that do not have the same key first as this one.
+pub(super) fn without_key(
+    cards: impl Iterator<Item = HostCard>,
+    own: &str,
+    key: &str,
+) -> Vec<String> {
+    let others = cards.filter(|card| card.host != own && card.key != key);
+    others.map(|card| card.host).collect()
+}
+
+/// True if a charter as it is now says that this key encrypts, in a format that is known.
+pub(super) fn agrees(charter: &KeyValue, key: &str) -> bool {
+    let text = serde_json::from_slice::<CharterText>(&charter.value);
+    text.is_ok_and(|text| text.version <= VERSION && text.key == key)
 }
 
 /// Looks whether a prefix is that of this host's fleet. Else: why not, and what to do.
-pub(super) fn find(all: &[KeyValue], prefix: &str, keys: &FleetKeys) -> Result<Charter, String> {
+pub(super) fn find(
+    all: &[KeyValue],
+    prefix: &str,
+    keys: &FleetKeys,
+    own: &str,
+) -> Result<Charter, String> {
     let name = format!("{prefix}{NAME}");
     let text = CharterText {
         version: VERSION,
@@ -84,7 +113,14 @@ pub(super) fn find(all: &[KeyValue], prefix: &str, keys: &FleetKeys) -> Result<C
     if theirs == keys.id().to_string() {
         return Ok(Charter::Ours);
     }
-    // The key is being replaced: from now on it is the new one.
+    // The key is being replaced: by the new one once all can read it.
+    let hosts = format!("{prefix}hosts/");
+    let cards = all.iter().filter(|kv| kv.key.starts_with(&hosts));
+    let cards = cards.filter_map(|kv| serde_json::from_slice(&kv.value).ok());
+    let hosts = without_key(cards, own, &keys.id().to_string());
+    if !hosts.is_empty() {
+        return Ok(Charter::Waits { key: theirs, hosts });
+    }
     Ok(Charter::New(Transaction {
         then: vec![put],
         ..Transaction::default()
@@ -121,11 +157,20 @@ mod tests {
     #[test]
     fn empty_prefix_becomes_ours_and_ours_stays() {
         let own = keys("a");
-        assert!(matches!(find(&[], "/wx/", &own), Ok(Charter::New(_))));
+        assert!(matches!(
+            find(&[], "/wx/", &own, "own"),
+            Ok(Charter::New(_))
+        ));
         let found = [charter(1, &own), kv("/wx/accounts/shop/record", "{}")];
-        assert!(matches!(find(&found, "/wx/", &own), Ok(Charter::Ours)));
+        assert!(matches!(
+            find(&found, "/wx/", &own, "own"),
+            Ok(Charter::Ours)
+        ));
         let orphaned = [kv("/wx/accounts/shop/record", "{}")];
-        assert!(matches!(find(&orphaned, "/wx/", &own), Ok(Charter::New(_))));
+        assert!(matches!(
+            find(&orphaned, "/wx/", &own, "own"),
+            Ok(Charter::New(_))
+        ));
     }
 
     #[test]
@@ -140,7 +185,7 @@ mod tests {
             (kv("/wx/registry/pods", "x"), "choose a prefix of its own"),
             (kv("/wx/fleet", "x"), "is not what wxtokend writes"),
         ] {
-            let Err(why) = find(&[found], "/wx/", &own) else {
+            let Err(why) = find(&[found], "/wx/", &own, "own") else {
                 panic!("{told}");
             };
             assert!(why.contains(told), "{why}");
@@ -148,16 +193,40 @@ mod tests {
     }
 
     #[test]
-    fn host_with_both_keys_moves_the_fleet_to_the_new_one() {
+    fn fleet_goes_over_to_a_new_key_once_all_hosts_have_it_first() {
         let (old, both) = (keys("a"), keys("ba"));
+        let card = |host: &str, keys: &FleetKeys| {
+            let text = format!(
+                "{{\"host\":\"{host}\",\"version\":\"\",\"format\":1,\"may_lead\":true,\"key\":\"{}\",\"asked\":0}}",
+                keys.id()
+            );
+            kv(&format!("/wx/hosts/{host}"), &text)
+        };
+        let found = [
+            charter(1, &old),
+            card("own", &old),
+            card("web2", &both),
+            card("web3", &old),
+        ];
+        let Ok(Charter::Waits { key, hosts }) = find(&found, "/wx/", &both, "own") else {
+            panic!("it does not wait for web3");
+        };
+        assert_eq!(
+            (key, hosts),
+            (old.id().to_string(), vec!["web3".to_owned()])
+        );
         assert!(matches!(
-            find(&[charter(1, &old)], "/wx/", &both),
+            find(&found[..3], "/wx/", &both, "own"),
             Ok(Charter::New(_))
         ));
         assert!(matches!(
-            find(&[charter(1, &both)], "/wx/", &both),
+            find(&[charter(1, &old)], "/wx/", &both, "own"),
+            Ok(Charter::New(_))
+        ));
+        assert!(matches!(
+            find(&[charter(1, &both)], "/wx/", &both, "own"),
             Ok(Charter::Ours)
         ));
-        assert!(find(&[charter(1, &both)], "/wx/", &old).is_err());
+        assert!(find(&[charter(1, &both)], "/wx/", &old, "own").is_err());
     }
 }

@@ -18,6 +18,9 @@ pub(crate) struct HostCard {
     pub(crate) format: u32,
     /// True if it may call the platform.
     pub(crate) may_lead: bool,
+    /// The name of the key that stands first in its file.
+    #[serde(default)]
+    pub(crate) key: String,
     /// The moment when it last asked the others for their time, on its own clock.
     pub(crate) asked: i64,
     /// By host: when it asked, and this host's time then.
@@ -66,6 +69,14 @@ impl Ahead {
     }
 }
 
+/// Milliseconds by which this host's clock is ahead of that of a host that is gone, by the clock of the engine, which both
+/// have seen. Never lengthens a life: the members of the engine may differ among themselves.
+pub(super) fn by_engine(theirs: Option<i64>, own: Option<i64>) -> i64 {
+    let ahead = theirs.zip(own).map_or(0, |(theirs, own)| own - theirs);
+    // It tells whole seconds.
+    if ahead < -SKEW { ahead - 2_000 } else { 0 }
+}
+
 impl HostClocks {
     /// Reads another host's card. True if this host owes it an answer, which is then in `own`.
     pub(crate) fn read(&mut self, card: &HostCard, own: &mut HostCard, unix_millis: i64) -> bool {
@@ -87,6 +98,16 @@ impl HostClocks {
         own.answers
             .insert(card.host.clone(), (card.asked, unix_millis));
         true
+    }
+
+    /// True if another host's clock was compared with this one's.
+    pub(crate) fn knows(&self, host: &str) -> bool {
+        self.0.contains_key(host)
+    }
+
+    /// The hosts whose clocks were compared with this one's.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Milliseconds by which this host's clock is ahead of another's; zero while nothing is known of it.
@@ -112,6 +133,7 @@ mod tests {
             version: String::new(),
             format: 1,
             may_lead: true,
+            key: String::new(),
             asked,
             answers: BTreeMap::new(),
         }
@@ -134,6 +156,14 @@ mod tests {
         assert_eq!(of_b.ahead_of("a"), -180_080);
         assert_eq!(of_a.worst(), Some(("b", 179_960)));
         assert_eq!(of_a.ahead_of("c"), 0);
+    }
+
+    #[test]
+    fn clock_of_a_host_that_is_gone_only_shortens_lives() {
+        assert_eq!(by_engine(Some(300_000), Some(0)), -302_000);
+        assert_eq!(by_engine(Some(-300_000), Some(0)), 0);
+        assert_eq!(by_engine(Some(4_000), Some(0)), 0);
+        assert_eq!((by_engine(None, Some(0)), by_engine(Some(9), None)), (0, 0));
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Doubts of followers on their way to the leader, and its verdicts on their way back. They live as long as their host's lease.
+//! Doubts and wishes of followers on their way to the leader, and its verdicts on their way back. They live as long as their
+//! host's lease.
 
 use super::state::{MemberState, key_of};
 use super::{Fleet, WriteError};
 use crate::account::AccountName;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A follower's apps doubt the token.
@@ -16,10 +18,21 @@ pub(crate) struct DoubtCard {
     pub(crate) admin: bool,
 }
 
+/// A follower's app wants a value that lasts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WishCard {
+    /// Tells it from the one before.
+    pub(crate) number: i64,
+    /// The name of the value.
+    pub(crate) value: String,
+    /// The life that it has to have, seconds.
+    pub(crate) seconds: u64,
+}
+
 /// The leader's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VerdictCard {
-    /// The number of the doubt.
+    /// The number of the doubt or wish.
     pub(crate) number: i64,
     /// As `verdict` in the daemon names it.
     pub(crate) verdict: String,
@@ -32,12 +45,31 @@ pub(crate) struct VerdictCard {
 }
 
 impl MemberState {
-    /// True if a leader has answered a doubt.
-    fn is_judged(&self, name: &AccountName, of: i64, doubt: &DoubtCard) -> bool {
-        let key = format!("{}/{of:x}", key_of(name, "verdict"));
-        let verdict = self.keys.get(key.as_str());
-        let verdict = verdict.and_then(|kv| serde_json::from_slice::<VerdictCard>(&kv.value).ok());
-        verdict.is_some_and(|verdict| verdict.number == doubt.number)
+    /// The answer of a leader to the host with a lease.
+    fn answer_to(&self, name: &AccountName, what: &str, of: i64) -> Option<VerdictCard> {
+        let key = format!("{}/{of:x}", key_of(name, what));
+        serde_json::from_slice(&self.keys.get(key.as_str())?.value).ok()
+    }
+
+    /// What other hosts ask about an account, by their lease, and no leader has answered.
+    fn asked<T: DeserializeOwned>(
+        &self,
+        name: &AccountName,
+        [what, answer]: [&str; 2],
+        number: impl Fn(&T) -> i64,
+    ) -> Vec<(i64, T)> {
+        let prefix = format!("{}/", key_of(name, what));
+        let own = self.lease.map_or(0, |lease| lease.id);
+        let range = self.keys.range(Box::<str>::from(prefix.as_str())..);
+        range
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .filter(|(_, kv)| kv.lease != own)
+            .filter_map(|(_, kv)| Some((kv.lease, serde_json::from_slice(&kv.value).ok()?)))
+            .filter(|(of, card)| {
+                let answered = self.answer_to(name, answer, *of);
+                answered.is_none_or(|answered| answered.number != number(card))
+            })
+            .collect()
     }
 }
 
@@ -62,6 +94,22 @@ impl Fleet {
         self.card(name, "verdict", of, of, verdict).await
     }
 
+    /// Asks the leader for a value that lasts.
+    pub(crate) async fn wish(&self, name: &AccountName, wish: &WishCard) -> Result<(), WriteError> {
+        let lease = self.0.lock().lease.ok_or(WriteError::NotLeader)?.id;
+        self.card(name, "wish", lease, lease, wish).await
+    }
+
+    /// Answers a wish of the host with this lease.
+    pub(crate) async fn grant(
+        &self,
+        name: &AccountName,
+        of: i64,
+        verdict: &VerdictCard,
+    ) -> Result<(), WriteError> {
+        self.card(name, "granted", of, of, verdict).await
+    }
+
     async fn card(
         &self,
         name: &AccountName,
@@ -77,23 +125,25 @@ impl Fleet {
 
     /// The doubts of other hosts about an account, by their lease.
     pub(crate) fn doubts(&self, name: &AccountName) -> Vec<(i64, DoubtCard)> {
-        let state = self.0.lock();
-        let prefix = format!("{}/", key_of(name, "doubt"));
-        let own = state.lease.map_or(0, |lease| lease.id);
-        let range = state.keys.range(Box::<str>::from(prefix.as_str())..);
-        range
-            .take_while(|(key, _)| key.starts_with(&prefix))
-            .filter(|(_, kv)| kv.lease != own)
-            .filter_map(|(_, kv)| Some((kv.lease, serde_json::from_slice(&kv.value).ok()?)))
-            .filter(|(of, card)| !state.is_judged(name, *of, card))
-            .collect()
+        let number = |card: &DoubtCard| card.number;
+        self.0.lock().asked(name, ["doubt", "verdict"], number)
+    }
+
+    /// The wishes of other hosts about an account, by their lease.
+    pub(crate) fn wishes(&self, name: &AccountName) -> Vec<(i64, WishCard)> {
+        let number = |card: &WishCard| card.number;
+        self.0.lock().asked(name, ["wish", "granted"], number)
     }
 
     /// The leader's answer to this host's doubt.
     pub(crate) fn verdict(&self, name: &AccountName) -> Option<VerdictCard> {
         let state = self.0.lock();
-        let own = state.lease?.id;
-        let key = format!("{}/{own:x}", key_of(name, "verdict"));
-        serde_json::from_slice(&state.keys.get(key.as_str())?.value).ok()
+        state.answer_to(name, "verdict", state.lease?.id)
+    }
+
+    /// The leader's answer to this host's wish.
+    pub(crate) fn granted(&self, name: &AccountName) -> Option<VerdictCard> {
+        let state = self.0.lock();
+        state.answer_to(name, "granted", state.lease?.id)
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Etcd {
     current: AtomicUsize,
     /// Of one question to one member.
     limit: Duration,
+    /// True if this host shows a certificate.
+    has_certificate: bool,
     user: Option<(Box<str>, PathBuf)>,
     token: Mutex<Option<Zeroizing<String>>>,
     files: Lane,
@@ -80,6 +82,7 @@ impl Etcd {
             endpoints: section.endpoints.clone(),
             current: AtomicUsize::new(0),
             limit,
+            has_certificate: section.certificate.is_some(),
             user: section.user.clone(),
             token: Mutex::default(),
             files: offload.lane(Hazard::Secrets(Device::default())),
@@ -214,7 +217,10 @@ impl Etcd {
         // One more than there are members: a token may have to be renewed.
         for _ in 0..=self.endpoints.len() {
             let at = self.generation();
-            let asked = timeout(self.limit, self.ask(at, path, body)).await;
+            // A login takes etcd long: it hashes the password, slowly by intent.
+            let is_logged_in = self.user.is_none() || self.lock_token().is_some();
+            let limit = self.limit * if is_logged_in { 1 } else { 3 };
+            let asked = timeout(limit, self.ask(at, path, body)).await;
             let answer = asked.unwrap_or_else(|_| Err(self.silent(at)));
             let result = usize::from(answer.is_err());
             self.requests[result].inc();
@@ -319,7 +325,7 @@ impl Etcd {
             .http
             .post(url)
             .header(CONTENT_TYPE, "application/json")
-            .timeout(self.limit)
+            .timeout(self.limit * 2)
             .body(body.to_vec())
             .send()
             .await;
@@ -361,7 +367,11 @@ impl Etcd {
     }
 
     fn unreachable(&self, at: usize, error: &reqwest::Error) -> EngineError {
-        EngineError::away(why_unreachable(self.member(at), error))
+        EngineError::away(why_unreachable(
+            self.member(at),
+            error,
+            self.has_certificate,
+        ))
     }
 
     fn silent(&self, at: usize) -> EngineError {

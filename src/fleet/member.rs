@@ -95,13 +95,24 @@ async fn join(shared: &Arc<FleetShared>) -> Result<(i64, EtcdWatch, usize), Sess
     {
         Entry::new().event(Event::FleetEngineAway).warn(LOST);
     }
-    let found = charter::find(&all, &shared.section.prefix, &keys);
-    match found.map_err(|why| SessionEnd::Away(Absence::Refused(why.into())))? {
-        Charter::Ours => {}
+    let (prefix, host) = (&shared.section.prefix, &shared.section.host);
+    let found = charter::find(&all, prefix, &keys, host);
+    shared.lock().own.key = keys.id().to_string();
+    let keys = match found.map_err(|why| SessionEnd::Away(Absence::Refused(why.into())))? {
+        Charter::Ours => keys,
         Charter::New(put) => {
             etcd.transact(&put).await?;
+            keys
         }
-    }
+        Charter::Waits { key, hosts } => {
+            Entry::new().info(format_args!(
+                "the fleet goes over to key {} when all hosts have it first in `key_file`; not yet: {}",
+                keys.id(),
+                hosts.join(", ")
+            ));
+            keys.sealing_with(&key).map_or(keys, Arc::new)
+        }
+    };
     let lease = lease(shared).await?;
     shared
         .lock()
@@ -188,6 +199,9 @@ async fn stay(
             batch = watch.next() => match batch {
                 Ok(batch) => {
                     let owed = shared.on_batch(batch);
+                    if shared.lock().wants_other_key() {
+                        return SessionEnd::Again;
+                    }
                     if let Some(card) = owed
                         && let Err(ended) = put_card(shared, lease, &card).await
                     {
@@ -313,6 +327,7 @@ impl FleetShared {
         let mut state = self.lock();
         state.header.revision = state.header.revision.max(batch.header.revision);
         let mut owes = false;
+        let clocks = state.clocks.count();
         for event in batch.events {
             let is_gone = event.is_deletion();
             let Some(key) = state.take(&self.section.prefix, event.kv, is_gone) else {
@@ -322,6 +337,10 @@ impl FleetShared {
                 owes |= state.answer(&key);
             }
             state.wake(&key);
+        }
+        if state.clocks.count() != clocks {
+            // Records can be read that could not before.
+            state.wake_all();
         }
         Self::tell_clocks(&mut state);
         owes.then(|| state.own.clone())

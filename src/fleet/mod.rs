@@ -16,7 +16,7 @@ mod watch;
 mod wire;
 mod write;
 
-pub(crate) use doubt::{DoubtCard, VerdictCard};
+pub(crate) use doubt::{DoubtCard, VerdictCard, WishCard};
 pub(crate) use record::{BadRecord, Envelope, Intent};
 pub(crate) use state::{EngineState, Term};
 pub(crate) use trial::try_engine;
@@ -30,7 +30,7 @@ use crate::handle::Inbox;
 use crate::logging::Entry;
 use crate::offload::{Device, Hazard, Offload};
 use crate::schedule::Record;
-use crate::seal::{FleetKeys, KeyError};
+use crate::seal::{FleetKeys, KeyError, KeyId};
 use crate::time::{Moment, Now};
 use clocks::{HostCard, HostClocks};
 use etcd::Etcd;
@@ -83,6 +83,8 @@ pub(crate) struct Look {
     pub(crate) leader: Option<(Arc<str>, i64)>,
     /// The revision of the record.
     pub(crate) record: Option<i64>,
+    /// The key that the fleet encrypts with.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// A record that the engine holds, opened.
@@ -116,6 +118,7 @@ impl Fleet {
                     version: crate::VERSION.to_owned(),
                     format: VERSION,
                     may_lead: section.may_lead,
+                    key: String::new(),
                     asked: 0,
                     answers: BTreeMap::new(),
                 },
@@ -178,6 +181,7 @@ impl Fleet {
             term: state.term(name, now),
             leader: state.leading_host(name),
             record: record.map(|kv| kv.mod_revision),
+            key: state.secrets.as_ref().map(|keys| keys.id()),
         }
     }
 
@@ -206,7 +210,7 @@ impl Fleet {
         let kv = state.keys.get(key_of(&account.name, value).as_str())?;
         let keys = state.secrets.clone()?;
         Some(Envelope::read(&kv.value, account).and_then(|envelope| {
-            let ahead = state.clocks.ahead_of(&envelope.host);
+            let ahead = self.0.ahead_of_writer(&state, &envelope)?;
             let record = envelope.open(&account.name, value, &keys, ahead, now)?;
             let call_until = envelope.intent.map(|intent: Intent| {
                 let limit = Duration::from_millis(intent.limit);
@@ -298,6 +302,21 @@ pub(crate) struct Summary {
 }
 
 impl FleetShared {
+    /// Milliseconds by which this host's clock is ahead of that of the host that wrote a record.
+    fn ahead_of_writer(&self, state: &MemberState, envelope: &Envelope) -> Result<i64, BadRecord> {
+        let host = envelope.host.as_str();
+        if host == &*self.section.host {
+            Ok(0)
+        } else if state.clocks.knows(host) {
+            Ok(state.clocks.ahead_of(host))
+        } else if state.has_card(host) {
+            // It answers in a moment, or is gone when its lease ends.
+            Err(BadRecord::ClockUnknown)
+        } else {
+            Ok(clocks::by_engine(envelope.ahead, self.etcd.clock_ahead()))
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, MemberState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

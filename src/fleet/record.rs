@@ -27,6 +27,9 @@ pub(crate) struct Envelope {
     pub(crate) fence: i64,
     /// The writer's clock then, Unix milliseconds.
     pub(crate) written: i64,
+    /// Milliseconds by which it was ahead of the engine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ahead: Option<i64>,
     /// The app that it is of: appid or corpid.
     pub(crate) id: String,
     /// The end of the access token, Unix seconds, for people.
@@ -58,6 +61,8 @@ pub(crate) enum BadRecord {
     OtherApp(Box<str>),
     /// It cannot be read.
     Damaged,
+    /// The clock of the host that wrote it was not compared with this host's yet: passes in a moment.
+    ClockUnknown,
 }
 
 impl std::fmt::Display for BadRecord {
@@ -75,6 +80,7 @@ impl std::fmt::Display for BadRecord {
                 f,
                 "in the fleet this name is that of {id}, another app: give the account the same name and id on all hosts, or each fleet a `prefix` of its own"
             ),
+            Self::ClockUnknown => f.write_str("the fleet's record is of a host whose clock is not known yet"),
             Self::Damaged => f.write_str(
                 "the fleet's record cannot be read: somebody else wrote below `prefix`; it is replaced when a leader writes next",
             ),
@@ -87,6 +93,8 @@ impl std::fmt::Display for BadRecord {
 pub(crate) struct RecordWriter<'a> {
     pub(crate) keys: &'a FleetKeys,
     pub(crate) host: &'a str,
+    /// Milliseconds by which this host's clock is ahead of the engine's.
+    pub(crate) ahead: Option<i64>,
     pub(crate) fence: i64,
 }
 
@@ -113,6 +121,7 @@ impl RecordWriter<'_> {
             host: self.host.to_owned(),
             fence: self.fence,
             written: now.unix_millis,
+            ahead: self.ahead,
             id: account.id.to_string(),
             expire_time: token.map(|token| token.end.unix_millis().div_euclid(1000)),
             intent: intent.map(|limit| Intent {

@@ -3,6 +3,7 @@
 use super::charter::{self, Charter};
 use super::clocks::SKEW;
 use super::etcd::Etcd;
+use super::wire::{Condition, Op, Transaction};
 use crate::config::FleetSection;
 use crate::offload::Offload;
 use crate::seal::{FleetKeys, KeyError};
@@ -10,6 +11,8 @@ use prometheus::IntCounter;
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// Members are given time as by this lease.
+const SLOW_LEASE: Duration = Duration::from_secs(12);
 /// Limit on the whole trial.
 const LIMIT: Duration = Duration::from_secs(20);
 /// The oldest version of etcd whose gateway is known.
@@ -23,6 +26,8 @@ pub(crate) async fn try_engine(section: &FleetSection) -> (Vec<String>, bool) {
         for endpoint in section.endpoints.iter() {
             let of_one = FleetSection {
                 endpoints: [endpoint.clone()].into(),
+                // Nobody waits for this host meanwhile: a slow member is given time.
+                lease: section.lease.max(SLOW_LEASE),
                 ..section.clone()
             };
             let result = try_member(&of_one).await;
@@ -54,11 +59,16 @@ async fn try_member(section: &FleetSection) -> Result<String, String> {
         ));
     }
     let (all, _) = (etcd.all(&section.prefix).await).map_err(|error| error.to_string())?;
-    let fleet = match charter::find(&all, &section.prefix, &keys)? {
-        Charter::Ours => "the fleet's key fits",
-        Charter::New(_) if all.is_empty() => "no fleet is there yet",
-        Charter::New(_) => "the fleet's key is being replaced",
+    let fleet = match charter::find(&all, &section.prefix, &keys, &section.host)? {
+        Charter::Ours => "the fleet's key fits".to_owned(),
+        Charter::New(_) if all.is_empty() => "no fleet is there yet".to_owned(),
+        Charter::New(_) => "the fleet's key is being replaced".to_owned(),
+        Charter::Waits { hosts, .. } => format!(
+            "the fleet's key is being replaced, and these hosts do not have the new one first: {}",
+            hosts.join(", ")
+        ),
     };
+    may_write(&etcd, section).await?;
     let ahead = etcd.clock_ahead().unwrap_or(0);
     if ahead.abs() > SKEW {
         let how = if ahead > 0 { "ahead of" } else { "behind" };
@@ -76,6 +86,22 @@ async fn try_member(section: &FleetSection) -> Result<String, String> {
         section.prefix,
         hosts.count()
     ))
+}
+
+/// Looks whether this host may write below the prefix: by a write under a condition that never holds.
+async fn may_write(etcd: &Etcd, section: &FleetSection) -> Result<(), String> {
+    let key = format!("{}hosts/0", section.prefix);
+    let never = Transaction {
+        conditions: vec![Condition::Is {
+            key: key.clone(),
+            revision: -1,
+            lease: 0,
+        }],
+        then: vec![Op::Put(key, Vec::new(), 0)],
+        otherwise: Vec::new(),
+    };
+    let tried = etcd.transact(&never).await;
+    tried.map(drop).map_err(|error| error.to_string())
 }
 
 /// Counts that nobody reads.

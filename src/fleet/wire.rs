@@ -237,12 +237,12 @@ impl WatchEvent {
     }
 }
 
-/// An error of the gateway.
+/// An error of the gateway. It holds the same words as `error` once more.
 #[derive(Deserialize)]
 pub(super) struct ErrorReply {
     #[serde(default)]
     pub(super) code: i64,
-    #[serde(default, alias = "error")]
+    #[serde(default)]
     pub(super) message: String,
 }
 
@@ -273,4 +273,20 @@ fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
 
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     String::from_utf8(bytes(from)?).map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_of_etcd_is_read() {
+        // As etcd 3.4.23 writes it.
+        let text = r#"{"error":"etcdserver: permission denied","message":"etcdserver: permission denied","code":7}"#;
+        let reply: ErrorReply = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (reply.code, reply.message.as_str()),
+            (7, "etcdserver: permission denied")
+        );
+    }
 }

@@ -141,6 +141,7 @@ impl Fleet {
         let writer = RecordWriter {
             keys: &keys,
             host: &self.0.section.host,
+            ahead: self.0.etcd.clock_ahead(),
             fence,
         };
         let bytes = writer.envelope(account, value, record, intent, &clock::now());

@@ -7,7 +7,7 @@ use crate::call::Refusal;
 use crate::config::Host;
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use std::error::Error;
 use std::io;
 use std::time::Duration;
@@ -94,14 +94,42 @@ pub(super) async fn explain(
     }
 }
 
-/// Says why a host of another service than the platform cannot be reached: a member of etcd, as `[fleet]` names it.
-pub(crate) fn why_unreachable(host: &Host, error: &reqwest::Error) -> String {
+/// The words of a server that is not content with the certificate of its client.
+const OF_OUR_CERTIFICATE: [AlertDescription; 7] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+];
+
+/// Says why a host of another service than the platform cannot be reached: a member of etcd, as `[fleet]` names it, which may
+/// want a certificate of this host too.
+pub(crate) fn why_unreachable(
+    host: &Host,
+    error: &reqwest::Error,
+    has_certificate: bool,
+) -> String {
     let causes = Causes::of(error);
     let url = host.as_str();
     if let Some(lookup) = causes.lookup {
         return lookup.to_string();
     }
     if let Some(tls) = causes.tls {
+        if let TlsError::AlertReceived(alert) = tls
+            && OF_OUR_CERTIFICATE.contains(alert)
+        {
+            return match has_certificate {
+                true => format!(
+                    "{url} refuses this host's client certificate ({alert:?}): `cert_file` of [fleet] must be one of the CA that etcd trusts (its --trusted-ca-file), for clients, and not expired"
+                ),
+                false => format!(
+                    "{url} wants a client certificate: set `cert_file` and `cert_key_file` of [fleet]"
+                ),
+            };
+        }
         let (message, hint) = of_tls(tls);
         let hint = hint.replace("[platform]", "[fleet]");
         return format!("cannot connect to {url}: {message}; {hint}");
