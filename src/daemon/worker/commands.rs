@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 pub(super) struct Waiting {
     pub(super) doubters: Vec<oneshot::Sender<Verdict>>,
     wishes: Vec<WaitingRefresh>,
+    /// Those whose wish another host has met or refused.
+    granted: Vec<(oneshot::Sender<Verdict>, Verdict)>,
     pub(super) verdict: Option<Verdict>,
     outcome: Option<Outcome>,
 }
@@ -28,6 +30,13 @@ struct WaitingRefresh {
 }
 
 impl Waiting {
+    /// Another host has met or refused a wish. Those who wait are told once all is published.
+    pub(super) fn answer(&mut self, replies: Vec<oneshot::Sender<Verdict>>, verdict: &Verdict) {
+        let replies = replies.into_iter();
+        self.granted
+            .extend(replies.map(|reply| (reply, verdict.clone())));
+    }
+
     /// An answer came. Those who wait are told once its value is published.
     pub(super) fn on_outcome(&mut self, outcome: Outcome, verdict: Option<Verdict>) {
         self.outcome = Some(outcome);
@@ -56,21 +65,12 @@ impl Worker {
                     value,
                     until,
                     reply,
-                } if self.leaves_calls() => {
-                    drop(reply.send(self.schedule.leave_wish(&now, value, until)));
-                }
+                } if self.leaves_calls() => self.pass_wish(value, until, reply, &now),
                 Command::Renew {
                     value,
                     until,
                     reply,
-                } => match self.schedule.wish(&now, value, until) {
-                    Some(verdict) => drop(reply.send(verdict)),
-                    None => self.waiting.wishes.push(WaitingRefresh {
-                        value,
-                        until,
-                        reply,
-                    }),
-                },
+                } => self.want(value, until, reply, &now),
                 Command::Quota { clear, reply } => self.want_quota(clear, reply, &now),
                 Command::Inspect => self.outputs.inspect(),
                 Command::ClockSet => {
@@ -96,8 +96,31 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
+    /// Somebody wants a value that lasts.
+    pub(super) fn want(
+        &mut self,
+        value: ValueName,
+        until: Moment,
+        reply: oneshot::Sender<Verdict>,
+        now: &Now,
+    ) {
+        match self.schedule.wish(now, value, until) {
+            // An asker that went away needs no answer.
+            Some(verdict) => drop(reply.send(verdict)),
+            None => self.waiting.wishes.push(WaitingRefresh {
+                value,
+                until,
+                reply,
+            }),
+        }
+    }
+
     /// Answers those who wait, now that everything is published.
     pub(super) fn tell_all(&mut self, now: &Now) {
+        for (reply, verdict) in self.waiting.granted.drain(..) {
+            // An asker that went away needs no answer.
+            let _ = reply.send(verdict);
+        }
         if let Some(verdict) = self.waiting.verdict.take() {
             for reply in std::mem::take(&mut self.waiting.doubters) {
                 give(&self.desk.counters, reply, verdict.clone());

@@ -141,7 +141,7 @@ impl Worker {
     }
 }
 
-fn card_of(number: i64, verdict: &Verdict, snapshot: &Arc<SnapshotCell>) -> VerdictCard {
+pub(super) fn card_of(number: i64, verdict: &Verdict, snapshot: &Arc<SnapshotCell>) -> VerdictCard {
     let now = clock::now().at;
     let (name, retry_at) = match verdict {
         Verdict::Superseded => ("superseded", now),
@@ -163,7 +163,7 @@ fn card_of(number: i64, verdict: &Verdict, snapshot: &Arc<SnapshotCell>) -> Verd
     }
 }
 
-fn verdict_of(card: &VerdictCard, now: &Now) -> Verdict {
+pub(super) fn verdict_of(card: &VerdictCard, now: &Now) -> Verdict {
     let retry_at = now.at + Duration::from_secs(card.retry_in);
     match card.verdict.as_str() {
         "superseded" => Verdict::Superseded,

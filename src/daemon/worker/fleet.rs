@@ -1,6 +1,8 @@
 //! The account's place in a fleet: it leads and shares, or follows what another host shares.
 
 use super::Worker;
+use super::resign::Resigning;
+use super::wishes::WishDesk;
 use crate::account::SecretSource;
 use crate::call::{Answer, Call};
 use crate::clock;
@@ -8,9 +10,9 @@ use crate::daemon::report;
 use crate::fleet::{BadRecord, EngineState, Fleet, Look, Term, WriteError};
 use crate::platform::Exchange;
 use crate::schedule::{Outcome, Part, Record, StoredGrant};
+use crate::seal::KeyId;
 use crate::snapshot::FleetView;
 use crate::time::{End, Moment, Now};
-use crate::trouble::Class;
 use crate::value::ValueName;
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,10 +20,7 @@ use std::time::Duration;
 
 /// Wait after a write that was not made.
 const SHARE_AGAIN: Duration = Duration::from_secs(1);
-/// A host that cannot fetch leaves the account to the others for so long at first; doubles to the longest.
-const REST_FIRST: Duration = Duration::from_secs(15);
-const REST_LONGEST: Duration = Duration::from_secs(300);
-/// The same where the fleet's record is of no use here.
+/// A host leaves the account to the others for so long where the fleet's record is of no use here.
 const REST_BARRED: Duration = Duration::from_secs(60);
 
 /// The memory of a task about its fleet.
@@ -35,6 +34,8 @@ pub(super) struct FleetDesk {
     seen: Option<i64>,
     /// There is something that the others do not know.
     unshared: bool,
+    /// The key that the fleet's record was last encrypted with by this host.
+    sealed_with: Option<KeyId>,
     /// No write before.
     share_after: Option<Moment>,
     pub(super) sharing: Option<Pin<Box<dyn Future<Output = FleetWrite> + Send>>>,
@@ -42,14 +43,13 @@ pub(super) struct FleetDesk {
     drop_orphan: bool,
     /// An answer that came too late, until it is left to whoever leads.
     late: Option<(Term, Box<Record>)>,
-    /// Leaves the account to others once all is shared.
-    resigns: bool,
-    rest: Option<Duration>,
+    pub(super) resigning: Resigning,
     /// The trouble with the fleet's record that was told, and since when there is one.
     told: Option<(BadRecord, Moment)>,
     pub(super) doubt: Option<(i64, Moment)>,
     /// The doubts of other hosts that were looked at, by their lease.
     pub(super) judged: BTreeMap<i64, i64>,
+    pub(super) wishes: WishDesk,
     pub(super) view: Option<FleetView>,
 }
 
@@ -66,11 +66,18 @@ impl Worker {
         let name = self.schedule.account().name.clone();
         let look = fleet.look(&name, now.at);
         match (&look.engine, look.term) {
-            (EngineState::Present, Some(term)) => self.lead(&fleet, term, &now),
+            (EngineState::Present, Some(term)) => {
+                if self.fleet.sealed_with != look.key {
+                    self.fleet.sealed_with = look.key;
+                    self.fleet.unshared = true;
+                }
+                self.lead(&fleet, term, &now);
+            }
             (EngineState::Present | EngineState::Joining, _) => self.follow(&fleet, &look, &now),
             (EngineState::Away { since, .. }, _) => self.cut_off(&fleet, *since, &now),
         }
         self.take_verdict(&fleet, &now);
+        self.take_granted(&fleet, &now);
         fleet.note_holding(&name, self.schedule.stands(now.at));
         let view = FleetView {
             leads: look.term.is_some() && look.engine == EngineState::Present,
@@ -118,6 +125,7 @@ impl Worker {
             }
         }
         self.look_at_doubts(fleet, now);
+        self.look_at_wishes(fleet, now);
         let may_share = self.fleet.share_after.is_none_or(|after| now.at >= after);
         if self.fleet.unshared && may_share && self.is_idle() {
             self.share(fleet, term);
@@ -129,6 +137,7 @@ impl Worker {
         let account = self.schedule.account().clone();
         let mut hold = None;
         match fleet.record(&account, now) {
+            Some(Err(BadRecord::ClockUnknown)) => return Err(()),
             Some(Err(bad)) if bad != BadRecord::Damaged => {
                 fleet.resign(&account.name, term, REST_BARRED);
                 self.tell_bad(bad, now);
@@ -153,9 +162,10 @@ impl Worker {
         self.fleet.seen = None;
         self.fleet.told = None;
         self.fleet.drop_orphan = false;
-        self.fleet.resigns = false;
+        self.fleet.resigning.is_due = false;
         self.fleet.unshared = true;
         self.fleet.judged.clear();
+        self.fleet.wishes.judged.clear();
         Ok(())
     }
 
@@ -183,8 +193,12 @@ impl Worker {
             });
         }
         if look.record.is_some() && look.record != self.fleet.seen {
+            let record = fleet.record(&account, now);
+            if matches!(record, Some(Err(BadRecord::ClockUnknown))) {
+                return;
+            }
             self.fleet.seen = look.record;
-            match fleet.record(&account, now) {
+            match record {
                 Some(Ok(opened)) => {
                     self.fleet.told = None;
                     self.schedule.follow(opened.record, now);
@@ -239,43 +253,6 @@ impl Worker {
                 self.fleet.unshared = true;
                 self.fleet.share_after = Some(now.at + SHARE_AGAIN);
             }
-        }
-    }
-
-    fn resign_if_due(&mut self) {
-        let (Some(fleet), Some(term)) = (&self.shared.fleet, self.fleet.term) else {
-            return;
-        };
-        if std::mem::take(&mut self.fleet.resigns) {
-            let rest = self.fleet.rest.map_or(REST_FIRST, |rest| rest * 2);
-            let rest = rest.min(REST_LONGEST);
-            self.fleet.rest = Some(rest);
-            let account = self.schedule.account();
-            report::resigned(account);
-            fleet.resign(&account.name, term, rest);
-        }
-    }
-
-    /// Notes if another host may do better after a failure of this kind.
-    pub(super) fn consider_resigning(&mut self, outcome: &Outcome, now: &Now) {
-        match outcome {
-            Outcome::Granted { .. } => self.fleet.rest = None,
-            Outcome::Failed {
-                name: ValueName::AccessToken,
-                error,
-                times,
-            } => {
-                let is_of_host = match error.class {
-                    Class::Local | Class::Operator | Class::TimedBlock(_) => true,
-                    Class::Transient => error.errcode.is_none(),
-                    _ => false,
-                };
-                let is_pressing = *times > 1 || !self.schedule.stands(now.at);
-                let fleet = self.shared.fleet.as_ref();
-                let has_others = fleet.is_some_and(Fleet::others_may_lead);
-                self.fleet.resigns = is_of_host && is_pressing && has_others;
-            }
-            _ => {}
         }
     }
 

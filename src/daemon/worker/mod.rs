@@ -5,7 +5,9 @@ mod commands;
 mod doubts;
 mod fleet;
 mod quota;
+mod resign;
 mod save;
+mod wishes;
 
 use super::desk::Desk;
 use super::outputs::Outputs;
@@ -174,6 +176,7 @@ impl Worker {
             self.schedule.next_change(now.at),
             self.outputs.next_attempt(),
             self.doubt_until(),
+            self.wish_until(),
         ];
         for moment in due.into_iter().flatten() {
             wake = wake.min(moment);
