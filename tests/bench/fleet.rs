@@ -9,6 +9,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../fleet/certificates.rs"]
+mod certificates;
 #[path = "../fleet/cluster.rs"]
 mod cluster;
 #[path = "../fleet/hosts.rs"]

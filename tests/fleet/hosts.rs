@@ -1,28 +1,30 @@
 //! A fleet: hosts with a daemon each, one platform and one cluster for all.
 
-use crate::cluster::Cluster;
-use crate::common::{Bench, Freshness, ReadFrom, call, json, raw, wait_until};
+use crate::cluster::{Cluster, Door};
+use crate::common::{Bench, Freshness, PATIENCE, ReadFrom, call, json, raw, wait_until};
 use crate::network::{NetMachine, TestNetwork};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wxtokend::sim::{Endpoint, SimPlatform, World};
 
-/// Limit on the time until a condition holds: long, for machines that do much else besides.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest time without a leader.
 pub(crate) const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// The time for which a replaced classic token lives on.
 const OVERLAP: Duration = Duration::from_secs(300);
 /// The port of the platform.
 const PLATFORM_PORT: u16 = 8080;
-const SECRET: &str = "CANARY-0123456789abcdef-CANARY";
+/// The key of every fleet.
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "CANARY-0123456789abcdef-CANARY";
 
 /// The accounts of every fleet: a name, the platform's id of it, and its keys.
 pub(crate) const ACCOUNTS: [(&str, &str, &str); 3] = [
@@ -35,6 +37,8 @@ pub(crate) const ACCOUNTS: [(&str, &str, &str); 3] = [
 pub(crate) struct FleetHost {
     bench: Bench,
     pub(crate) machine: NetMachine,
+    /// Variables that the daemon starts with.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
     daemon: Option<Child>,
 }
 
@@ -70,6 +74,16 @@ impl TestFleet {
 
     /// The same with no daemon running yet.
     pub(crate) fn prepare(lifetime: Duration, hosts: usize) -> Self {
+        Self::prepare_with(lifetime, hosts, 3, Door::Open)
+    }
+
+    /// The same with so many members of etcd, that let clients in by this door.
+    pub(crate) fn prepare_with(
+        lifetime: Duration,
+        hosts: usize,
+        members: usize,
+        door: Door,
+    ) -> Self {
         let network = TestNetwork::new();
         let platform_machine = network.add();
         let mut world = World::new();
@@ -83,10 +97,11 @@ impl TestFleet {
             let listener = TcpListener::bind((platform_machine.address, PLATFORM_PORT)).unwrap();
             SimPlatform::start_on(listener, world).unwrap()
         });
-        let cluster = Cluster::start(&network);
+        let cluster = Cluster::start(&network, members, door);
         let hosts = (0..hosts).map(|_| FleetHost {
             bench: Bench::new(),
             machine: network.add(),
+            environment: Vec::new(),
             daemon: None,
         });
         let platform_address = format!("{}:{PLATFORM_PORT}", platform_machine.address);
@@ -115,7 +130,7 @@ impl TestFleet {
         let config = self.config.replace("{host}", &format!("host{number}"));
         let host = &mut self.hosts[number];
         host.bench.secret("secret", SECRET);
-        host.bench.secret("key", "0123456789abcdef0123456789abcdef");
+        host.bench.secret("key", KEY);
         host.bench.write_config(&change(config));
         let mut options = OpenOptions::new();
         let log = options
@@ -123,9 +138,7 @@ impl TestFleet {
             .create(true)
             .open(host.bench.path("log"));
         let log = log.unwrap();
-        let mut command = host.bench.wxtokend(&["run"]);
-        command.env("NOTIFY_SOCKET", host.bench.manager.path());
-        host.machine.surround(&mut command);
+        let mut command = host.wxtokend(&["run"]);
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -219,6 +232,19 @@ impl TestFleet {
         Freshness::watch(&self.platform, &sources)
     }
 
+    /// Readers of the sockets of `classic` and `stable` on some hosts: there is a token at every moment, and nobody tells when
+    /// it ends.
+    pub(crate) fn read_sockets(&self, hosts: &[usize]) -> Freshness {
+        let sources: Vec<_> = (hosts.iter())
+            .flat_map(|&number| {
+                ["classic", "stable"].map(|name| {
+                    ReadFrom::Socket(self.hosts[number].path(&format!("run/{name}.sock")), raw)
+                })
+            })
+            .collect();
+        Freshness::watch(&self.platform, &sources)
+    }
+
     /// Calls for tokens of an account, by any host.
     pub(crate) fn calls(&self, account: &str) -> u64 {
         let (_, id, _) = ACCOUNTS
@@ -260,6 +286,19 @@ impl TestFleet {
                 token.is_some_and(|token| fleet.is_alive(&token))
             });
         }
+    }
+
+    /// Waits until `check --online` on a host says something and ends so.
+    pub(crate) fn wait_for_check(&self, host: usize, status: i32, words: &str) {
+        let arguments = ["check", "--online", "--account", "stable"];
+        let said = |fleet: &Self| fleet.hosts[host].run(&arguments);
+        let is_said = |fleet: &Self| {
+            let (found, text) = said(fleet);
+            let mut lines = text.lines().filter(|line| line.starts_with("fleet: "));
+            found == status && lines.any(|line| line.contains(words))
+        };
+        let log = || format!("{:?}\n{}", said(self), self.logs());
+        wait_until(&format!("check: {words}"), PATIENCE, log, || is_said(self));
     }
 
     /// Cuts a host off from all members of the cluster, or joins them again.
@@ -308,6 +347,46 @@ impl FleetHost {
     /// The place of an account in the fleet, as this host sees it.
     pub(crate) fn fleet(&self, account: &str) -> Json {
         self.get(&format!("/v1/accounts/{account}"))["fleet"].take()
+    }
+
+    fn wxtokend(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bench.wxtokend(arguments);
+        command.env("NOTIFY_SOCKET", self.bench.manager.path());
+        command.envs(self.environment.iter().cloned());
+        self.machine.surround(&mut command);
+        command
+    }
+
+    /// A file of this host.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.bench.path(name)
+    }
+
+    /// The line that the service manager shows.
+    pub(crate) fn status(&self) -> String {
+        self.bench.manager.status().unwrap()
+    }
+
+    /// Runs a command of wxtokend on this host. Returns its exit status and what it printed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.wxtokend(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    }
+
+    /// The lines of the log that hold some words.
+    pub(crate) fn told(&self, words: &str) -> Vec<String> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains(words));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// Writes a file that only root may read.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        self.bench.secret(name, text);
     }
 
     /// Makes another key of the fleet, `other-key`.

@@ -1,6 +1,7 @@
 //! The leader dies, hangs, or loses its connections: another one leads, and no reader notices.
 
-use crate::hosts::{PATIENCE, TAKEOVER_LIMIT, TestFleet};
+use crate::common::PATIENCE;
+use crate::hosts::{TAKEOVER_LIMIT, TestFleet};
 use crate::root::needs_root;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
