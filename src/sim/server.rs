@@ -10,8 +10,11 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::future::{pending, poll_fn};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -26,6 +29,8 @@ pub struct SimPlatform {
     address: SocketAddr,
     shared: Arc<ServedWorld>,
     running: Mutex<Option<ServerThread>>,
+    /// A socket that keeps the port, and refuses connections, while it is stopped.
+    kept: Mutex<Option<OwnedFd>>,
 }
 
 struct ServerThread {
@@ -73,6 +78,7 @@ impl SimPlatform {
             address,
             shared,
             running,
+            kept: Mutex::default(),
         })
     }
 
@@ -98,13 +104,20 @@ impl SimPlatform {
             // An error means that the thread is gone already.
             let _ = running.stop.send(());
             let _ = running.thread.join();
+            *self.kept() = keep_port(self.address).ok();
         }
     }
 
     /// Serves again after [`stop`](Self::stop), or closes all connections of one that runs.
     pub fn restart(&self) -> io::Result<()> {
         self.stop();
-        let listener = TcpListener::bind(self.address)?;
+        let listener = match self.kept().take() {
+            Some(kept) => {
+                listen(&kept, BACKLOG)?;
+                TcpListener::from(kept)
+            }
+            None => TcpListener::bind(self.address)?,
+        };
         *self.running() = Some(ServerThread::start(listener, self.shared.clone())?);
         Ok(())
     }
@@ -117,9 +130,29 @@ impl SimPlatform {
         }
     }
 
+    fn kept(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn running(&self) -> MutexGuard<'_, Option<ServerThread>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Connections that wait to be accepted: as many as the standard library asks for.
+const BACKLOG: i32 = 128;
+
+/// A socket that has the address and does not listen.
+fn keep_port(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket)
 }
 
 impl ServerThread {

@@ -29,7 +29,9 @@ impl MariadbServer {
             ])
             .arg(format!("--auth-root-socket-user={}", me.trim()))
             .arg(format!("--user={}", me.trim()))
-            .arg(format!("--datadir={}", directory.join("data").display())));
+            .arg(format!("--datadir={}", directory.join("data").display()))
+            // Two that install at once take each other's temporary tables for theirs.
+            .arg(format!("--tmpdir={}", directory.display())));
         let port = free_port();
         let server = Self::spawn(&directory, port, me.trim());
         let this = Self {
