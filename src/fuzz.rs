@@ -15,8 +15,8 @@ use crate::clock;
 use crate::config::{self, Environment};
 use crate::fleet::Envelope;
 use crate::follow::StreamLine;
-use crate::mirror::{AppCall, AppRequest};
-use crate::platform::{self, Ask, answer};
+use crate::mirror::AppCall;
+use crate::platform::{self, Ask, Platforms, RefusalSign, answer};
 use crate::seal::{FleetKeys, SealedFor};
 use crate::store::Store;
 use crate::template::{Facts, Template};
@@ -163,11 +163,16 @@ fn mirror_request(bytes: &[u8]) {
     let (target, body) = bytes.split_at(end.unwrap_or(bytes.len()));
     let target = String::from_utf8_lossy(target);
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let Some(call) = AppCall::at(path) else {
+    let Some(call) = AppCall::at(path, Platforms::default()) else {
         return;
     };
-    if let Err(refused) = AppRequest::parse(call, query, body) {
-        let answer = refused.body(call.is_wecom(), None);
+    if let Err(refused) = call.parse(query, body) {
+        let sign = RefusalSign {
+            at: 0,
+            random: [0; 2],
+            from: None,
+        };
+        let answer = (call.platform.mirrored.refuse)(refused, &sign);
         assert!(!answer.contains(SECRET), "a key in a refusal");
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert!(answer["errcode"].as_i64() != Some(0), "a refusal says why");

@@ -16,7 +16,9 @@ use wxtokend::config::{self, Environment, LogLevel};
 use wxtokend::daemon::Daemon;
 use wxtokend::logging::Log;
 use wxtokend::platform::errcode::{ErrcodeRow, row};
-use wxtokend::platform::{Ask, Fields, Ids, Platform, Platforms, Request};
+use wxtokend::platform::{
+    AppWants, Ask, Fields, Ids, Mirrored, MirroredCall, Platform, Platforms, Request,
+};
 use wxtokend::terms::{Repeat, Terms, TicketLimits};
 use wxtokend::trouble::Class;
 
@@ -63,6 +65,8 @@ const EXAMPLE: &Platform = &Platform {
     verify_paths: &["/v3/whoami"],
     no_verdict: &[],
     counts: None,
+    mirrored: MIRRORED,
+    secret_digits: None,
     fields: Fields {
         errcode: "problem.number",
         errmsg: "problem.text",
@@ -72,6 +76,23 @@ const EXAMPLE: &Platform = &Platform {
         alive: "name",
     },
     errcodes: ERRCODES,
+};
+
+const MIRRORED: &Mirrored = &Mirrored {
+    calls: &[MirroredCall {
+        path: "/v3/passes",
+        is_post: false,
+        wants: AppWants::Token {
+            grant_type: None,
+            id: "client",
+            key: "key",
+            doubted: None,
+        },
+    }],
+    grant: |_, value, seconds| {
+        format!(r#"{{"pass":{{"text":"{value}","good_for_seconds":{seconds}}}}}"#)
+    },
+    refuse: |refused, _| format!(r#"{{"problem":{{"number":18,"text":"{refused:?}"}}}}"#),
 };
 
 const ERRCODES: &[ErrcodeRow] = &[
@@ -85,6 +106,8 @@ fn request(ask: &Ask<'_>) -> Request {
         .with_header("X-Example-Key", ask.credential)
 }
 
+/// The key of an app that asks the mirror.
+const APP_KEY: &str = "a-key-that-only-the-cms-has-in-its-settings";
 const KEY: &str = "a-key-that-only-the-daemon-has";
 
 /// The example's server: the same pass until half an hour before its end, then another one that lives an hour.
@@ -146,13 +169,19 @@ impl ExampleServer {
     }
 }
 
+/// The text of a configuration. Its key file is written.
 fn configuration(dir: &Path, url: &str) -> String {
+    let key_file = dir.join("cms.key");
+    fs::write(&key_file, APP_KEY).unwrap();
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
     let dir = dir.display();
     format!(
         "[daemon]\nstate_dir = \"{dir}/state\"\n[api]\nsocket = \"{dir}/api.sock\"\nadmins = [\"root\"]\n\
+         [mirror]\nsocket = \"{dir}/mirror.sock\"\n\
          [platform]\nexample_hosts = [\"{url}\"]\n\
          [accounts.shop]\nclient = \"c-1\"\nsecret = \"{KEY}\"\npoll_every = \"0s\"\n\
-         [[accounts.shop.file]]\npath = \"{dir}/shop.txt\"\nformat = \"raw\"\n"
+         [[accounts.shop.file]]\npath = \"{dir}/shop.txt\"\nformat = \"raw\"\n\
+         [[accounts.shop.mirror]]\nname = \"cms\"\nkey_file = \"{dir}/cms.key\"\n"
     )
 }
 
@@ -217,6 +246,19 @@ async fn a_platform_of_ones_own_runs_from_configuration_to_renewal() {
         r#""daily_budget":2000"#,
     ] {
         assert!(status.contains(part), "{part}: {status}");
+    }
+    // The mirror answers for it too: its path, its parameters, its words.
+    let mirror = dir.join("mirror.sock");
+    let right = format!("/v3/passes?client=c-1&key={APP_KEY}");
+    for (target, part) in [
+        (right.as_str(), r#"{"pass":{"text":"#),
+        ("/v3/passes?client=c-1", r#""text":"KeyMissing""#),
+        ("/cgi-bin/token", r#""text":"BadPath""#),
+    ] {
+        let (mirror, target) = (mirror.clone(), target.to_owned());
+        let asked = tokio::task::spawn_blocking(move || api(&mirror, &target));
+        let answer = asked.await.unwrap();
+        assert!(answer.contains(part), "{part}: {answer}");
     }
     // Nothing is asked until the window opens, three seconds after the first pass was given.
     reads(&file, "second-pass").await;

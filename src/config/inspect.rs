@@ -6,6 +6,7 @@ use super::{Config, Environment, Loaded};
 use crate::account::{Account, Output, SecretSource};
 use crate::fault::{Fault, reason};
 use crate::files::read_secret;
+use crate::platform::Platform;
 use nix::unistd::{getegid, geteuid, getgroups};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use std::collections::HashMap;
@@ -75,7 +76,10 @@ fn secret(account: &Account, places: &Places, environment: &Environment) -> Opti
         ));
     };
     match read {
-        Ok(secret) => match unusual(secret.expose(), account.terms.kind) {
+        Ok(secret) => match unusual(
+            secret.expose(),
+            environment.platforms.of(account.terms.kind),
+        ) {
             Some(unusual) => warning(format!(
                 "the secret in `{}` {unusual}; compare it with the platform's console",
                 path.display()
@@ -96,21 +100,22 @@ fn secret(account: &Account, places: &Places, environment: &Environment) -> Opti
 }
 
 /// A message about what is unusual in a secret. It tells nothing of the secret but its length.
-fn unusual(secret: &str, kind: &str) -> Option<String> {
+fn unusual(secret: &str, platform: Option<&Platform>) -> Option<String> {
     let length = secret.len();
     let is_hex = secret.bytes().all(|b| b.is_ascii_hexdigit());
     let is_usual = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if secret.starts_with(['"', '\'']) {
-        Some("stands in quotes, which are sent as a part of it".to_owned())
-    } else if !secret.bytes().all(is_usual) {
-        Some("holds more than letters, digits, - and _".to_owned())
-    } else if length < 16 {
-        Some(format!("has only {length} characters"))
-    } else if kind == "wechat" && is_hex && length != 32 {
-        Some(format!("has {length} characters, and an AppSecret has 32"))
-    } else {
-        None
+        return Some("stands in quotes, which are sent as a part of it".to_owned());
     }
+    if !secret.bytes().all(is_usual) {
+        return Some("holds more than letters, digits, - and _".to_owned());
+    }
+    if length < 16 {
+        return Some(format!("has only {length} characters"));
+    }
+    let digits = platform?.secret_digits?;
+    (is_hex && length != digits)
+        .then(|| format!("has {length} characters, and an AppSecret has {digits}"))
 }
 
 /// The keys of an output that the daemon could not obey, and why.

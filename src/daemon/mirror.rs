@@ -7,7 +7,7 @@ use crate::fault::reason;
 use crate::handle::AccountHandles;
 use crate::logging::Entry;
 use crate::mirror::{Mirror, MirrorSockets};
-
+use crate::platform::Platforms;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ use tokio::sync::watch;
 const BACKLOG: i32 = 4096;
 
 /// The mirror that runs, if one is configured.
-#[derive(Default)]
 pub(super) struct MirrorService {
+    platforms: Platforms,
     mirror: Option<Mirror>,
     tcp: Option<(SocketAddr, Arc<OwnedFd>)>,
     unix: Option<(PathBuf, Listener, Arc<OwnedFd>)>,
@@ -70,6 +70,16 @@ impl MirrorBound {
 }
 
 impl MirrorService {
+    /// No mirror yet. It will answer in the place of these platforms.
+    pub(super) fn new(platforms: Platforms) -> Self {
+        Self {
+            platforms,
+            mirror: None,
+            tcp: None,
+            unix: None,
+        }
+    }
+
     /// The sockets that it listens on at present.
     pub(super) fn bound(&self) -> MirrorBound {
         MirrorBound {
@@ -112,7 +122,7 @@ impl MirrorService {
         };
         let is_wanted = sockets.tcp.is_some() || sockets.unix.is_some();
         if self.mirror.is_none() && is_wanted {
-            match Mirror::start(accounts, &shared.subscribers) {
+            match Mirror::start(self.platforms, accounts, &shared.subscribers) {
                 Ok(mirror) => self.mirror = Some(mirror),
                 Err(error) => Entry::new().error(format_args!(
                     "the mirror cannot start: {}; reload the configuration to try again",

@@ -275,7 +275,7 @@ impl Daemon {
             metrics: metrics.clone(),
         };
         metrics.config_loaded(&clock::now());
-        let mut mirror = MirrorService::default();
+        let mut mirror = MirrorService::new(environment.platforms);
         mirror
             .apply(
                 &config.mirror,

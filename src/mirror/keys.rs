@@ -35,13 +35,14 @@ pub(super) struct App {
     pub(super) account: AccountName,
     pub(super) name: Arc<str>,
     pub(super) margins: Margins,
-    pub(super) is_wecom: bool,
+    /// The kind of the account's platform.
+    pub(super) kind: &'static str,
 }
 
 /// The answer to a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyMatch<'a> {
-    /// No account with keys has this appid or corpid.
+    /// No account with keys has this id.
     UnknownId,
     /// The key is none of those that were made for this id. Names the account, the first where there are several.
     WrongKey(&'a AccountName),
@@ -54,7 +55,7 @@ pub(super) enum KeyMatch<'a> {
 /// All keys that are valid now.
 #[derive(Debug, Default)]
 pub(super) struct KeyRing {
-    /// By appid or corpid.
+    /// By the id of the account.
     lockers: HashMap<Box<str>, Vec<Locker>>,
     accounts: HashMap<AccountName, Vec<Arc<App>>>,
 }
@@ -63,7 +64,8 @@ pub(super) struct KeyRing {
 #[derive(Debug)]
 struct Locker {
     account: AccountName,
-    is_wecom: bool,
+    /// The kind of its platform.
+    kind: &'static str,
     secret: Option<Hashed>,
     keys: Vec<(Hashed, Arc<App>)>,
 }
@@ -114,7 +116,7 @@ impl KeyRing {
                 account: name.clone(),
                 name: key.name.clone(),
                 margins: key.margins,
-                is_wecom: locker.is_wecom,
+                kind: locker.kind,
             });
             locker.keys.push((hashed, app.clone()));
             ring.accounts.entry(name.clone()).or_default().push(app);
@@ -139,7 +141,7 @@ impl KeyRing {
                 };
                 lockers.push(Locker {
                     account: account.name.clone(),
-                    is_wecom: super::is_wecom(account),
+                    kind: account.terms.kind,
                     secret,
                     keys: Vec::new(),
                 });
@@ -162,7 +164,7 @@ impl KeyRing {
         for (id, lockers) in &self.lockers {
             let lockers = lockers.iter().map(|locker| Locker {
                 account: locker.account.clone(),
-                is_wecom: locker.is_wecom,
+                kind: locker.kind,
                 secret: locker.secret,
                 keys: (locker.keys.iter())
                     .filter(|(_, app)| stays(app))
@@ -184,9 +186,9 @@ impl KeyRing {
     }
 
     /// The owner of a key. Takes the same time for each wrong key.
-    pub(super) fn find(&self, id: &str, is_wecom: bool, key: &str) -> KeyMatch<'_> {
+    pub(super) fn find(&self, id: &str, kind: &str, key: &str) -> KeyMatch<'_> {
         let lockers = self.lockers.get(id).into_iter().flatten();
-        let lockers = || lockers.clone().filter(|locker| locker.is_wecom == is_wecom);
+        let lockers = || lockers.clone().filter(|locker| locker.kind == kind);
         let Some(first) = lockers().next() else {
             return KeyMatch::UnknownId;
         };

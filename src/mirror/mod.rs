@@ -9,7 +9,6 @@ mod guest;
 mod keeper;
 mod keys;
 mod life;
-mod reply;
 mod request;
 mod server;
 mod service;
@@ -17,14 +16,13 @@ mod tokens;
 
 pub use life::{MarginRange, expires_in};
 #[cfg(any(test, fuzzing))]
-pub(crate) use request::{AppCall, AppRequest};
+pub(crate) use request::AppCall;
 
-use crate::account::Account;
 use crate::config::MirrorKey;
 use crate::fault::reason;
 use crate::handle::AccountHandles;
 use crate::logging::Entry;
-use crate::platform::wecom::GETTOKEN;
+use crate::platform::Platforms;
 use crate::subscribe::Subscribers;
 use keeper::Keeper;
 use server::{Door, Peers, serve_at};
@@ -55,8 +53,9 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Starts the thread. It answers for `accounts`, as they are after each reload.
+    /// Starts the thread. It answers for `accounts`, as they are after each reload, in the place of these platforms.
     pub fn start(
+        platforms: Platforms,
         accounts: watch::Receiver<Arc<AccountHandles>>,
         subscribers: &Subscribers,
     ) -> io::Result<Self> {
@@ -68,6 +67,7 @@ impl Mirror {
             accounts,
             keys,
             tokens,
+            platforms,
         });
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let run = move || {
@@ -134,9 +134,4 @@ fn replace(
             reason(&error)
         )),
     }
-}
-
-/// Tells whether an account is one of 企业微信, which has endpoints and words of its own.
-fn is_wecom(account: &Account) -> bool {
-    account.terms.kind == GETTOKEN.kind
 }

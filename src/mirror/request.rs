@@ -1,27 +1,17 @@
 //! From a request to what an app wants. Reads what SDKs send, as the platform does.
 
-use super::reply::Refused;
+use crate::platform::{AppWants, MirroredCall, Platform, Platforms, Refused};
 use crate::value::ValueName;
 use hyper::Method;
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use zeroize::Zeroizing;
 
-/// An endpoint of the platform that the mirror answers for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AppCall {
-    /// `GET token`
-    Token,
-    /// `POST stable_token`
-    StableToken,
-    /// `GET gettoken`, of 企业微信.
-    GetToken,
-    /// `GET ticket/getticket`
-    GetTicket,
-    /// `GET get_jsapi_ticket`, of 企业微信.
-    GetJsapiTicket,
-    /// `GET ticket/get`, of 企业微信.
-    AgentTicket,
+/// A call of a platform that the mirror answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AppCall {
+    pub(crate) platform: &'static Platform,
+    call: &'static MirroredCall,
 }
 
 /// An app's request.
@@ -29,7 +19,7 @@ pub(crate) enum AppCall {
 pub(crate) enum AppRequest {
     /// An access token, for the key that was made for the app.
     Token {
-        /// appid or corpid.
+        /// The id of the account.
         id: Box<str>,
         key: Zeroizing<String>,
         /// The app doubts the token that it has.
@@ -43,132 +33,100 @@ pub(crate) enum AppRequest {
 }
 
 impl AppCall {
-    /// The endpoint at a path; SDKs put more slashes into it than there should be.
-    pub(crate) fn at(path: &str) -> Option<Self> {
-        let mut parts = path.split('/').filter(|part| !part.is_empty());
-        if parts.next() != Some("cgi-bin") {
-            return None;
-        }
-        Some(match (parts.next()?, parts.next(), parts.next()) {
-            ("token", None, None) => Self::Token,
-            ("stable_token", None, None) => Self::StableToken,
-            ("gettoken", None, None) => Self::GetToken,
-            ("ticket", Some("getticket"), None) => Self::GetTicket,
-            ("get_jsapi_ticket", None, None) => Self::GetJsapiTicket,
-            ("ticket", Some("get"), None) => Self::AgentTicket,
-            _ => return None,
+    /// The call at a path; SDKs put more slashes into it than there should be.
+    pub(crate) fn at(path: &str, platforms: Platforms) -> Option<Self> {
+        platforms.0.iter().find_map(|platform| {
+            let mut calls = platform.mirrored.calls.iter();
+            let call = calls.find(|call| parts(call.path).eq(parts(path)))?;
+            Some(Self { platform, call })
         })
     }
 
-    /// Tells whether it is of 企业微信.
-    pub(crate) const fn is_wecom(self) -> bool {
-        matches!(
-            self,
-            Self::GetToken | Self::GetJsapiTicket | Self::AgentTicket
-        )
-    }
-
-    /// Tells whether its parameters are in the body.
+    /// Returns whether its parameters are in the body.
     pub(super) const fn has_body(self) -> bool {
-        matches!(self, Self::StableToken)
+        self.call.is_post
     }
 
     /// Refuses a method that the platform refuses here.
     pub(super) fn check_method(self, method: &Method) -> Result<(), Refused> {
-        match self {
-            Self::StableToken if *method != Method::POST => Err(Refused::RequirePost),
-            Self::StableToken => Ok(()),
-            _ if matches!(*method, Method::GET | Method::HEAD) => Ok(()),
-            _ => Err(Refused::RequireGet),
-        }
-    }
-}
-
-impl AppRequest {
-    /// Reads the parameters of an endpoint: of its query, or of its body.
-    pub(crate) fn parse(endpoint: AppCall, query: &str, body: &[u8]) -> Result<Self, Refused> {
-        match endpoint {
-            AppCall::Token => Self::token(
-                parameter(query, "grant_type").as_deref(),
-                (parameter(query, "appid"), parameter(query, "secret")),
-                false,
-            ),
-            AppCall::StableToken => {
-                let mut json: Json =
-                    serde_json::from_slice(body).map_err(|_| Refused::BadFormat)?;
-                let mut text = |key| match json.get_mut(key).map(Json::take) {
-                    Some(Json::String(text)) => Some(Cow::Owned(text)),
-                    _ => None,
-                };
-                let grant_type = text("grant_type");
-                let credential = (text("appid"), text("secret"));
-                let doubted = json.get("force_refresh").is_some_and(is_true);
-                Self::token(grant_type.as_deref(), credential, doubted)
-            }
-            AppCall::GetToken => {
-                let id = parameter(query, "corpid").ok_or(Refused::CorpidMissing)?;
-                let key = parameter(query, "corpsecret").ok_or(Refused::CorpsecretMissing)?;
-                Ok(Self::with(&id, key, false))
-            }
-            AppCall::GetTicket => Self::ticket(query, |kind| match kind {
-                "jsapi" => Some(ValueName::JsapiTicket),
-                "wx_card" => Some(ValueName::WxCardTicket),
-                _ => None,
-            }),
-            AppCall::GetJsapiTicket => Self::ticket(query, |_| Some(ValueName::JsapiTicket)),
-            AppCall::AgentTicket => Self::ticket(query, |kind| {
-                (kind == "agent_config").then_some(ValueName::AgentTicket)
-            }),
+        match (self.call.is_post, method) {
+            (true, &Method::POST) | (false, &Method::GET | &Method::HEAD) => Ok(()),
+            (true, _) => Err(Refused::RequirePost),
+            (false, _) => Err(Refused::RequireGet),
         }
     }
 
-    fn token(
-        grant_type: Option<&str>,
-        (id, key): (Option<Cow<'_, str>>, Option<Cow<'_, str>>),
-        doubted: bool,
-    ) -> Result<Self, Refused> {
-        if grant_type != Some("client_credential") {
-            return Err(Refused::BadGrantType);
-        }
-        let filled = |value: Option<Cow<'_, str>>| {
-            value.filter(|value| !value.is_empty()).map(Cow::into_owned)
+    /// Reads the parameters: of the query, or of the body.
+    pub(crate) fn parse(self, query: &str, body: &[u8]) -> Result<AppRequest, Refused> {
+        let mut parameters = if self.has_body() {
+            Parameters::Body(serde_json::from_slice(body).map_err(|_| Refused::BadFormat)?)
+        } else {
+            Parameters::Query(query)
         };
-        let id = filled(id).ok_or(Refused::AppidMissing)?;
-        let key = filled(key).ok_or(Refused::SecretMissing)?;
-        Ok(Self::with(&id, Cow::Owned(key), doubted))
+        match self.call.wants {
+            AppWants::Token {
+                grant_type,
+                id,
+                key,
+                doubted,
+            } => {
+                let is_other = |text: Option<_>| text.as_deref() != Some("client_credential");
+                if grant_type.is_some_and(|name| is_other(parameters.text(name))) {
+                    return Err(Refused::BadGrantType);
+                }
+                let id = parameters.text(id).ok_or(Refused::IdMissing)?;
+                let key = parameters.text(key).ok_or(Refused::KeyMissing)?;
+                Ok(AppRequest::Token {
+                    id: id.into(),
+                    key: Zeroizing::new(key.into_owned()),
+                    doubted: doubted.is_some_and(|name| parameters.is_true(name)),
+                })
+            }
+            AppWants::Ticket(value) => {
+                let token = parameters.text("access_token");
+                let token = token.ok_or(Refused::TokenMissing)?;
+                let kind = parameters.text("type").unwrap_or_default();
+                Ok(AppRequest::Ticket {
+                    value: value(&kind).ok_or(Refused::BadArguments)?,
+                    token: Zeroizing::new(token.into_owned()),
+                })
+            }
+        }
     }
+}
 
-    fn with(id: &str, key: Cow<'_, str>, doubted: bool) -> Self {
-        Self::Token {
-            id: id.into(),
-            key: Zeroizing::new(key.into_owned()),
-            doubted,
+/// The parts of a path between its slashes.
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty())
+}
+
+/// The parameters of a request.
+enum Parameters<'q> {
+    Query(&'q str),
+    Body(Json),
+}
+
+impl<'q> Parameters<'q> {
+    /// Takes the text of that name, the first that is not empty.
+    fn text(&mut self, name: &str) -> Option<Cow<'q, str>> {
+        match self {
+            Self::Query(query) => form_urlencoded::parse(query.as_bytes())
+                .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value)),
+            Self::Body(json) => match json.get_mut(name).map(Json::take) {
+                Some(Json::String(text)) if !text.is_empty() => Some(text.into()),
+                _ => None,
+            },
         }
     }
 
-    fn ticket(query: &str, value: impl Fn(&str) -> Option<ValueName>) -> Result<Self, Refused> {
-        let token = parameter(query, "access_token").ok_or(Refused::TokenMissing)?;
-        let kind = parameter(query, "type").unwrap_or_default();
-        Ok(Self::Ticket {
-            value: value(&kind).ok_or(Refused::BadArguments)?,
-            token: Zeroizing::new(token.into_owned()),
-        })
-    }
-}
-
-/// The first parameter of that name which is not empty.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    form_urlencoded::parse(query.as_bytes())
-        .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
-}
-
-/// SDKs of languages without types send a flag as a number or text too.
-fn is_true(flag: &Json) -> bool {
-    match flag {
-        Json::Bool(flag) => *flag,
-        Json::Number(number) => number.as_i64() == Some(1),
-        Json::String(text) => text == "true" || text == "1",
-        _ => false,
+    /// Returns whether a flag is set. SDKs of languages without types send it as a number or text too.
+    fn is_true(&mut self, name: &str) -> bool {
+        if let Self::Body(json) = self
+            && let Some(flag @ (Json::Bool(_) | Json::Number(_))) = json.get(name)
+        {
+            return *flag == true || *flag == 1;
+        }
+        matches!(self.text(name).as_deref(), Some("true" | "1"))
     }
 }
 
@@ -177,16 +135,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn call(path: &str) -> Option<AppCall> {
+        AppCall::at(path, Platforms::default())
+    }
+
     #[test]
     fn paths_are_found_whatever_their_slashes() {
-        for (path, endpoint) in [
-            ("/cgi-bin/token", Some(AppCall::Token)),
-            ("//cgi-bin/token", Some(AppCall::Token)),
-            ("/cgi-bin//stable_token/", Some(AppCall::StableToken)),
-            ("/cgi-bin/gettoken", Some(AppCall::GetToken)),
-            ("/cgi-bin/ticket/getticket", Some(AppCall::GetTicket)),
-            ("/cgi-bin/get_jsapi_ticket", Some(AppCall::GetJsapiTicket)),
-            ("///cgi-bin/ticket//get", Some(AppCall::AgentTicket)),
+        for (path, found) in [
+            ("/cgi-bin/token", Some("/cgi-bin/token")),
+            ("//cgi-bin/token", Some("/cgi-bin/token")),
+            ("/cgi-bin//stable_token/", Some("/cgi-bin/stable_token")),
+            ("/cgi-bin/gettoken", Some("/cgi-bin/gettoken")),
+            ("///cgi-bin/ticket//get", Some("/cgi-bin/ticket/get")),
             ("/", None),
             ("*", None),
             ("/cgi-bin", None),
@@ -196,85 +156,94 @@ mod tests {
             ("/cgi-bin/menu/get", None),
             ("/token", None),
         ] {
-            assert_eq!(AppCall::at(path), endpoint, "{path}");
+            assert_eq!(call(path).map(|call| call.call.path), found, "{path}");
         }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "as it is compared")]
     fn token(doubted: bool) -> Result<AppRequest, Refused> {
-        Ok(AppRequest::with("wx1", Cow::Borrowed("k"), doubted))
+        Ok(AppRequest::Token {
+            id: "wx1".into(),
+            key: Zeroizing::new("k".to_owned()),
+            doubted,
+        })
     }
 
     #[test]
     fn queries_are_read_as_sdks_send_them() {
-        use AppCall::{AgentTicket, GetJsapiTicket, GetTicket, GetToken, Token};
+        let get_ticket = "/cgi-bin/ticket/getticket";
         let ticket = |value| {
             let token = Zeroizing::new("t".to_owned());
             Ok(AppRequest::Ticket { value, token })
         };
-        for (endpoint, query, wanted) in [
+        for (path, query, wanted) in [
             (
-                Token,
+                "/cgi-bin/token",
                 "grant_type=client_credential&appid=wx1&secret=k",
                 token(false),
             ),
             (
-                Token,
+                "/cgi-bin/token",
                 "&secret=k&appid=wx1&&grant_type=client_credential",
                 token(false),
             ),
             (
-                Token,
+                "/cgi-bin/token",
                 "grant_type=&appid=wx1&secret=k",
                 Err(Refused::BadGrantType),
             ),
-            (Token, "appid=wx1&secret=k", Err(Refused::BadGrantType)),
             (
-                Token,
+                "/cgi-bin/token",
+                "appid=wx1&secret=k",
+                Err(Refused::BadGrantType),
+            ),
+            (
+                "/cgi-bin/token",
                 "grant_type=client_credential&secret=k",
-                Err(Refused::AppidMissing),
+                Err(Refused::IdMissing),
             ),
             (
-                Token,
+                "/cgi-bin/token",
                 "grant_type=client_credential&appid=wx1&secret=",
-                Err(Refused::SecretMissing),
+                Err(Refused::KeyMissing),
             ),
-            (GetToken, "corpid=wx1&corpsecret=k", token(false)),
-            (GetToken, "corpsecret=k", Err(Refused::CorpidMissing)),
-            (GetToken, "corpid=wx1", Err(Refused::CorpsecretMissing)),
+            ("/cgi-bin/gettoken", "corpid=wx1&corpsecret=k", token(false)),
+            ("/cgi-bin/gettoken", "corpsecret=k", Err(Refused::IdMissing)),
+            ("/cgi-bin/gettoken", "corpid=wx1", Err(Refused::KeyMissing)),
             (
-                GetTicket,
+                get_ticket,
                 "&type=jsapi&access_token=t",
                 ticket(ValueName::JsapiTicket),
             ),
             (
-                GetTicket,
+                get_ticket,
                 "access_token=t&type=wx_card",
                 ticket(ValueName::WxCardTicket),
             ),
             (
-                GetTicket,
+                get_ticket,
                 "access_token=t&type=2",
                 Err(Refused::BadArguments),
             ),
-            (GetTicket, "access_token=t", Err(Refused::BadArguments)),
+            (get_ticket, "access_token=t", Err(Refused::BadArguments)),
             (
-                GetTicket,
+                get_ticket,
                 "access_token=&type=jsapi",
                 Err(Refused::TokenMissing),
             ),
             (
-                GetJsapiTicket,
+                "/cgi-bin/get_jsapi_ticket",
                 "access_token=t",
                 ticket(ValueName::JsapiTicket),
             ),
             (
-                AgentTicket,
+                "/cgi-bin/ticket/get",
                 "&type=agent_config&access_token=t",
                 ticket(ValueName::AgentTicket),
             ),
         ] {
-            assert_eq!(AppRequest::parse(endpoint, query, b""), wanted, "{query}");
+            let read = call(path).unwrap().parse(query, b"");
+            assert_eq!(read, wanted, "{query}");
         }
     }
 
@@ -303,13 +272,14 @@ mod tests {
             ),
             (
                 r#"{"grant_type":"client_credential","appid":7,"secret":"k"}"#,
-                Err(Refused::AppidMissing),
+                Err(Refused::IdMissing),
             ),
             ("[]", Err(Refused::BadGrantType)),
             ("appid=wx1", Err(Refused::BadFormat)),
             ("", Err(Refused::BadFormat)),
         ] {
-            let parsed = AppRequest::parse(AppCall::StableToken, "", body.as_bytes());
+            let stable = call("/cgi-bin/stable_token").unwrap();
+            let parsed = stable.parse("", body.as_bytes());
             assert_eq!(parsed, wanted, "{body}");
         }
     }
@@ -317,9 +287,11 @@ mod tests {
     proptest! {
         #[test]
         fn anything_is_read_or_refused(path in "[/a-z_-]{0,30}", query in "\\PC*", body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = AppCall::at(&path);
-            for endpoint in [AppCall::Token, AppCall::StableToken, AppCall::GetToken, AppCall::GetTicket, AppCall::AgentTicket] {
-                let _ = AppRequest::parse(endpoint, &query, &body);
+            let _ = call(&path);
+            for platform in Platforms::default().0 {
+                for call in platform.mirrored.calls {
+                    let _ = AppCall { platform, call }.parse(&query, &body);
+                }
             }
         }
     }

@@ -3,7 +3,6 @@
 use super::guest::Guest;
 use super::keys::{App, KeyMatch, KeyRing};
 use super::life::{MarginRange, expires_in};
-use super::reply::{Refused, granted};
 use super::request::{AppCall, AppRequest};
 use super::tokens::{TokenMemory, token};
 use crate::account::AccountName;
@@ -11,6 +10,7 @@ use crate::clock;
 use crate::counters::{Counted, Counters};
 use crate::handle::{AccountHandle, AccountHandles, Command};
 use crate::logging::Entry;
+use crate::platform::{Platform, Platforms, RefusalSign, Refused};
 use crate::value::{Value, ValueName};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -37,12 +37,7 @@ pub(super) struct Service {
     pub(super) accounts: watch::Receiver<Arc<AccountHandles>>,
     pub(super) keys: watch::Receiver<Arc<KeyRing>>,
     pub(super) tokens: Arc<TokenMemory>,
-}
-
-/// A refusal, and whether to tell it in the words of 企业微信.
-struct WordedRefusal {
-    refused: Refused,
-    is_wecom: bool,
+    pub(super) platforms: Platforms,
 }
 
 impl Service {
@@ -52,9 +47,13 @@ impl Service {
         guest: &Guest,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        let body = match self.answer(guest, request).await {
-            Ok(body) => body,
-            Err(refusal) => refusal.refused.body(refusal.is_wecom, guest.ip()),
+        let body = if let Some(call) = AppCall::at(request.uri().path(), self.platforms) {
+            let answer = self.answer(guest, call, request).await;
+            answer.unwrap_or_else(|refused| refusal(call.platform, refused, guest))
+        } else {
+            log_astray(request.uri().path());
+            let first = self.platforms.0.first();
+            first.map_or_else(String::new, |first| refusal(first, Refused::BadPath, guest))
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         let headers = response.headers_mut();
@@ -68,33 +67,23 @@ impl Service {
     async fn answer(
         &self,
         guest: &Guest,
+        call: AppCall,
         request: Request<Incoming>,
-    ) -> Result<String, WordedRefusal> {
-        let Some(endpoint) = AppCall::at(request.uri().path()) else {
-            log_astray(request.uri().path());
-            return Err(WordedRefusal {
-                refused: Refused::BadPath,
-                is_wecom: false,
-            });
-        };
-        let is_wecom = endpoint.is_wecom();
-        let refusal = |refused| WordedRefusal { refused, is_wecom };
-        endpoint.check_method(request.method()).map_err(refusal)?;
-        let wanted = if endpoint.has_body() {
-            let body = read(request.into_body()).await.map_err(refusal)?;
-            AppRequest::parse(endpoint, "", &body)
+    ) -> Result<String, Refused> {
+        call.check_method(request.method())?;
+        let wanted = if call.has_body() {
+            call.parse("", &read(request.into_body()).await?)?
         } else {
-            AppRequest::parse(endpoint, request.uri().query().unwrap_or_default(), b"")
+            call.parse(request.uri().query().unwrap_or_default(), b"")?
         };
-        let answer = match wanted.map_err(refusal)? {
+        let platform = call.platform;
+        match wanted {
             AppRequest::Token { id, key, doubted } => {
-                let app = self.app(guest, &id, is_wecom, &key).await;
-                let app = app.map_err(refusal)?;
-                self.give_token(guest, &app, doubted).await
+                let app = self.app(guest, &id, platform, &key).await?;
+                self.give_token(guest, &app, platform, doubted).await
             }
-            AppRequest::Ticket { value, token } => self.give_ticket(guest, value, &token, is_wecom),
-        };
-        answer.map_err(refusal)
+            AppRequest::Ticket { value, token } => self.give_ticket(guest, value, &token, platform),
+        }
     }
 
     /// The app that shows a key.
@@ -102,19 +91,15 @@ impl Service {
         &self,
         guest: &Guest,
         id: &str,
-        is_wecom: bool,
+        platform: &Platform,
         key: &str,
     ) -> Result<Arc<App>, Refused> {
         let keys = self.keys.borrow().clone();
-        let (account, reason) = match keys.find(id, is_wecom, key) {
+        let (account, reason) = match keys.find(id, platform.kind, key) {
             KeyMatch::App(app) => return Ok(app.clone()),
             KeyMatch::UnknownId => {
                 log_stranger(id);
-                return Err(if is_wecom {
-                    Refused::UnknownCorpid
-                } else {
-                    Refused::UnknownAppid
-                });
+                return Err(Refused::UnknownId);
             }
             KeyMatch::WrongKey(account) => (account, WRONG_KEY),
             KeyMatch::AppSecret(account) => (account, APP_SECRET),
@@ -122,17 +107,14 @@ impl Service {
         self.refuse_key(guest, account, reason);
         guest.is_guessing();
         sleep(WRONG_KEY_DELAY).await;
-        Err(if is_wecom {
-            Refused::WrongCorpKey
-        } else {
-            Refused::WrongKey
-        })
+        Err(Refused::WrongKey)
     }
 
     async fn give_token(
         &self,
         guest: &Guest,
         app: &Arc<App>,
+        platform: &Platform,
         doubted: bool,
     ) -> Result<String, Refused> {
         let handle = self.handle(&app.account).ok_or(Refused::NoValue)?;
@@ -145,7 +127,7 @@ impl Service {
             let _ = timeout(DOUBT_TIME, verdict).await;
         }
         let margin = MarginRange::exactly(app.margins.of(ValueName::AccessToken));
-        let answer = give(&handle, ValueName::AccessToken, margin, app.is_wecom)?;
+        let answer = give(&handle, ValueName::AccessToken, margin, platform)?;
         Self::count(&handle, app, ValueName::AccessToken);
         Ok(answer)
     }
@@ -155,7 +137,7 @@ impl Service {
         guest: &Guest,
         value: ValueName,
         shown: &str,
-        is_wecom: bool,
+        platform: &Platform,
     ) -> Result<String, Refused> {
         let keys = self.keys.borrow().clone();
         let account = self.owner(&keys, shown).ok_or(Refused::UnknownToken)?;
@@ -166,7 +148,7 @@ impl Service {
             [only] => Some(only),
             _ => None,
         });
-        if apps.first().is_none_or(|app| app.is_wecom != is_wecom) {
+        if apps.first().is_none_or(|app| app.kind != platform.kind) {
             return Err(Refused::UnknownToken);
         }
         let latest = handle.snapshot.latest();
@@ -187,7 +169,7 @@ impl Service {
                 most: margins().max().unwrap_or(0),
             },
         };
-        let answer = give(&handle, value, margin, is_wecom)?;
+        let answer = give(&handle, value, margin, platform)?;
         match app {
             Some(app) => Self::count(&handle, app, value),
             // One of several apps that have the same token.
@@ -286,13 +268,24 @@ fn give(
     handle: &AccountHandle,
     value: ValueName,
     margin: MarginRange,
-    is_wecom: bool,
+    platform: &Platform,
 ) -> Result<String, Refused> {
     let now = clock::now().at;
     let snapshot = handle.snapshot.latest();
     let grant = snapshot.valid(value, now).ok_or(Refused::NoValue)?;
     let told = expires_in(now.until(grant.expires), margin).ok_or(Refused::NoValue)?;
-    Ok(granted(value, &grant.value, told, is_wecom))
+    Ok((platform.mirrored.grant)(value, grant.value.expose(), told))
+}
+
+/// The body of a refusal, in the platform's words.
+fn refusal(platform: &Platform, refused: Refused, guest: &Guest) -> String {
+    let now = clock::now();
+    let sign = RefusalSign {
+        at: now.unix(now.at),
+        random: [fastrand::u32(..), fastrand::u32(..)],
+        from: guest.ip(),
+    };
+    (platform.mirrored.refuse)(refused, &sign)
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refused> {

@@ -11,6 +11,7 @@ pub(crate) mod failure;
 mod hosts;
 mod json;
 mod limits;
+mod mirrored;
 pub mod request;
 pub(crate) mod resolver;
 mod route;
@@ -23,6 +24,7 @@ pub use count_calls::CountCalls;
 pub(crate) use exchange::try_account;
 pub use exchange::{Credential, Exchange, credential, exchange};
 pub use hosts::Switched;
+pub use mirrored::{AppWants, Mirrored, MirroredCall, RefusalSign, Refused};
 pub use request::{Ask, Request};
 
 use crate::call::Call;
@@ -57,6 +59,10 @@ pub struct Platform {
     pub no_verdict: &'static [i64],
     /// The calls that show and clear its own counts, if it has such.
     pub counts: Option<&'static CountCalls>,
+    /// The calls that the mirror answers in its place.
+    pub mirrored: &'static Mirrored,
+    /// The number of hexadecimal digits of an AppSecret, if it has a usual one.
+    pub secret_digits: Option<usize>,
     /// The names of the fields in its answers.
     pub fields: Fields,
     /// Its errcodes. The last row is for all that are in no other.

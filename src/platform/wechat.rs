@@ -5,6 +5,7 @@
 
 use super::count_calls::{CountCalls, USUAL_FIELDS};
 use super::errcode::{self, ErrcodeRow, row};
+use super::mirrored::{self, AppWants, Mirrored, MirroredCall};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
@@ -31,6 +32,8 @@ pub const WECHAT: &Platform = &Platform {
     verify_paths: &["/cgi-bin/get_api_domain_ip", "/cgi-bin/getcallbackip"],
     no_verdict: &[48001],
     counts: Some(COUNTS),
+    mirrored: MIRRORED,
+    secret_digits: Some(32),
     fields: Fields::USUAL,
     errcodes: ERRCODES,
 };
@@ -81,6 +84,51 @@ const COUNTS: &CountCalls = &CountCalls {
         Request::post(path, &body)
     },
     fields: USUAL_FIELDS,
+};
+
+const MIRRORED: &Mirrored = &Mirrored {
+    calls: &[
+        MirroredCall {
+            path: "/cgi-bin/token",
+            is_post: false,
+            wants: AppWants::Token {
+                grant_type: Some("grant_type"),
+                id: "appid",
+                key: "secret",
+                doubted: None,
+            },
+        },
+        MirroredCall {
+            path: "/cgi-bin/stable_token",
+            is_post: true,
+            wants: AppWants::Token {
+                grant_type: Some("grant_type"),
+                id: "appid",
+                key: "secret",
+                doubted: Some("force_refresh"),
+            },
+        },
+        MirroredCall {
+            path: "/cgi-bin/ticket/getticket",
+            is_post: false,
+            wants: AppWants::Ticket(|kind| match kind {
+                "jsapi" => Some(ValueName::JsapiTicket),
+                "wx_card" => Some(ValueName::WxCardTicket),
+                _ => None,
+            }),
+        },
+    ],
+    grant: |name, value, expires_in| match name {
+        ValueName::AccessToken => {
+            format!(r#"{{"access_token":"{value}","expires_in":{expires_in}}}"#)
+        }
+        _ => mirrored::grant(name, value, expires_in),
+    },
+    refuse: |refused, sign| {
+        let (at, [a, b]) = (sign.at, sign.random);
+        let rid = format!(" rid: {at:08x}-{a:08x}-{b:08x}");
+        mirrored::refusal(refused.usual(), &rid)
+    },
 };
 
 #[derive(serde::Serialize)]

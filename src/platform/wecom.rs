@@ -3,12 +3,14 @@
 //! Source of paths, errcodes and limits: the platform's documentation of gettoken and its global error codes.
 
 use super::errcode::{self, ErrcodeRow, row};
+use super::mirrored::{self, AppWants, Mirrored, MirroredCall, Refused};
 use super::request::Request;
 use super::{Ask, Fields, Ids, Platform};
 use crate::call::Call;
 use crate::terms::{Repeat, Terms, TicketLimits};
 use crate::trouble::Class;
 use crate::value::ValueName;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ pub const WECOM: &Platform = &Platform {
     verify_paths: &["/cgi-bin/get_api_domain_ip", "/cgi-bin/getcallbackip"],
     no_verdict: &[48001],
     counts: None,
+    mirrored: MIRRORED,
+    secret_digits: None,
     fields: Fields::USUAL,
     errcodes: ERRCODES,
 };
@@ -54,6 +58,49 @@ pub const GETTOKEN: &Terms = &Terms {
     },
     shares_id: true,
     default_budget: 5000,
+};
+
+const MIRRORED: &Mirrored = &Mirrored {
+    calls: &[
+        MirroredCall {
+            path: "/cgi-bin/gettoken",
+            is_post: false,
+            wants: AppWants::Token {
+                grant_type: None,
+                id: "corpid",
+                key: "corpsecret",
+                doubted: None,
+            },
+        },
+        MirroredCall {
+            path: "/cgi-bin/get_jsapi_ticket",
+            is_post: false,
+            wants: AppWants::Ticket(|_| Some(ValueName::JsapiTicket)),
+        },
+        MirroredCall {
+            path: "/cgi-bin/ticket/get",
+            is_post: false,
+            wants: AppWants::Ticket(|kind| {
+                (kind == "agent_config").then_some(ValueName::AgentTicket)
+            }),
+        },
+    ],
+    grant: mirrored::grant,
+    refuse: |refused, sign| {
+        let (errcode, errmsg) = match refused {
+            Refused::WrongKey => (40001, "invalid credential"),
+            Refused::UnknownId => (40013, "invalid corpid"),
+            Refused::IdMissing => (41002, "corpid missing"),
+            Refused::KeyMissing => (41004, "corpsecret missing"),
+            other => other.usual(),
+        };
+        let (at, [unique, _]) = (sign.at, sign.random);
+        let from = sign.from.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let hint = format!(
+            ", hint: [{at}{unique:010}], from ip: {from}, more info at https://open.work.weixin.qq.com/devtool/query?e={errcode}"
+        );
+        mirrored::refusal((errcode, errmsg), &hint)
+    },
 };
 
 fn endpoint(_terms: &Terms, call: Call) -> &'static str {
