@@ -79,6 +79,11 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, String> {
     Secret::parse(text).map_err(|error| cannot(&format!("is of no use: {error}")))
 }
 
+/// Reads the key of an app of the mirror, as [`read_secret`] does. Blocks.
+pub(crate) fn read_key(path: &Path) -> Result<Secret, String> {
+    read_secret(path).map_err(|wrong| wrong.replacen("secret file", "key file", 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -391,3 +391,142 @@ fn doc_comments_begin_with_the_thing_itself() {
     }
     expect_none("doc comments that begin with a question", &wrong);
 }
+
+/// The places in code that is no test that say something, as `path:line`, unless its module is below one of `allowed`.
+fn said_outside(allowed: &[&[&str]], says: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let mut wrong = BTreeSet::new();
+    for source in sources() {
+        let starts = |module: &&[&str]| {
+            source.module.len() >= module.len()
+                && source.module.iter().zip(*module).all(|(a, b)| a == b)
+        };
+        if allowed.iter().any(|module| starts(&module)) {
+            continue;
+        }
+        for (number, line) in source.lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if says(code) {
+                let path = source.path.strip_prefix(root()).unwrap();
+                wrong.insert(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn only_a_platforms_own_file_asks_which_platform_it_is() {
+    let allowed: &[&[&str]] = &[
+        &["platform"],
+        &["sim"],
+        // Its accounts are two ways of one platform, to be looked at.
+        &["cli", "demo"],
+        &["publish", "testing"],
+    ];
+    let names = ["\"wechat\"", "\"wecom\"", "wechat::", "wecom::", "is_wecom"];
+    let methods = ["\"stable\"", "\"classic\"", "\"gettoken\""];
+    let wrong = said_outside(allowed, |code| {
+        names.iter().chain(&methods).any(|name| code.contains(name))
+    });
+    expect_none("names of platforms", &wrong);
+}
+
+#[test]
+fn kinds_of_outputs_are_told_apart_in_three_places() {
+    let allowed: &[&[&str]] = &[
+        &["account"],
+        &["config", "output"],
+        &["daemon", "sink"],
+        &["publish", "testing"],
+    ];
+    let wrong = said_outside(allowed, |code| code.contains("OutputKind::"));
+    expect_none("kinds of outputs", &wrong);
+}
+
+/// The texts in quotes of a file, each with its line, and with its lines joined where a backslash ends one.
+fn texts(lines: &[String]) -> Vec<(usize, String)> {
+    let code = lines.join("\n");
+    let (mut texts, mut rest) = (Vec::new(), code.as_str());
+    while let Some(at) = rest.find(['"', '\'', '/']) {
+        let from = &rest[at..];
+        let escaped = |from: &str, end: char| {
+            let mut is_escaped = false;
+            from[1..].find(|c: char| {
+                let ends = c == end && !is_escaped;
+                is_escaped = c == '\\' && !is_escaped;
+                ends
+            })
+        };
+        let length = if from.starts_with("//") {
+            from.find('\n').unwrap_or(from.len())
+        } else if from.starts_with("'\"'") || from.starts_with("'\\") {
+            2 + escaped(&from[1..], '\'').unwrap_or(0)
+        } else if from.starts_with('"') {
+            let hashes = rest[..at].chars().rev().take_while(|&c| c == '#').count();
+            let is_raw = rest[..at - hashes].ends_with('r');
+            let end = if is_raw {
+                from[1..].find(&format!("\"{}", "#".repeat(hashes)))
+            } else {
+                escaped(from, '"')
+            };
+            let end = end.expect("a text that ends") + 1;
+            if !is_raw {
+                let line = code[..code.len() - from.len()].lines().count();
+                texts.push((line, from[1..end].to_owned()));
+            }
+            end + 1
+        } else {
+            1
+        };
+        rest = &from[length..];
+    }
+    texts
+}
+
+#[test]
+fn no_sentence_has_stray_or_lost_blanks() {
+    let mut wrong = BTreeSet::new();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "`)},;:.".contains(c);
+    for source in sources() {
+        for (line, text) in texts(&source.lines) {
+            let mut is_wrong = false;
+            // Where a backslash ends a line, one blank stands before it.
+            for (at, _) in text.match_indices("\\\n") {
+                let before = text[..at].chars().next_back();
+                let after = text[at + 2..].trim_start().chars().next();
+                let is_lost = before.is_some_and(is_word)
+                    && !text[..at].ends_with("\\n")
+                    && after.is_some_and(|c| c.is_ascii_lowercase() || c == '`');
+                is_wrong |= is_lost;
+            }
+            let mut joined = String::new();
+            for part in text.split("\\\n") {
+                joined.push_str(if joined.is_empty() {
+                    part
+                } else {
+                    part.trim_start()
+                });
+            }
+            let joined = joined.replace("\\n", "\n");
+            // In a line of words, and where a line goes on that a backslash should have ended.
+            let blanks = joined.match_indices("  ").filter(|(at, _)| {
+                let (before, after) = joined.split_at(*at);
+                let mut lines = before.rsplit('\n');
+                let (line, last) = (lines.next().unwrap_or_default(), lines.next());
+                let is_words = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let goes_on =
+                    line.is_empty() && last.is_some_and(is_words) && after.starts_with("    ");
+                let ends = before.trim_end().chars().next_back();
+                let begins = after.trim_start().chars().next();
+                (goes_on || is_words(line))
+                    && ends.is_some_and(|c| c.is_ascii_lowercase() || ",;:`".contains(c))
+                    && begins.is_some_and(|c| c.is_ascii_lowercase() || "`[{".contains(c))
+            });
+            if is_wrong || blanks.count() > 0 {
+                let path = source.path.strip_prefix(root()).unwrap();
+                wrong.insert(format!("{}:{line}: {text}", path.display()));
+            }
+        }
+    }
+    expect_none("texts with blanks too many or too few", &wrong);
+}

@@ -7,7 +7,7 @@ use super::secret::secret_file;
 use super::table::Table;
 use super::value::{self, Checked};
 use crate::account::{Account, SecretSource};
-use crate::files::read_secret;
+use crate::files::read_key;
 use crate::value::ValueName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -126,7 +126,7 @@ pub(super) fn keys(
         }
         let name = table.read("name", name);
         let key_file = table.read("key_file", |path| secret_file(&table, path, env));
-        let read = |path| env.looks.look(path, read_secret)?.err();
+        let read = |path| env.looks.look(path, read_key)?.err();
         if let Some(wrong) = key_file.as_deref().and_then(read) {
             table.warning(
                 "key_file",

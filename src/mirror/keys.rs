@@ -2,7 +2,7 @@
 
 use crate::account::{AccountName, SecretSource};
 use crate::config::{Margins, MirrorKey};
-use crate::files::read_secret;
+use crate::files::{read_key, read_secret};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
@@ -86,7 +86,7 @@ impl KeyRing {
             let name = &account.name;
             let locker = ring.locker(key);
             let secret = locker.secret;
-            let hashed = match read_secret(&key.key_file) {
+            let hashed = match read_key(&key.key_file) {
                 Ok(text) => Hashed::of(text.expose()),
                 Err(wrong) => {
                     troubles.push(KeyTrouble {
@@ -94,7 +94,7 @@ impl KeyRing {
                         message: format!(
                             "the mirror cannot answer `{}`: {}; make it with `wxtokend mirror-key {}`, and let the daemon's user read it",
                             key.name,
-                            wrong.replacen("secret file", "key file", 1),
+                            wrong,
                             key.key_file.display()
                         ),
                     });
