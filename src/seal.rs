@@ -46,6 +46,16 @@ pub(crate) enum KeyError {
     Malformed(&'static str),
 }
 
+/// The rest of a sentence that the name of the file begins.
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "cannot be read: {why}"),
+            Self::Malformed(why) => write!(f, "is a file {why}"),
+        }
+    }
+}
+
 /// The reason why something cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OpenError {

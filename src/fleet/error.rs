@@ -26,6 +26,7 @@ const UNAUTHENTICATED: i64 = 16;
 const OF_MEMBER: [i64; 4] = [4, 2, 13, 14];
 
 impl EngineError {
+    /// No answer of use, for this reason.
     pub(crate) fn away(why: impl Into<Box<str>>) -> Self {
         Self::Away(why.into())
     }
@@ -40,6 +41,16 @@ impl EngineError {
                 message: plain(message).into(),
             }
         }
+    }
+
+    /// The failure of a question about a lease that has ended.
+    pub(super) fn lease_is_gone() -> Self {
+        Self::of_code(NOT_FOUND, "the lease is gone")
+    }
+
+    /// The failure of a watch from a revision that the engine no longer keeps.
+    pub(super) fn compacted() -> Self {
+        Self::of_code(OUT_OF_RANGE, "the revision is compacted")
     }
 
     /// True if the lease is gone.

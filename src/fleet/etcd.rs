@@ -15,7 +15,7 @@ use crate::platform::failure::why_unreachable;
 use crate::platform::resolver::Resolver;
 use prometheus::IntCounter;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
-use reqwest::{Response, redirect, retry};
+use reqwest::{RequestBuilder, Response, redirect, retry};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -118,14 +118,14 @@ impl Etcd {
         Ok(version.version)
     }
 
-    /// Takes a lease. Returns it and its life in seconds.
+    /// Takes a lease. Returns its id and its life.
     pub(crate) async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), EngineError> {
         let body = to_body(&json!({"TTL": ttl.as_secs().to_string()}));
         let granted: LeaseReply = self.call("/v3/lease/grant", &body).await?;
         Ok((granted.id, seconds(granted.ttl)))
     }
 
-    /// Keeps a lease alive. Its life from just before the question; nothing if it is gone.
+    /// Keeps a lease alive. Returns its life, counted from just before the question; nothing if it is gone.
     pub(crate) async fn keep_alive(
         &self,
         lease: i64,
@@ -251,10 +251,7 @@ impl Etcd {
     ) -> Result<T, EngineError> {
         let response = self.send(at, path, body, Some(self.limit)).await?;
         let bytes = response.bytes().await;
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(self.unreachable(at, &error)),
-        };
+        let bytes = bytes.map_err(|error| self.unreachable(at, &error))?;
         serde_json::from_slice(&bytes).map_err(|_| {
             let endpoint = self.member(at).as_str();
             EngineError::away(format!(
@@ -272,22 +269,15 @@ impl Etcd {
         limit: Option<Duration>,
     ) -> Result<Response, EngineError> {
         let token = self.log_in(at).await?;
-        let url = format!("{}{path}", self.member(at).as_str());
-        let mut request = self
-            .http
-            .post(url)
-            .header(CONTENT_TYPE, "application/json")
-            .body(body.to_vec());
+        let mut request = self.post(at, path, body);
         if let Some(token) = &token {
             request = request.header(AUTHORIZATION, token.as_str());
         }
         if let Some(limit) = limit {
             request = request.timeout(limit);
         }
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Err(self.unreachable(at, &error)),
-        };
+        let sent = request.send().await;
+        let response = sent.map_err(|error| self.unreachable(at, &error))?;
         self.note_clock(&response);
         if response.status().is_success() {
             return Ok(response);
@@ -320,19 +310,9 @@ impl Etcd {
             .map_err(|stopping| EngineError::away(stopping.to_string()))?
             .map_err(|error| EngineError::away(format!("the password of etcd: {error}")))?;
         let body = to_body(&json!({"name": name, "password": password.expose()}));
-        let url = format!("{}/v3/auth/authenticate", self.member(at).as_str());
-        let sent = self
-            .http
-            .post(url)
-            .header(CONTENT_TYPE, "application/json")
-            .timeout(self.limit * 2)
-            .body(body.to_vec())
-            .send()
-            .await;
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) => return Err(self.unreachable(at, &error)),
-        };
+        let request = self.post(at, "/v3/auth/authenticate", &body);
+        let sent = request.timeout(self.limit * 2).send().await;
+        let response = sent.map_err(|error| self.unreachable(at, &error))?;
         let text = Zeroizing::new(response.bytes().await.unwrap_or_default().to_vec());
         let token = match serde_json::from_slice::<Authenticated>(&text) {
             Ok(granted) => Zeroizing::new(granted.token),
@@ -349,6 +329,12 @@ impl Etcd {
         };
         *self.lock_token() = Some(token.clone());
         Ok(Some(token).filter(|token| !token.is_empty()))
+    }
+
+    fn post(&self, at: usize, path: &str, body: &[u8]) -> RequestBuilder {
+        let url = format!("{}{path}", self.member(at).as_str());
+        let request = self.http.post(url).body(body.to_vec());
+        request.header(CONTENT_TYPE, "application/json")
     }
 
     fn lock_token(&self) -> MutexGuard<'_, Option<Zeroizing<String>>> {

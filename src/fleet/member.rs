@@ -18,21 +18,22 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// Wait after a first attempt to join that failed; doubles to the longest.
+/// Wait after the first attempt to join that failed. It doubles up to `RETRY_LONGEST`.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// Limit on the wait between two attempts to join.
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// Wait when this host may take no part.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 /// Accounts that this host tries to lead at a time.
 const CAMPAIGNS: usize = 16;
-/// Interval of comparing the clocks of the hosts.
+/// Interval at which the hosts compare their clocks.
 const CLOCKS_EVERY: Duration = Duration::from_secs(600);
 /// A wait that something else ends.
 const FAR: Duration = Duration::from_secs(3600);
 
 /// The reason why a session ended.
 enum SessionEnd {
-    /// Another member of etcd is asked from now on, or the watch broke: begun again at once.
+    /// Another member of etcd is asked from now on, or the watch broke: the next session begins at once.
     Again,
     /// The engine does not answer, or this host may take no part.
     Away(Absence),
@@ -260,10 +261,7 @@ pub(super) async fn renew(shared: &FleetShared, lease: i64) -> Result<(), Engine
     let Some(life) = life.filter(|_| state.lease.is_some()) else {
         state.lease = None;
         state.wake_all();
-        return Err(EngineError::Refused {
-            code: 5,
-            message: "the lease is gone".into(),
-        });
+        return Err(EngineError::lease_is_gone());
     };
     if let Some(held) = &mut state.lease {
         (held.life, held.renewed) = (life, held.renewed.max(sent));
@@ -322,7 +320,7 @@ async fn campaign(
 }
 
 impl FleetShared {
-    /// Takes changes. Returns this host's card if it owes others an answer.
+    /// Applies changes. Returns this host's card if it owes others an answer.
     fn on_batch(&self, batch: Batch) -> Option<HostCard> {
         let mut state = self.lock();
         state.header.revision = state.header.revision.max(batch.header.revision);
@@ -346,7 +344,7 @@ impl FleetShared {
         owes.then(|| state.own.clone())
     }
 
-    /// The engine does not answer. True if it did before.
+    /// Notes that the engine does not answer. Returns whether it did before.
     fn on_away(&self, why: &Absence) -> bool {
         let text = match why {
             Absence::Away(text) | Absence::Refused(text) => text.clone(),
@@ -378,6 +376,7 @@ impl FleetShared {
         !was_away
     }
 
+    /// Notes that the engine answers.
     fn on_present(&self) {
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.engine, EngineState::Present);

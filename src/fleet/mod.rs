@@ -30,7 +30,7 @@ use crate::handle::Inbox;
 use crate::logging::Entry;
 use crate::offload::{Device, Hazard, Offload};
 use crate::schedule::Record;
-use crate::seal::{FleetKeys, KeyError, KeyId};
+use crate::seal::{FleetKeys, KeyId};
 use crate::time::{Moment, Now};
 use clocks::{HostCard, HostClocks};
 use etcd::Etcd;
@@ -90,7 +90,7 @@ pub(crate) struct Look {
 /// A record that the engine holds, opened.
 pub(crate) struct OpenedRecord {
     pub(crate) record: Record,
-    /// Until when a call of whoever wrote it may last.
+    /// The moment until which a call of the host that wrote it may last.
     pub(crate) call_until: Option<Moment>,
 }
 
@@ -144,7 +144,7 @@ impl Fleet {
         self.0.section.lease
     }
 
-    /// An account takes part, or is another one now. Its inbox is woken when something of it changes.
+    /// Lets an account take part, in the place of one of that name. Its inbox is woken when something of it changes.
     pub(crate) fn seat(&self, account: &Arc<Account>, inbox: Arc<Inbox>, holds: bool) {
         let mut state = self.0.lock();
         let seat = Seat {
@@ -251,7 +251,7 @@ impl Fleet {
         });
     }
 
-    /// An account takes part no more.
+    /// Lets an account take part no more. If this host leads it, another one leads at once.
     pub(crate) fn unseat(&self, name: &AccountName) {
         let term = {
             let mut state = self.0.lock();
@@ -329,8 +329,7 @@ impl FleetShared {
         let read = tokio::time::timeout(KEY_LIMIT, lane.run(move || FleetKeys::read(&path)));
         let why = match read.await {
             Ok(Ok(Ok(keys))) => return Ok(Arc::new(keys)),
-            Ok(Ok(Err(KeyError::Unreadable(why)))) => format!("cannot be read: {why}"),
-            Ok(Ok(Err(KeyError::Malformed(why)))) => format!("is a file {why}"),
+            Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(_)) | Err(_) => "does not answer: look at the disk or mount below it".to_owned(),
         };
         Err(Absence::Refused(
@@ -341,9 +340,8 @@ impl FleetShared {
     /// Tells of a clock that differs, once.
     fn tell_clocks(state: &mut MemberState) {
         let worst = state.clocks.worst();
-        let is_new = worst.is_some() && !state.is_skew_told;
-        state.is_skew_told = worst.is_some();
-        if let Some((host, ahead)) = state.clocks.worst().filter(|_| is_new) {
+        let was_told = std::mem::replace(&mut state.is_skew_told, worst.is_some());
+        if let Some((host, ahead)) = worst.filter(|_| !was_told) {
             let (seconds, how) = (
                 ahead.abs() / 1000,
                 if ahead > 0 { "ahead of" } else { "behind" },

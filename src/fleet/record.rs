@@ -9,7 +9,7 @@ use crate::trouble::Class;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The version of what this version writes. One that reads an older one only must not write.
+/// The format of the records that this version writes. A host that knows only an older format takes no part.
 pub(crate) const VERSION: u32 = 1;
 
 /// The name of a record in the engine.
@@ -134,7 +134,7 @@ impl RecordWriter<'_> {
     }
 }
 
-/// The part of a record that concerns all hosts: not where the secret is, and not what the platform has against one host's address.
+/// The part of a record that concerns all hosts: without the place of the secret, and without a block of one host's address.
 fn shared(record: &Record) -> Record {
     let is_of_account =
         |block: &StoredBlock| matches!(block.error.class, Class::DailyQuota | Class::Frequency);
@@ -195,9 +195,7 @@ impl Envelope {
         }
         Ok(record)
     }
-}
 
-impl Envelope {
     /// True if it is encrypted with one of these keys.
     pub(crate) fn is_for(&self, keys: Option<&FleetKeys>) -> bool {
         let id = self.sealed.split(':').next().unwrap_or_default();

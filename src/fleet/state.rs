@@ -78,11 +78,11 @@ pub(crate) struct Seat {
     pub(crate) inbox: Arc<Inbox>,
     /// True if this host has a valid value of it.
     pub(crate) holds: bool,
-    /// This host leaves it to others before.
+    /// This host leaves it to others until then.
     pub(crate) rests_until: Option<Moment>,
     /// Since when nobody leads it, as far as this host knows.
     pub(crate) vacant_since: Option<Moment>,
-    /// This host tries to lead it just now.
+    /// True while this host tries to lead it.
     pub(crate) is_campaigning: bool,
 }
 
@@ -135,7 +135,7 @@ impl MemberState {
         })
     }
 
-    /// Takes a key as it is now; nothing that is older than what is known. Returns whether that was new.
+    /// Takes a key as it is now, unless what is known is as new. Returns the key without the prefix if it was taken.
     pub(crate) fn take(&mut self, prefix: &str, kv: KeyValue, is_gone: bool) -> Option<String> {
         let key = kv.key.strip_prefix(prefix)?.to_owned();
         let known = self.keys.get(key.as_str());
@@ -157,6 +157,7 @@ impl MemberState {
         }
     }
 
+    /// Wakes the tasks of all accounts.
     pub(crate) fn wake_all(&self) {
         self.seats.values().for_each(|seat| seat.inbox.wake());
     }
@@ -200,7 +201,7 @@ impl MemberState {
         (vacant, again)
     }
 
-    /// Other hosts that may lead.
+    /// True if another host may lead.
     pub(crate) fn others_may_lead(&self) -> bool {
         let own = self.lease.map_or(0, |lease| lease.id);
         let cards = self

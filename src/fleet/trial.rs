@@ -6,7 +6,7 @@ use super::etcd::Etcd;
 use super::wire::{Condition, Op, Transaction};
 use crate::config::FleetSection;
 use crate::offload::Offload;
-use crate::seal::{FleetKeys, KeyError};
+use crate::seal::FleetKeys;
 use prometheus::IntCounter;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -46,10 +46,7 @@ pub(crate) async fn try_engine(section: &FleetSection) -> (Vec<String>, bool) {
 async fn try_member(section: &FleetSection) -> Result<String, String> {
     let keys = FleetKeys::read(&section.key_file).map_err(|error| {
         let path = section.key_file.display();
-        match error {
-            KeyError::Unreadable(why) => format!("`key_file` `{path}` cannot be read: {why}"),
-            KeyError::Malformed(why) => format!("`key_file` `{path}` is a file {why}"),
-        }
+        format!("`key_file` `{path}` {error}")
     })?;
     let etcd = Etcd::new(section, &Offload::default(), counters()?)?;
     let version = etcd.version().await.map_err(|error| error.to_string())?;

@@ -50,9 +50,7 @@ fn batch(line: &[u8]) -> Result<Batch, EngineError> {
     let reply: Streamed<WatchReply> = serde_json::from_slice(line)
         .map_err(|_| EngineError::away("a line of the watch cannot be understood"))?;
     match (reply.result, reply.error) {
-        (Some(reply), _) if reply.compact_revision > 0 => {
-            Err(EngineError::of_code(11, "what was asked for is compacted"))
-        }
+        (Some(reply), _) if reply.compact_revision > 0 => Err(EngineError::compacted()),
         (Some(reply), _) if reply.canceled => Err(EngineError::away(format!(
             "etcd canceled the watch: {}",
             reply.cancel_reason

@@ -27,7 +27,7 @@ impl From<EngineError> for WriteError {
 }
 
 impl Fleet {
-    /// Writes that a call is about to be made, with the day's count. Until when the call must have ended.
+    /// Writes that a call is about to be made, with the day's count. Returns the moment by which the call must have ended.
     pub(crate) async fn intend(
         &self,
         account: &Account,
@@ -50,7 +50,7 @@ impl Fleet {
             .ok_or(WriteError::NotLeader)
     }
 
-    /// Writes what is known of an account, if this host still leads it.
+    /// Writes the record of an account, if this host still leads it.
     pub(crate) async fn share(
         &self,
         account: &Account,
@@ -101,7 +101,7 @@ impl Fleet {
         Err(WriteError::NotLeader)
     }
 
-    /// Leaves an answer that came after this host had ceased to lead to whoever leads now.
+    /// Writes an answer that came after this host had ceased to lead, for the host that leads now.
     pub(crate) async fn leave_orphan(
         &self,
         account: &Account,
@@ -113,6 +113,7 @@ impl Fleet {
         self.put(key, bytes, 0).await
     }
 
+    /// Writes a key, with a lease or 0.
     pub(super) async fn put(
         &self,
         key: String,
