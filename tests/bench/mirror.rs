@@ -8,28 +8,23 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod duel;
 
 use common::{Bench, RunningDaemon};
+use duel::{BenchResult, Contestant, compare, place};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use wxtokend::sim::{SimPlatform, World};
 
-/// Short and many: what else the host does hits both servers alike.
-const ROUNDS: usize = 25;
-const ROUND: Duration = Duration::from_millis(200);
 const IDLE: usize = 10_000;
 const APPID: &str = "wx0123456789abcdef";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "fedcba9876543210fedcba9876543210";
-
-type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> BenchResult<()> {
     allow_many_files()?;
@@ -37,10 +32,10 @@ fn main() -> BenchResult<()> {
     let platform = platform()?;
     let port = free_address()?;
     let daemon = start_daemon(&bench, &platform, port);
-    let mirror = Contestant::new("mirror", daemon.pid(), port)?;
+    let mirror = TokenServer::new("mirror", daemon.pid(), port)?;
     let (nginx, mut process) = start_nginx(&bench, &mirror.body()?)?;
     let both = [&mirror, &nginx];
-    place(both)?;
+    place(&both)?;
     println!(
         "requests a second, in how long 99 of 100 are answered, and what each costs the server"
     );
@@ -88,7 +83,7 @@ fn start_daemon<'a>(bench: &'a Bench, platform: &SimPlatform, at: SocketAddr) ->
 }
 
 /// Serves the body as a file at the path that the mirror is asked at.
-fn start_nginx(bench: &Bench, body: &[u8]) -> BenchResult<(Contestant, Child)> {
+fn start_nginx(bench: &Bench, body: &[u8]) -> BenchResult<(TokenServer, Child)> {
     let place = bench.path("nginx");
     std::fs::create_dir_all(place.join("cgi-bin"))?;
     std::fs::write(place.join("cgi-bin/token"), body)?;
@@ -110,12 +105,12 @@ fn start_nginx(bench: &Bench, body: &[u8]) -> BenchResult<(Contestant, Child)> {
         }
         thread::yield_now();
     }
-    let nginx = Contestant::new("nginx", Pid::from_child(&process), at)?;
+    let nginx = TokenServer::new("nginx", Pid::from_child(&process), at)?;
     Ok((nginx, process))
 }
 
 /// A server that answers one request, always alike.
-struct Contestant {
+struct TokenServer {
     name: &'static str,
     process: Pid,
     address: SocketAddr,
@@ -125,7 +120,7 @@ struct Contestant {
     length: usize,
 }
 
-impl Contestant {
+impl TokenServer {
     fn new(name: &'static str, process: Pid, address: SocketAddr) -> BenchResult<Self> {
         let request = |connection: &str| {
             format!(
@@ -168,133 +163,36 @@ impl Contestant {
         stream.read_to_end(&mut answer)?;
         Ok(answer)
     }
+}
 
-    /// The processor time of all its threads.
-    fn processor_time(&self) -> BenchResult<Duration> {
-        let mut sum = 0;
-        for task in tasks(self.process)? {
-            let path = Path::new("/proc").join(task.to_string()).join("schedstat");
-            let times = std::fs::read_to_string(path)?;
-            sum += times.split(' ').next().ok_or("no time")?.parse::<u64>()?;
+impl Contestant for TokenServer {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn process(&self) -> Pid {
+        self.process
+    }
+
+    fn ask_until(&self, is_over: &AtomicBool, keep: bool) -> BenchResult<Vec<Duration>> {
+        let mut times = Vec::new();
+        let mut kept = TcpStream::connect(self.address)?;
+        let mut answer = vec![0; self.length];
+        while !is_over.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            if keep {
+                kept.write_all(self.kept.as_bytes())?;
+                kept.read_exact(&mut answer)?;
+            } else {
+                answer = self.ask()?;
+            }
+            times.push(start.elapsed());
+            if !answer.starts_with(b"HTTP/1.1 200") || !answer.ends_with(b"}") {
+                return Err(format!("{} gave something else", self.name).into());
+            }
         }
-        Ok(Duration::from_nanos(sum))
+        Ok(times)
     }
-}
-
-/// The threads of a process.
-fn tasks(process: Pid) -> BenchResult<Vec<i32>> {
-    let directory = format!("/proc/{}/task", process.as_raw_nonzero());
-    let mut tasks = Vec::new();
-    for task in std::fs::read_dir(directory)? {
-        tasks.push(task?.file_name().to_string_lossy().parse()?);
-    }
-    Ok(tasks)
-}
-
-/// Gives the servers, of which one is at work at a time, the first processor, and the clients all others: so nothing
-/// depends on where the scheduler happens to put them.
-fn place(servers: [&Contestant; 2]) -> BenchResult<()> {
-    let processors = thread::available_parallelism()?.get();
-    if processors == 1 {
-        return Ok(());
-    }
-    let mut first = CpuSet::new();
-    first.set(0);
-    for server in servers {
-        for task in tasks(server.process)? {
-            sched_setaffinity(Pid::from_raw(task), &first)?;
-        }
-    }
-    let mut others = CpuSet::new();
-    (1..processors).for_each(|processor| others.set(processor));
-    Ok(sched_setaffinity(None, &others)?)
-}
-
-/// The figures of one round.
-struct RoundFigures {
-    /// Requests a second.
-    rate: f64,
-    /// The time in which all but a hundredth of them are answered.
-    slow: Duration,
-    /// The processor time of the server for each.
-    cost: Duration,
-}
-
-/// The rates of both, in turns. Prints how many times that of the second the first one's is: what else the host does hits
-/// two rounds in a row alike.
-fn compare(servers: [&Contestant; 2], clients: usize, keep: bool) -> BenchResult<()> {
-    let mut rounds = servers.map(|_| Vec::new());
-    for _ in 0..ROUNDS {
-        for (server, rounds) in servers.iter().zip(&mut rounds) {
-            rounds.push(round(server, clients, keep)?);
-        }
-    }
-    let pairs = rounds[0].iter().zip(&rounds[1]);
-    let mut ratios: Vec<f64> = pairs
-        .map(|(ours, theirs)| ours.rate / theirs.rate)
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    let medians = rounds.map(|mut rounds| {
-        rounds.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        rounds.swap_remove(ROUNDS / 2)
-    });
-    let how = if keep {
-        "connections kept"
-    } else {
-        "connections new"
-    };
-    print!("{clients:>2} clients, {how}:");
-    for (server, RoundFigures { rate, slow, cost }) in servers.iter().zip(&medians) {
-        let [slow, cost] = [slow, cost].map(Duration::as_micros);
-        print!("  {} {rate:>6.0}/s {slow:>5} µs {cost:>3} µs", server.name);
-    }
-    println!("  {:.0} % of nginx", ratios[ROUNDS / 2] * 100.0);
-    Ok(())
-}
-
-fn round(server: &Contestant, clients: usize, keep: bool) -> BenchResult<RoundFigures> {
-    let is_over = AtomicBool::new(false);
-    let (start, before) = (Instant::now(), server.processor_time()?);
-    let mut times = thread::scope(|scope| {
-        let ask = || ask_until(&is_over, server, keep);
-        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(ask)).collect();
-        thread::sleep(ROUND);
-        is_over.store(true, Ordering::Relaxed);
-        let ended = clients.into_iter().map(thread::ScopedJoinHandle::join);
-        ended
-            .map(|times| times.map_err(|_| "a client panicked")?)
-            .collect::<BenchResult<Vec<_>>>()
-    })?
-    .concat();
-    times.sort_unstable();
-    Ok(RoundFigures {
-        rate: times.len() as f64 / start.elapsed().as_secs_f64(),
-        slow: times[times.len() * 99 / 100],
-        cost: server
-            .processor_time()?
-            .saturating_sub(before)
-            .div_f64(times.len() as f64),
-    })
-}
-
-fn ask_until(is_over: &AtomicBool, server: &Contestant, keep: bool) -> BenchResult<Vec<Duration>> {
-    let mut times = Vec::new();
-    let mut kept = TcpStream::connect(server.address)?;
-    let mut answer = vec![0; server.length];
-    while !is_over.load(Ordering::Relaxed) {
-        let start = Instant::now();
-        if keep {
-            kept.write_all(server.kept.as_bytes())?;
-            kept.read_exact(&mut answer)?;
-        } else {
-            answer = server.ask()?;
-        }
-        times.push(start.elapsed());
-        if !answer.starts_with(b"HTTP/1.1 200") || !answer.ends_with(b"}") {
-            return Err(format!("{} gave something else", server.name).into());
-        }
-    }
-    Ok(times)
 }
 
 /// As many files as this process may have open.
