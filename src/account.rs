@@ -234,6 +234,25 @@ pub struct Account {
 }
 
 impl Account {
+    /// An account with these, and with the defaults of the configuration; without secret, readers, tickets and outputs.
+    pub fn usual(name: AccountName, id: &str, terms: &'static Terms) -> Self {
+        Self {
+            name,
+            id: id.into(),
+            agentid: None,
+            terms,
+            secret: SecretSource::Absent,
+            readers: [].into(),
+            tickets: [].into(),
+            poll_every: Duration::from_mins(5),
+            refresh_at: 0.5,
+            verify_every: Duration::ZERO,
+            daily_budget: terms.default_budget,
+            force_on_dead: false,
+            outputs: [].into(),
+        }
+    }
+
     /// The platform's promises.
     pub const fn terms(&self) -> &'static Terms {
         self.terms

@@ -175,7 +175,7 @@ fn is_shell_word(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{Access, AccountName, OnExpiry, OutputKind, SecretSource};
+    use crate::account::{Access, AccountName, OnExpiry, OutputKind};
     use crate::platform::wechat::STABLE;
     use crate::value::Value;
     use std::sync::Arc;
@@ -187,20 +187,10 @@ mod tests {
     };
 
     fn account() -> Account {
+        let name = AccountName::parse("shop").unwrap();
         Account {
-            name: AccountName::parse("shop").unwrap(),
-            id: "wx0123456789abcdef".into(),
-            agentid: None,
-            terms: STABLE,
-            secret: SecretSource::File("/secret".into()),
-            readers: [].into(),
             tickets: [ValueName::JsapiTicket].into(),
-            poll_every: Duration::from_mins(5),
-            refresh_at: 0.5,
-            verify_every: Duration::ZERO,
-            daily_budget: 10,
-            force_on_dead: false,
-            outputs: [].into(),
+            ..Account::usual(name, "wx0123456789abcdef", STABLE)
         }
     }
 

@@ -350,19 +350,14 @@ mod tests {
     fn snapshot() -> Snapshot {
         Snapshot {
             account: Arc::new(account::Account {
-                name: AccountName::parse("corp").unwrap(),
-                id: "ww0123456789abcdef".into(),
                 agentid: Some(1_000_002),
-                terms: GETTOKEN,
                 secret: SecretSource::Inline(Secret::parse("SECRET").unwrap()),
-                readers: Arc::new([]),
                 tickets: [ValueName::JsapiTicket].into(),
-                poll_every: Duration::ZERO,
-                refresh_at: 0.5,
-                verify_every: Duration::ZERO,
-                daily_budget: 5000,
-                force_on_dead: false,
-                outputs: Box::default(),
+                ..account::Account::usual(
+                    AccountName::parse("corp").unwrap(),
+                    "ww0123456789abcdef",
+                    GETTOKEN,
+                )
             }),
             state: State::Starting,
             grants: Box::default(),

@@ -17,7 +17,6 @@ use crate::value::ValueName;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Reads accounts from one file after the other, and sees where they collide.
 pub(super) struct AccountsReader<'e> {
@@ -120,30 +119,24 @@ impl<'e> AccountsReader<'e> {
             readers: readers.as_ref(),
         };
         let outputs = self.outputs.read(table, owner, &mut self.names);
-        let interval = |key, default| {
-            let configured = table.read(key, value::interval);
-            configured.unwrap_or(Duration::from_secs(default))
-        };
-        let poll_every = interval("poll_every", 300);
-        let verify_every = interval("verify_every", 0);
-        let refresh_at = table.read("refresh_at", value::part).unwrap_or(0.5);
-        let daily_budget = (table.read("daily_budget", |calls| value::whole(calls, 1..=u32::MAX)))
-            .unwrap_or(terms.default_budget);
-        let force_on_dead = table.read("force_on_dead", value::flag).unwrap_or(false);
+        let poll_every = table.read("poll_every", value::interval);
+        let verify_every = table.read("verify_every", value::interval);
+        let refresh_at = table.read("refresh_at", value::part);
+        let daily_budget = table.read("daily_budget", |calls| value::whole(calls, 1..=u32::MAX));
+        let force_on_dead = table.read("force_on_dead", value::flag);
+        let usual = Account::usual(name?, &id?, terms);
         Some(Account {
-            name: name?,
-            id: id?,
             agentid,
-            terms,
             secret: secret?,
             readers: readers?,
             tickets: tickets?.into(),
-            poll_every,
-            refresh_at,
-            verify_every,
-            daily_budget,
-            force_on_dead,
+            poll_every: poll_every.unwrap_or(usual.poll_every),
+            refresh_at: refresh_at.unwrap_or(usual.refresh_at),
+            verify_every: verify_every.unwrap_or(usual.verify_every),
+            daily_budget: daily_budget.unwrap_or(usual.daily_budget),
+            force_on_dead: force_on_dead.unwrap_or(usual.force_on_dead),
             outputs: outputs.into(),
+            ..usual
         })
     }
 

@@ -3,7 +3,7 @@
 use super::pin::Directories;
 use super::place::Place;
 use crate::account::{
-    Access, Account, AccountName, Format, OnExpiry, Output, OutputKind, Principal, SecretSource,
+    Access, Account, AccountName, Format, OnExpiry, Output, OutputKind, Principal,
 };
 use crate::clock;
 use crate::format::{Rendered, render};
@@ -56,20 +56,10 @@ pub(super) fn account(outputs: &[(&Path, OutputKind, Access)]) -> Arc<Account> {
         format: Format::Raw,
         access: access.clone(),
     };
+    let name = AccountName::parse("shop").unwrap();
     Arc::new(Account {
-        name: AccountName::parse("shop").unwrap(),
-        id: "wx0123456789abcdef".into(),
-        agentid: None,
-        terms: STABLE,
-        secret: SecretSource::File("/secret".into()),
-        readers: [].into(),
-        tickets: [].into(),
-        poll_every: Duration::ZERO,
-        refresh_at: 0.5,
-        verify_every: Duration::ZERO,
-        daily_budget: 1,
-        force_on_dead: false,
         outputs: outputs.iter().map(output).collect(),
+        ..Account::usual(name, "wx0123456789abcdef", STABLE)
     })
 }
 

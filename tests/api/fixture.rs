@@ -153,20 +153,11 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
     };
     let snapshot = Snapshot {
         account: Arc::new(Account {
-            name: name(account),
-            id: "wx0123456789abcdef".into(),
-            agentid: None,
-            terms: STABLE,
             secret: SecretSource::Inline(
                 Secret::parse("0123456789abcdef0123456789abcdef").unwrap(),
             ),
             readers: Arc::clone(&readers),
             tickets: [ValueName::JsapiTicket].into(),
-            poll_every: Duration::from_secs(300),
-            refresh_at: 0.5,
-            verify_every: Duration::ZERO,
-            daily_budget: 10_000,
-            force_on_dead: false,
             outputs: [
                 output(
                     OutputKind::File(OnExpiry::Remove),
@@ -175,6 +166,7 @@ pub(crate) fn account(account: &str, readers: Vec<Principal>) -> Fake {
                 output(OutputKind::Socket, "/run/wxtokend/shop.sock"),
             ]
             .into(),
+            ..Account::usual(name(account), "wx0123456789abcdef", STABLE)
         }),
         state: State::Fresh,
         grants: [

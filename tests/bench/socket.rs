@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use wxtokend::account::{Access, Account, AccountName, Format, Output, OutputKind, SecretSource};
+use wxtokend::account::{Access, Account, AccountName, Format, Output, OutputKind};
 use wxtokend::api::metrics::{Metrics, ReadVia};
 use wxtokend::clock;
 use wxtokend::format::render;
@@ -127,19 +127,8 @@ impl Drop for SocketProcess {
 
 /// The daemon's side.
 fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let name = AccountName::parse("shop").ok_or("a name")?;
     let account = Arc::new(Account {
-        name: AccountName::parse("shop").ok_or("a name")?,
-        id: "wx0123456789abcdef".into(),
-        agentid: None,
-        terms: STABLE,
-        secret: SecretSource::File("/secret".into()),
-        readers: [].into(),
-        tickets: [].into(),
-        poll_every: Duration::ZERO,
-        refresh_at: 0.5,
-        verify_every: Duration::ZERO,
-        daily_budget: 1,
-        force_on_dead: false,
         outputs: [Output {
             kind: OutputKind::Socket,
             path: path.into(),
@@ -153,6 +142,7 @@ fn serve(path: &Path, value: &str) -> Result<ExitCode, Box<dyn Error>> {
             },
         }]
         .into(),
+        ..Account::usual(name, "wx0123456789abcdef", STABLE)
     });
     let now = clock::now();
     let expires = now.at + Duration::from_secs(7200);

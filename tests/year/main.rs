@@ -29,20 +29,12 @@ fn account(
         PlatformKind::Classic => ("wx0123456789abcdef", CLASSIC),
         PlatformKind::Wecom => ("ww0123456789abcdef", GETTOKEN),
     };
+    let name = AccountName::parse("shop").expect("it is a name");
     let mut account = Account {
-        name: AccountName::parse("shop").expect("it is a name"),
-        id: id.into(),
-        agentid: None,
-        terms,
         secret: SecretSource::File("/secret".into()),
-        readers: Arc::new([]),
         tickets: tickets.into(),
         poll_every: Duration::from_secs(900),
-        refresh_at: 0.5,
-        verify_every: Duration::ZERO,
-        daily_budget: terms.default_budget,
-        force_on_dead: false,
-        outputs: Box::new([]),
+        ..Account::usual(name, id, terms)
     };
     change(&mut account);
     account

@@ -40,25 +40,14 @@ fn secs(seconds: u64) -> Duration {
 }
 
 fn account(method: &'static Terms) -> Account {
+    let id = if method.shares_id {
+        "ww0123456789abcdef"
+    } else {
+        "wx0123456789abcdef"
+    };
     Account {
-        name: AccountName::parse("shop").unwrap(),
-        id: if method.shares_id {
-            "ww0123456789abcdef"
-        } else {
-            "wx0123456789abcdef"
-        }
-        .into(),
-        agentid: None,
-        terms: method,
         secret: SecretSource::File("/secret".into()),
-        readers: Arc::new([]),
-        tickets: Box::new([]),
-        poll_every: secs(300),
-        refresh_at: 0.5,
-        verify_every: Duration::ZERO,
-        daily_budget: method.default_budget,
-        force_on_dead: false,
-        outputs: Box::new([]),
+        ..Account::usual(AccountName::parse("shop").unwrap(), id, method)
     }
 }
 
