@@ -167,36 +167,27 @@ fn online(config: &Config, names: &[String], platforms: Platforms) -> Exit {
     let Ok(runtime) = super::run::runtime() else {
         return Exit::Failure;
     };
-    let fleet = config.fleet.as_ref();
-    let (tried, only_follows) = match fleet {
-        Some(section) => (
-            runtime.block_on(fleet::try_engine(section)),
-            !section.may_lead,
-        ),
-        None => ((Vec::new(), true), false),
-    };
-    let (lines, is_well) = tried;
-    for line in lines {
-        println!("fleet: {line}");
-    }
-    let mut exit = if is_well {
-        Exit::Success
-    } else {
-        Exit::Unavailable
-    };
-    if only_follows {
-        println!("fleet: this host only follows: no call to the platform is tried");
-        return exit;
+    let mut exit = Exit::Success;
+    if let Some(section) = &config.fleet {
+        let (lines, is_well) = runtime.block_on(fleet::try_engine(section));
+        for line in lines {
+            println!("fleet: {line}");
+        }
+        if !is_well {
+            exit = Exit::Unavailable;
+        }
+        if !section.may_lead {
+            println!("fleet: this host only follows: no call to the platform is tried");
+            return exit;
+        }
     }
     let answers = runtime.block_on(async {
         let client = Arc::new(client);
-        let calls: Vec<_> = accounts
-            .iter()
-            .map(|account| {
-                let account = harmless(account, platforms);
-                tokio::spawn(platform::try_account(client.clone(), account))
-            })
-            .collect();
+        let call = |account: &&Arc<Account>| {
+            let account = harmless(account, platforms);
+            tokio::spawn(platform::try_account(client.clone(), account))
+        };
+        let calls: Vec<_> = accounts.iter().map(call).collect();
         let mut answers = Vec::new();
         for call in calls {
             answers.push(call.await);

@@ -39,7 +39,7 @@ use crate::store::{Store, StoreError};
 use crate::systemd::{KeptSockets, Notifier};
 use binding::{enough_files, listen, listen_tcp, raise_file_limit, unbound, warn_of};
 use clocks::Clocks;
-use mirror::{MirrorBound, MirrorService};
+use mirror::{MirrorBound, MirrorService, PreparedMirror};
 use run::next_signal;
 use shared::Shared;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -167,14 +167,8 @@ impl Daemon {
         let offload = Offload::default();
         let fault = |subject, message| StartError::Faults(vec![places.fault(&subject, message)]);
         let store = open_store(&offload, &config).await?;
-        let (platform, runtime) = (config.platform.clone(), Handle::current());
-        let make_client = offload.lane(Hazard::Configuration).run(move || {
-            let _runtime = runtime.enter();
-            Client::new(&platform).map_err(|error| error.to_string())
-        });
-        let client = limited("the certificates", make_client)
-            .await?
-            .map_err(|message| fault(Setting::Platform, message))?;
+        let client = make_client(&offload, &config).await?;
+        let client = client.map_err(|message| fault(Setting::Platform, message))?;
         let (client, client_receiver) = watch::channel(Arc::new(client));
         let metrics = Arc::new(Metrics::new());
         let server = publish::SocketServer::start(metrics.denied(ReadVia::Socket))
@@ -183,25 +177,13 @@ impl Daemon {
             StartError::Other(format!("cannot watch over the ends of values: {error}"))
         })?;
         let news = Arc::new(Notify::new());
-        let fleet = match config.fleet.clone() {
-            Some(section) => {
-                let (runtime, news) = (Handle::current(), news.clone());
-                let requests = metrics.fleet_requests();
-                let of_fleet = offload.clone();
-                let join = offload.lane(Hazard::Configuration).run(move || {
-                    let _runtime = runtime.enter();
-                    Fleet::start(&section, &of_fleet, news, requests)
-                });
-                let joined = limited("the certificates of etcd", join).await?;
-                Some(joined.map_err(|message| fault(Setting::Fleet, message))?)
-            }
-            None => None,
-        };
+        let fleet = join_fleet(&offload, &config, &metrics, &news).await?;
+        let fleet = fleet.map_err(|message| fault(Setting::Fleet, message))?;
         let shared = Arc::new(Shared {
             fleet,
             store,
-            notifier: notifier.clone(),
-            offload: offload.clone(),
+            notifier,
+            offload,
             client: client_receiver,
             metrics: metrics.clone(),
             server,
@@ -218,7 +200,7 @@ impl Daemon {
         let mut supervisor = Supervisor::new(shared.clone());
         let new = Supervisor::changed(&Accounts::default(), &accounts);
         let bound = prepare::bind(new, &shared, kept).await;
-        let (prepared, mut kept) =
+        let (prepared, kept) =
             bound.map_err(|faults| StartError::Faults(unbound(&places, faults)))?;
         let tcp = match config.api.metrics {
             Some(address) => {
@@ -227,36 +209,12 @@ impl Daemon {
             }
             None => None,
         };
-        let section = config.mirror.clone();
-        let mirror_lane = match &config.mirror.socket {
-            Some(path) => shared.outputs_at(path),
-            None => offload.lane(Hazard::Configuration),
-        };
-        let runtime = Handle::current();
-        let bind_mirror = mirror_lane.run(move || {
-            let _runtime = runtime.enter();
-            MirrorBound::default().prepare(&section)
-        });
-        let prepared_mirror = limited("the socket of `mirror`", bind_mirror)
-            .await?
-            .map_err(|(subject, message)| fault(subject, message))?;
+        let prepared_mirror = bind_mirror(&shared, &config).await?;
+        let prepared_mirror =
+            prepared_mirror.map_err(|(subject, message)| fault(subject, message))?;
         // Last, since it takes its place at once.
-        let (path, runtime, keeper) = (
-            config.api.socket.clone(),
-            Handle::current(),
-            notifier.clone(),
-        );
-        let device = shared.directories.device_of(&path);
-        let open = offload.lane(Hazard::Outputs(device)).run(move || {
-            let _runtime = runtime.enter();
-            let inherited = stored_name(&path).and_then(|name| kept.take(&name));
-            let listener = listen(&path, inherited, &keeper);
-            kept.drop_rest(&keeper);
-            listener
-        });
-        let listener = limited("the directory of `api.socket`", open)
-            .await?
-            .map_err(|message| fault(Setting::ApiSocket, message))?;
+        let listener = open_api(&shared, &config, kept).await?;
+        let listener = listener.map_err(|message| fault(Setting::ApiSocket, message))?;
         left::take_away(&config, &shared).await;
         let (unready_sender, unready) = mpsc::channel(1);
         supervisor.apply(&accounts, prepared, &unready_sender).await;
@@ -323,6 +281,63 @@ impl Daemon {
     pub fn directory(&self) -> watch::Receiver<Arc<AccountHandles>> {
         self.supervisor.directory()
     }
+}
+
+/// The result of a step of the start: what it made, or what is wrong with the configuration.
+type Made<T, E = String> = Result<Result<T, E>, StartError>;
+
+async fn make_client(offload: &Offload, config: &Config) -> Made<Client> {
+    let (platform, runtime) = (config.platform.clone(), Handle::current());
+    let make = offload.lane(Hazard::Configuration).run(move || {
+        let _runtime = runtime.enter();
+        Client::new(&platform).map_err(|error| error.to_string())
+    });
+    limited("the certificates", make).await
+}
+
+async fn join_fleet(
+    offload: &Offload,
+    config: &Config,
+    metrics: &Metrics,
+    news: &Arc<Notify>,
+) -> Made<Option<Fleet>> {
+    let Some(section) = config.fleet.clone() else {
+        return Ok(Ok(None));
+    };
+    let (runtime, of_fleet, news) = (Handle::current(), offload.clone(), news.clone());
+    let requests = metrics.fleet_requests();
+    let join = offload.lane(Hazard::Configuration).run(move || {
+        let _runtime = runtime.enter();
+        Fleet::start(&section, &of_fleet, news, requests).map(Some)
+    });
+    limited("the certificates of etcd", join).await
+}
+
+async fn bind_mirror(shared: &Shared, config: &Config) -> Made<PreparedMirror, (Setting, String)> {
+    let lane = match &config.mirror.socket {
+        Some(path) => shared.outputs_at(path),
+        None => shared.offload.lane(Hazard::Configuration),
+    };
+    let (section, runtime) = (config.mirror.clone(), Handle::current());
+    let bind = lane.run(move || {
+        let _runtime = runtime.enter();
+        MirrorBound::default().prepare(&section)
+    });
+    limited("the socket of `mirror`", bind).await
+}
+
+/// Opens the API's socket, or takes over the one that the service manager kept. Others that it kept are closed.
+async fn open_api(shared: &Shared, config: &Config, mut kept: KeptSockets) -> Made<Listener> {
+    let (path, runtime) = (config.api.socket.clone(), Handle::current());
+    let notifier = shared.notifier.clone();
+    let open = shared.outputs_at(&path).run(move || {
+        let _runtime = runtime.enter();
+        let inherited = stored_name(&path).and_then(|name| kept.take(&name));
+        let listener = listen(&path, inherited, &notifier);
+        kept.drop_rest(&notifier);
+        listener
+    });
+    limited("the directory of `api.socket`", open).await
 }
 
 async fn open_store(offload: &Offload, config: &Config) -> Result<Store, StartError> {

@@ -66,48 +66,8 @@ impl Answers {
             (None, _) => None,
         };
         let secret = secret(args, prompt)?;
-        let check_readers = |names: &[String]| -> Parsed<()> {
-            let missing = |name: &String| missing_reader(&environment.names, name);
-            names
-                .iter()
-                .find_map(missing)
-                .map_or(Ok(()), |why| Err(format!("a reader {why}")))
-        };
-        let readers = if args.readers.is_empty() && asks {
-            let question = "Readers, users and @groups with spaces between []: ";
-            ask(prompt, question, |line| {
-                let names = line.replace(',', " ");
-                let names: Vec<_> = names.split_whitespace().map(str::to_owned).collect();
-                check_readers(&names).map(|()| names)
-            })?
-        } else {
-            check_readers(&args.readers).map_err(usage)?;
-            args.readers.clone()
-        };
-        let runtime = environment.runtime_dir();
-        let usual = format!("{}/{name}.json", runtime.display());
-        let usual = || NewOutput {
-            format: None,
-            path: usual.clone(),
-        };
-        let mut files = parse_outputs(&args.files).map_err(usage)?;
-        let mut sockets = parse_outputs(&args.sockets).map_err(usage)?;
-        if files.is_empty() && !args.no_file {
-            if asks {
-                let question = format!("File for its apps, or none [json:{}]: ", usual().path);
-                files = ask(prompt, &question, |line| match line {
-                    "" => Ok(vec![usual()]),
-                    line => parse_answer(line),
-                })?;
-            } else if sockets.is_empty() {
-                files.push(usual());
-            }
-        }
-        if sockets.is_empty() && asks {
-            let example = runtime.join(format!("{name}.sock"));
-            let question = format!("Token socket, such as {} [none]: ", example.display());
-            sockets = ask(prompt, &question, parse_answer)?;
-        }
+        let readers = readers(args, prompt, environment)?;
+        let (files, sockets) = outputs(args, name, prompt, environment)?;
         Ok(Self {
             platform,
             id,
@@ -202,6 +162,61 @@ fn secret(args: &AddArgs, prompt: &Prompt) -> Result<Secret, NotAdded> {
             Secret::parse(text).map_err(|why| usage(format!("standard input: {why}")))
         }
     }
+}
+
+fn readers(
+    args: &AddArgs,
+    prompt: &Prompt,
+    environment: &Environment,
+) -> Result<Vec<String>, NotAdded> {
+    let check = |names: &[String]| -> Parsed<()> {
+        let missing = |name: &String| missing_reader(&environment.names, name);
+        let missing = names.iter().find_map(missing);
+        missing.map_or(Ok(()), |why| Err(format!("a reader {why}")))
+    };
+    if args.readers.is_empty() && prompt.is_answered() {
+        let question = "Readers, users and @groups with spaces between []: ";
+        return ask(prompt, question, |line| {
+            let names = line.replace(',', " ");
+            let names: Vec<_> = names.split_whitespace().map(str::to_owned).collect();
+            check(&names).map(|()| names)
+        });
+    }
+    check(&args.readers).map_err(usage)?;
+    Ok(args.readers.clone())
+}
+
+/// The files and the sockets.
+fn outputs(
+    args: &AddArgs,
+    name: &AccountName,
+    prompt: &Prompt,
+    environment: &Environment,
+) -> Result<(Vec<NewOutput>, Vec<NewOutput>), NotAdded> {
+    let (asks, runtime) = (prompt.is_answered(), environment.runtime_dir());
+    let usual = || NewOutput {
+        format: None,
+        path: format!("{}/{name}.json", runtime.display()),
+    };
+    let mut files = parse_outputs(&args.files).map_err(usage)?;
+    let mut sockets = parse_outputs(&args.sockets).map_err(usage)?;
+    if files.is_empty() && !args.no_file {
+        if asks {
+            let question = format!("File for its apps, or none [json:{}]: ", usual().path);
+            files = ask(prompt, &question, |line| match line {
+                "" => Ok(vec![usual()]),
+                line => parse_answer(line),
+            })?;
+        } else if sockets.is_empty() {
+            files.push(usual());
+        }
+    }
+    if sockets.is_empty() && asks {
+        let example = runtime.join(format!("{name}.sock"));
+        let question = format!("Token socket, such as {} [none]: ", example.display());
+        sockets = ask(prompt, &question, parse_answer)?;
+    }
+    Ok((files, sockets))
 }
 
 fn id_question(platforms: Platforms) -> String {
