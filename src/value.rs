@@ -30,6 +30,17 @@ impl ValueName {
         Self::AgentTicket,
     ];
 
+    /// Every name and its value, for the configuration.
+    pub const WORDS: [(&'static str, Self); 4] = {
+        let [a, b, c, d] = Self::ALL;
+        [
+            (a.as_str(), a),
+            (b.as_str(), b),
+            (c.as_str(), c),
+            (d.as_str(), d),
+        ]
+    };
+
     /// The name as configuration, files and API spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

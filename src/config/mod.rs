@@ -57,6 +57,17 @@ pub enum LogLevel {
     Trace,
 }
 
+impl LogLevel {
+    /// Every level by its word.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
 /// The checked configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

@@ -22,15 +22,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-const VALUES: [(&str, ValueName); 4] = {
-    let [a, b, c, d] = ValueName::ALL;
-    [
-        (a.as_str(), a),
-        (b.as_str(), b),
-        (c.as_str(), c),
-        (d.as_str(), d),
-    ]
-};
 const ON_EXPIRY: [(&str, OnExpiry); 2] = [("remove", OnExpiry::Remove), ("keep", OnExpiry::Keep)];
 
 /// Reads outputs, and sees where they collide.
@@ -142,7 +133,7 @@ impl OutputsReader {
             self.claim(path, table, "path")
         });
         let value = table
-            .read("value", |name| value::choice(name, &VALUES))
+            .read("value", |name| value::choice(name, &ValueName::WORDS))
             .unwrap_or(ValueName::AccessToken);
         if owner.values.is_some_and(|values| !values.contains(&value)) {
             table.fault(

@@ -16,13 +16,6 @@ use std::time::Duration;
 /// The largest `ca_file`, bytes: all public certificates take a quarter of a MiB.
 pub(crate) const MAX_CERTIFICATES: u64 = 16 << 20;
 const ADMINS: [&str; 2] = ["root", "@wxtokend"];
-const LOG_LEVELS: [(&str, LogLevel); 5] = [
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-];
 
 /// `[daemon]`, but for `include`.
 pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> DaemonSection {
@@ -30,7 +23,7 @@ pub(super) fn daemon(root: &Table<'_>, env: &Environment) -> DaemonSection {
     DaemonSection {
         state_dir: (table.read("state_dir", value::directory))
             .unwrap_or_else(|| env.state_dir().to_path_buf()),
-        log_level: (table.read("log_level", |level| value::choice(level, &LOG_LEVELS)))
+        log_level: (table.read("log_level", |level| value::choice(level, &LogLevel::WORDS)))
             .unwrap_or(LogLevel::Info),
         runtime_dir: env.runtime_dir().to_path_buf(),
     }

@@ -25,22 +25,6 @@ pub use url::{Address, Url};
 
 /// The daemon's API socket unless configured.
 const DEFAULT_SOCKET: &str = "/run/wxtokend/api.sock";
-const LOG_LEVELS: [(&str, LogLevel); 5] = [
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-];
-const VALUES: [(&str, ValueName); 4] = {
-    let [a, b, c, d] = ValueName::ALL;
-    [
-        (a.as_str(), a),
-        (b.as_str(), b),
-        (c.as_str(), c),
-        (d.as_str(), d),
-    ]
-};
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -144,7 +128,7 @@ impl FeedConfig {
         let config = Self {
             socket: (root.read("socket", value::socket)).unwrap_or_else(|| DEFAULT_SOCKET.into()),
             accounts: accounts.unwrap_or_default(),
-            log_level: (root.read("log_level", |word| value::choice(word, &LOG_LEVELS)))
+            log_level: (root.read("log_level", |word| value::choice(word, &LogLevel::WORDS)))
                 .unwrap_or(LogLevel::Info),
             metrics: root.read("metrics", value::loopback),
             targets,
@@ -172,7 +156,7 @@ fn common(table: &Table<'_>, check_every: &str) -> TargetKeys {
         _ => Duration::from_mins(1),
     };
     TargetKeys {
-        value: (table.read("value", |name| value::choice(name, &VALUES)))
+        value: (table.read("value", |name| value::choice(name, &ValueName::WORDS)))
             .unwrap_or(ValueName::AccessToken),
         check_every: table
             .read("check_every", value::interval)
