@@ -30,7 +30,7 @@ pub enum Command {
     Renew {
         /// The value.
         value: ValueName,
-        /// Until when it has to last.
+        /// The moment until which it has to last.
         until: Moment,
         /// The receiver of the verdict: `Refreshed` or `StillValid` when the wish is met, else `Unavailable`.
         reply: oneshot::Sender<Verdict>,

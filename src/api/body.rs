@@ -71,7 +71,7 @@ pub struct FleetBody {
     pub leader: bool,
     /// The host that leads, if one does.
     pub host: Option<String>,
-    /// Since when it leads, Unix seconds.
+    /// The moment since which it leads, Unix seconds.
     pub since: Option<i64>,
     /// `ok`, or `away`: the engine is not reached, or this host may take no part.
     pub engine: String,

@@ -28,7 +28,7 @@ pub(crate) struct HostCard {
     pub(crate) answers: BTreeMap<String, (i64, i64)>,
 }
 
-/// By how much this host's clock is ahead of the others', by name.
+/// The time by which this host's clock is ahead of the others', by name.
 #[derive(Debug, Default)]
 pub(crate) struct HostClocks(BTreeMap<String, Ahead>);
 

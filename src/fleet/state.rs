@@ -29,7 +29,7 @@ pub(crate) enum EngineState {
     Present,
     /// It does not, or this host may take no part.
     Away {
-        /// Since when.
+        /// The moment since which it is away.
         since: Moment,
         /// The reason, and advice.
         why: Arc<str>,
@@ -48,7 +48,7 @@ pub(crate) struct HeldLease {
 }
 
 impl HeldLease {
-    /// Until when this host may act as a leader, on a clock that counts suspend.
+    /// The moment until which this host may act as a leader, on a clock that counts suspend.
     pub(crate) fn until(&self) -> Moment {
         self.renewed + self.life.saturating_sub(MARGIN)
     }
@@ -68,7 +68,7 @@ pub(crate) struct Term {
 pub(crate) struct LeaderCard {
     /// The host's name.
     pub(crate) host: String,
-    /// Since when it leads, Unix milliseconds.
+    /// The moment since which it leads, Unix milliseconds.
     pub(crate) since: i64,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Seat {
     pub(crate) holds: bool,
     /// This host leaves it to others until then.
     pub(crate) rests_until: Option<Moment>,
-    /// Since when nobody leads it, as far as this host knows.
+    /// The moment since which nobody leads it, as far as this host knows.
     pub(crate) vacant_since: Option<Moment>,
     /// True while this host tries to lead it.
     pub(crate) is_campaigning: bool,

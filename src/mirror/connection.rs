@@ -24,7 +24,7 @@ struct Open(Arc<Guest>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.went();
+        self.0.on_closed();
     }
 }
 

@@ -67,7 +67,7 @@ impl Guest {
     }
 
     /// Notes whose key it showed.
-    pub(super) fn asked_as(&self, app: &Arc<App>) {
+    pub(super) fn on_key(&self, app: &Arc<App>) {
         self.guessing.store(false, Ordering::Relaxed);
         *self.app.lock().unwrap_or_else(PoisonError::into_inner) = Some(app.clone());
     }
@@ -79,7 +79,7 @@ impl Guest {
     }
 
     /// Notes that it showed a wrong key: when there is no room, it is the first to leave.
-    pub(super) fn is_guessing(&self) {
+    pub(super) fn on_wrong_key(&self) {
         self.guessing.store(true, Ordering::Relaxed);
     }
 
@@ -117,7 +117,7 @@ impl Guest {
     }
 
     /// Notes that the connection is closed.
-    pub(super) fn went(&self) {
+    pub(super) fn on_closed(&self) {
         self.gone.store(true, Ordering::Relaxed);
         self.open.fetch_sub(1, Ordering::Relaxed);
     }

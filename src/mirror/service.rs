@@ -105,7 +105,7 @@ impl Service {
             KeyMatch::AppSecret(account) => (account, APP_SECRET),
         };
         self.refuse_key(guest, account, reason);
-        guest.is_guessing();
+        guest.on_wrong_key();
         sleep(WRONG_KEY_DELAY).await;
         Err(Refused::WrongKey)
     }
@@ -118,7 +118,7 @@ impl Service {
         doubted: bool,
     ) -> Result<String, Refused> {
         let handle = self.handle(&app.account).ok_or(Refused::NoValue)?;
-        guest.asked_as(app);
+        guest.on_key(app);
         if doubted {
             let latest = handle.snapshot.latest();
             let (reply, verdict) = oneshot::channel();

@@ -15,7 +15,7 @@ const AVOID: Duration = Duration::from_secs(60);
 pub(super) struct Hosts {
     pub(super) platform: &'static Platform,
     pub(super) list: Arc<[Host]>,
-    /// Until when each is avoided, milliseconds since boot.
+    /// The moment until which each is avoided, milliseconds since boot.
     avoid: Box<[AtomicI64]>,
     /// The one that served last.
     serving: AtomicUsize,

@@ -29,7 +29,7 @@ pub enum Part {
     Follows,
     /// It does not reach the fleet's engine, and nobody knows who leads.
     Cut {
-        /// Since when.
+        /// The moment since which it is away.
         since: Moment,
         /// True if it may fetch for itself what ends no token of others.
         may_call: bool,

@@ -242,7 +242,7 @@ impl Kept {
         self.is_of_later_version
     }
 
-    /// Under which name a file was set aside that cannot be read as a whole.
+    /// The name under which a file was set aside that cannot be read as a whole.
     pub fn damaged(&self) -> Option<&Path> {
         self.damaged.as_deref()
     }

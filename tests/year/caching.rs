@@ -55,7 +55,7 @@ struct Caches {
     schedule: Schedule,
     apps: Vec<CachingApp>,
     rng: Rng,
-    /// Since when a value has been replaced.
+    /// The moment since which a value has been replaced.
     replaced: HashMap<String, i64>,
     /// The ends of tickets.
     ticket_ends: HashMap<String, i64>,

@@ -30,7 +30,7 @@ const PATIENCE: [(i64, i64); 5] = [
 pub(crate) struct Promises {
     kind: PlatformKind,
     budget: u32,
-    /// Since when somebody waits for a verdict.
+    /// The moment since which somebody waits for a verdict.
     pub(crate) waiting: Option<i64>,
     called_dead: Option<Value>,
     dead_since: Option<i64>,

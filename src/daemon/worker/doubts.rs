@@ -77,7 +77,7 @@ impl Worker {
         self.waiting.verdict = Some(verdict);
     }
 
-    /// Until when a verdict of the leader is waited for.
+    /// The moment until which a verdict of the leader is waited for.
     pub(super) fn doubt_until(&self) -> Option<Moment> {
         self.fleet.doubt.map(|(_, until)| until)
     }

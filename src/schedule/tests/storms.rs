@@ -78,7 +78,7 @@ struct StormTrial {
     flight: Option<(Call, Moment)>,
     /// The moments of its calls.
     calls: VecDeque<Moment>,
-    /// Since when somebody waits for a verdict.
+    /// The moment since which somebody waits for a verdict.
     doubted: Option<Moment>,
 }
 
