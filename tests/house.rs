@@ -421,6 +421,7 @@ fn only_a_platforms_own_file_asks_which_platform_it_is() {
         &["sim"],
         // Its accounts are two ways of one platform, to be looked at.
         &["cli", "demo"],
+        &["fuzz"],
         &["publish", "testing"],
     ];
     let names = ["\"wechat\"", "\"wecom\"", "wechat::", "wecom::", "is_wecom"];

@@ -51,7 +51,7 @@ impl MemberState {
         serde_json::from_slice(&self.keys.get(key.as_str())?.value).ok()
     }
 
-    /// What other hosts ask about an account, by their lease, and no leader has answered.
+    /// The questions of other hosts about an account, by their lease, that no leader has answered.
     fn asked<T: DeserializeOwned>(
         &self,
         name: &AccountName,

@@ -25,7 +25,7 @@ use crate::logging::Entry;
 use crate::platform::Platforms;
 use crate::subscribe::Subscribers;
 use keeper::Keeper;
-use server::{Door, Peers, serve_at};
+use server::{MirrorDoor, Peers, serve_at};
 use service::Service;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -124,7 +124,7 @@ fn replace(
         task.abort();
     }
     let Some(socket) = wanted else { return };
-    match Door::open(&socket, peers) {
+    match MirrorDoor::open(&socket, peers) {
         Ok(door) => {
             let task = tokio::spawn(serve_at(door, service.clone()));
             *serving = Some((socket, task.abort_handle()));

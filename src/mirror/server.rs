@@ -36,12 +36,12 @@ pub(super) enum Peers {
 }
 
 /// A place to accept connections at.
-pub(super) struct Door {
+pub(super) struct MirrorDoor {
     socket: UnixStream,
     peers: Peers,
 }
 
-impl Door {
+impl MirrorDoor {
     /// Of a listening socket that does not block. Needs the runtime of the mirror.
     pub(super) fn open(listener: &OwnedFd, peers: Peers) -> io::Result<Self> {
         // It knows how to wait for any socket, and this one only accepts.
@@ -65,7 +65,7 @@ impl Door {
 }
 
 /// Serves the mirror at one place. Ends when dropped; connections end with it.
-pub(super) async fn serve_at(door: Door, service: Arc<Service>) {
+pub(super) async fn serve_at(door: MirrorDoor, service: Arc<Service>) {
     let mut guests = Guests::new(max_connections());
     let ticks = watch::Sender::new(());
     let mut clock = interval(TICK);

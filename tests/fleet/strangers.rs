@@ -1,4 +1,4 @@
-//! What lies in etcd is of another fleet, of another app, or of another version: told, and harmless.
+//! A prefix in etcd that is of another fleet, of another app, or of another version is told and harmless.
 
 use crate::cluster::Door;
 use crate::hosts::TestFleet;
