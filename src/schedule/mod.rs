@@ -354,6 +354,11 @@ impl Schedule {
         self.belief.is_shown() && self.token.is_valid(now)
     }
 
+    /// True if the platform called the token dead and has not taken it back.
+    pub fn is_called_dead(&self) -> bool {
+        matches!(self.belief, Belief::CalledDead) || !self.belief.is_shown()
+    }
+
     /// The access token that is handed out.
     pub fn standing(&self, now: Moment) -> Option<Grant> {
         let held = self.token.held.as_ref().filter(|_| self.stands(now))?;

@@ -1,12 +1,16 @@
 //! Whatever hangs outside of the daemon, a disk, a mount or a reader of its messages, hangs alone.
 
-use crate::common::{Bench, Freshness, PATIENCE, ReadFrom, RunningDaemon, json, output_of, raw};
+use crate::common::{
+    Bench, Freshness, PATIENCE, ReadFrom, RunningDaemon, call, json, output_of, raw,
+};
 use crate::fixture::{
-    SECRET, SHOP, account, appid, bench, get, in_file, platform, replaced_early, shop,
+    SECRET, SHOP, account, appid, bench, get, in_file, platform, probe, replaced_early, shop,
+    token_calls,
 };
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
+use serde_json::json;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wxtokend::sim::{SimPlatform, World};
+use wxtokend::sim::{Effect, Endpoint, Kill, SimFault, SimPlatform, World};
 
 /// SIGTERM to exit, and some time for a busy host.
 const EXIT_LIMIT: Duration = Duration::from_millis(6500);
@@ -402,6 +406,48 @@ fn frozen_disk_holds_up_nothing_but_itself() {
     drop(readers);
     disk.thaw();
     daemon.wait_until("its file", || output_state(&bench, "shop").0 == "published");
+    assert_stops_in_time(daemon);
+}
+
+#[test]
+fn verdict_on_a_dead_token_is_stored_before_the_next_is_fetched_though_the_disk_is_slow() {
+    crate::root::needs_root!();
+    let (bench, platform) = (bench(), platform(|_| ()));
+    let disk = FreezableDisk::over(bench.path("state"), &bench.path("image"));
+    bench.configure(&platform, &shop("poll_every = \"0s\""));
+    let daemon = bench.start();
+    let dead = in_file(&bench, "shop").unwrap();
+    daemon.wait_until("a token that has settled", || {
+        probe(&platform, &dead).age_ms > Some(10_000)
+    });
+    platform.with(|world, now| world.kill(now, SHOP, "access_token", Kill::End));
+    platform.with(|world, _| {
+        world.set_fault(SimFault::from(Effect::Hang).at(Endpoint::StableToken));
+    });
+    disk.freeze();
+    let (socket, body) = (bench.socket(), json!({"bad_token": dead}).to_string());
+    let reporter = std::thread::spawn(move || {
+        // The daemon goes before it answers.
+        let _ = call(&socket, "POST", "/v1/accounts/shop/refresh", &body);
+    });
+    let asked = || platform.with(|world, _| world.calls(SHOP, Endpoint::ApiDomainIp));
+    daemon.wait_until("the verdict", || asked() == 1);
+    let found = Instant::now();
+    // Longer than a call waits that does not replace a dead token.
+    daemon.wait_until("some time", || found.elapsed() > Duration::from_secs(3));
+    let fetches = token_calls(&platform, SHOP);
+    let is_early = found.elapsed() < Duration::from_secs(9);
+    assert!(!is_early || fetches == 1, "it is not stored yet");
+    disk.thaw();
+    daemon.wait_until("a fetch", || token_calls(&platform, SHOP) == 2);
+    daemon.kill();
+    reporter.join().unwrap();
+    let daemon = bench.spawn();
+    daemon.wait_until("another fetch", || token_calls(&platform, SHOP) == 3);
+    daemon.wait_until("no file", || in_file(&bench, "shop").is_none());
+    platform.with(|world, _| world.heal_all());
+    daemon.wait_until("another token", || in_file(&bench, "shop").is_some());
+    assert_eq!(asked(), 1, "it is known to be dead");
     assert_stops_in_time(daemon);
 }
 
