@@ -9,6 +9,9 @@ pub struct Budget {
     pub(crate) day: i64,
     /// Calls made in that day.
     pub(crate) calls: u32,
+    /// Those of them that the platform's own count does not have: questions for it, and all that were made before it was
+    /// cleared.
+    pub(crate) unlisted: u32,
     /// The moment when the last one was made.
     pub(crate) last_call: Option<Moment>,
 }
@@ -25,13 +28,43 @@ impl Budget {
 
     /// Counts a call that is about to be made.
     pub(crate) fn spend(&mut self, now: &Now) {
+        self.count(now, 1);
+        self.last_call = Some(now.at);
+    }
+
+    /// Counts questions for the platform's own count. Healing does not wait for them.
+    pub(crate) fn spend_unlisted(&mut self, now: &Now, questions: u32) {
+        self.count(now, questions);
+        self.unlisted = self.unlisted.saturating_add(questions);
+    }
+
+    /// Takes back questions that never reached the platform.
+    pub(crate) fn take_back_unlisted(&mut self, questions: u32) {
+        self.calls = self.calls.saturating_sub(questions);
+        self.unlisted = self.unlisted.saturating_sub(questions);
+    }
+
+    /// The platform's own count begins anew.
+    pub(crate) fn clear_listed(&mut self, now: &Now) {
+        self.count(now, 0);
+        self.unlisted = self.calls;
+    }
+
+    /// Calls of today that the platform's own count has too.
+    pub(crate) fn listed_today(&self, now: &Now) -> u32 {
+        self.calls_today(now).saturating_sub(self.unlisted)
+    }
+
+    fn count(&mut self, now: &Now, calls: u32) {
         let today = now.platform_day();
-        self.calls = self.calls_today(now).saturating_add(1);
+        if today > self.day {
+            (self.calls, self.unlisted) = (0, 0);
+        }
+        self.calls = self.calls.saturating_add(calls);
         // A day further ahead than tomorrow comes from a clock that was wrong.
         if today > self.day || self.day > today + 1 {
             self.day = today;
         }
-        self.last_call = Some(now.at);
     }
 }
 
@@ -63,6 +96,24 @@ mod tests {
         assert_eq!(budget.calls_today(&at(57_590)), 2);
         budget.spend(&at(57_591));
         assert_eq!(budget.calls_today(&at(57_601)), 3, "counted on");
+    }
+
+    #[test]
+    fn platforms_count_has_neither_questions_for_it_nor_what_was_made_before_it_was_cleared() {
+        let mut budget = Budget::default();
+        budget.spend(&at(57_601));
+        budget.spend_unlisted(&at(57_602), 3);
+        budget.take_back_unlisted(1);
+        let counts = |budget: &Budget, now| (budget.calls_today(&now), budget.listed_today(&now));
+        assert_eq!(counts(&budget, at(57_603)), (3, 1));
+        assert_eq!(budget.last_call, Some(at(57_601).at));
+        budget.clear_listed(&at(57_604));
+        budget.spend(&at(57_605));
+        assert_eq!(counts(&budget, at(57_606)), (4, 1));
+        let tomorrow = at(57_600 + 86_400);
+        assert_eq!(counts(&budget, tomorrow), (0, 0));
+        budget.spend(&tomorrow);
+        assert_eq!(counts(&budget, tomorrow), (1, 1));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Command {
     Quota {
         /// True if it is to be cleared first.
         clear: bool,
+        /// True if it is asked for whatever calls are left.
+        admin: bool,
         /// The receiver of the report.
         reply: oneshot::Sender<Result<Arc<QuotaReport>, NoQuota>>,
     },

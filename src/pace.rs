@@ -182,6 +182,7 @@ mod tests {
         Budget {
             day: EVENING.platform_day(),
             calls,
+            unlisted: 0,
             last_call: Some(EVENING.at),
         }
     }

@@ -27,8 +27,8 @@ pub struct QuotaReport {
     pub endpoints: Vec<EndpointCount>,
     /// Our count of the same day.
     pub calls_today: u32,
-    /// Our count when the platform's was last cleared on that day.
-    pub cleared_after: u32,
+    /// The calls of ours that the platform's count should have.
+    pub listed_today: u32,
 }
 
 impl QuotaReport {
@@ -37,7 +37,7 @@ impl QuotaReport {
     pub(crate) fn foreign_count(&self, now: &Now) -> Option<i64> {
         const FEW: i64 = 2;
         let used: i64 = self.endpoints.iter().map(|endpoint| endpoint.used).sum();
-        let ours = i64::from(self.calls_today.saturating_sub(self.cleared_after));
+        let ours = i64::from(self.listed_today);
         let differ = (used - ours).abs();
         (self.day == now.platform_day() && differ > FEW && differ * 10 > used.max(ours))
             .then_some(used)
@@ -89,7 +89,7 @@ mod tests {
                 day: now.platform_day(),
                 endpoints: vec![endpoint],
                 calls_today: ours + 5,
-                cleared_after: 5,
+                listed_today: ours,
             };
             let found = report.foreign_count(&now);
             assert_eq!(found, foreign.then_some(used), "{used} {ours}");

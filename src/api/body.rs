@@ -84,6 +84,8 @@ pub struct QuotaBody {
     pub endpoints: Vec<EndpointBody>,
     /// Calls that the daemon made today.
     pub calls_today: u32,
+    /// Those of them that the platform's counts have too: made since they were cleared, and no questions for them.
+    pub calls_listed: u32,
 }
 
 /// The platform's count of one endpoint.

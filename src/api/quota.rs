@@ -27,7 +27,8 @@ pub(super) async fn quota(
     handle: AccountHandle,
     clear: bool,
 ) -> Result<HttpAnswer, ApiError> {
-    if clear && !asker.is_admin(state) {
+    let admin = asker.is_admin(state);
+    if clear && !admin {
         return Err(ApiError::new(
             Reason::NotAllowed,
             "only an administrator of the daemon may have the platform's count cleared",
@@ -35,7 +36,12 @@ pub(super) async fn quota(
         ));
     }
     let (reply, report) = oneshot::channel();
-    handle.inbox.send(Command::Quota { clear, reply });
+    let wish = Command::Quota {
+        clear,
+        admin,
+        reply,
+    };
+    handle.inbox.send(wish);
     let report = match timeout(COUNT_LIMIT, report).await {
         Ok(Ok(report)) => report,
         Ok(Err(_)) => return Err(stopping()),
@@ -60,6 +66,7 @@ pub(super) async fn quota(
     let body = QuotaBody {
         endpoints: endpoints.collect(),
         calls_today: report.calls_today,
+        calls_listed: report.listed_today,
     };
     Ok(json(StatusCode::OK, &body))
 }
@@ -88,8 +95,8 @@ fn refused(error: &NoQuota) -> ApiError {
         .retry_after(LATER),
         NoQuota::TooSoon(next) => ApiError::new(
             Reason::TooSoon,
-            "the platform was asked less than a minute ago",
-            "ask again later",
+            "the platform was asked less than a minute ago, or few of the day's calls are left",
+            "ask again later, or as an administrator",
         )
         .retry_after(clock::now().at.until(*next)),
         NoQuota::Refused(refusal) => {

@@ -115,7 +115,11 @@ fn table(body: &QuotaBody) -> String {
             widths[0], widths[1], widths[2], widths[3]
         );
     }
-    let _ = writeln!(text, "our own calls today: {}", body.calls_today);
+    let _ = writeln!(
+        text,
+        "our own calls today: {}, of which the counts above should have {}",
+        body.calls_today, body.calls_listed
+    );
     text
 }
 
@@ -134,10 +138,11 @@ mod tests {
                 left: 1993,
             }],
             calls_today: 5,
+            calls_listed: 2,
         };
         assert_eq!(
             table(&body),
-            "endpoint        used  left  limit\n/cgi-bin/token     7  1993   2000\nour own calls today: 5\n"
+            "endpoint        used  left  limit\n/cgi-bin/token     7  1993   2000\nour own calls today: 5, of which the counts above should have 2\n"
         );
     }
 }

@@ -95,9 +95,9 @@ fn troubles(account: &AccountBody, now: i64) -> Vec<String> {
     }
     if let Some(count) = account.platform_calls_today {
         troubles.push(format!(
-            "the platform counts {count} calls today, the daemon made {}: somebody else fetches for this account; \
+            "the platform counts {count} calls today, and the daemon made another number: somebody else fetches for this account; \
              `wxtokend quota {}` shows more",
-            account.calls_today, account.account
+            account.account
         ));
     }
     for ticket in &account.tickets {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod belief;
+mod counts;
 mod due;
 mod force;
 mod look;
@@ -414,16 +415,6 @@ impl Schedule {
     /// The moment when a call for the access token last succeeded.
     pub fn last_success(&self) -> Option<Moment> {
         self.last_success
-    }
-
-    /// The calls of the platform's day, and that day.
-    pub fn calls(&self) -> (u32, i64) {
-        (self.budget.calls, self.budget.day)
-    }
-
-    /// True if the day's calls are used up.
-    pub fn is_spent(&self, now: &Now) -> bool {
-        self.budget.calls_today(now) >= self.account.daily_budget
     }
 
     /// The moment when what is handed out changes next without an answer: a value expires, or the end that apps are

@@ -80,6 +80,8 @@ struct Stored<'a> {
     values: Vec<StoredValue<'a>>,
     day: i64,
     calls: u32,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    unlisted: u32,
     last_call: Option<i64>,
     forced_day: i64,
     forced: u32,
@@ -208,6 +210,11 @@ enum StoredClass {
 
 const VERSION: u32 = 1;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl<'a> Stored<'a> {
     fn from_record(name: &'a AccountName, record: &'a Record, boot_id: &'a str, now: &Now) -> Self {
         let block = record.block.as_ref().map(|block| StoredBlockLine {
@@ -255,6 +262,7 @@ impl<'a> Stored<'a> {
                 .collect(),
             day: record.budget.day,
             calls: record.budget.calls,
+            unlisted: record.budget.unlisted,
             last_call: record.budget.last_call.map(Moment::as_millis),
             forced_day: record.forced.day,
             forced: record.forced.calls,
@@ -306,11 +314,13 @@ impl<'a> Stored<'a> {
             budget: Budget {
                 day: self.day,
                 calls: self.calls,
+                unlisted: self.unlisted,
                 last_call: self.last_call.map(moment),
             },
             forced: Budget {
                 day: self.forced_day,
                 calls: self.forced,
+                unlisted: 0,
                 last_call: self.last_forced.map(moment),
             },
             block: self.block.map(|block| StoredBlock {

@@ -295,11 +295,13 @@ mod tests {
             budget: Budget {
                 day: 19_675,
                 calls: 7,
+                unlisted: 3,
                 last_call: Some(at(-100)),
             },
             forced: Budget {
                 day: 19_675,
                 calls: 2,
+                unlisted: 0,
                 last_call: Some(at(-90)),
             },
             block: Some(StoredBlock {

@@ -40,12 +40,16 @@ fn the_platforms_count_stands_beside_ours_and_tells_of_others() {
     for line in [
         "/cgi-bin/stable_token ",
         "/cgi-bin/ticket/getticket ",
-        "our own calls today: 2",
+        "our own calls today: 5, of which the counts above should have 2",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
     let answer = get(&bench, "/v1/accounts/shop/quota").json();
-    assert_eq!(answer["calls_today"], 2, "{answer}");
+    assert_eq!(
+        (&answer["calls_today"], &answer["calls_listed"]),
+        (&5.into(), &2.into()),
+        "{answer}"
+    );
     let count = &answer["endpoints"][0];
     assert_eq!(count["path"], "/cgi-bin/stable_token");
     assert_eq!(
@@ -61,7 +65,8 @@ fn the_platforms_count_stands_beside_ours_and_tells_of_others() {
     );
     let (_, status) = run(&bench, &["status"]);
     let words: Vec<_> = status.split_whitespace().collect();
-    let told = "the platform counts 32 calls today, the daemon made 2: somebody else fetches";
+    let told =
+        "the platform counts 32 calls today, and the daemon made another number: somebody else";
     assert!(words.join(" ").contains(told), "{status}");
     assert_eq!(
         state(&bench, "shop"),
@@ -84,8 +89,30 @@ fn the_platforms_count_stands_beside_ours_and_tells_of_others() {
     assert!(!status.contains("the platform counts"), "{status}");
     assert!(!daemon.log().contains(SECRET));
     assert_eq!(run(&bench, &["quota", "nobody"]).0, 66);
-    daemon.terminate();
+
+    // Two calls, three questions, a clearing and three questions.
+    let made = || get(&bench, "/v1/accounts/shop").json()["calls_today"].clone();
+    assert_eq!(made(), 9);
+    let metrics = get(&bench, "/metrics").body;
+    for (path, calls) in [("openapi/quota/get", 6), ("clear_quota/v2", 1)] {
+        let line = format!(
+            "wxtokend_platform_calls_total{{account=\"shop\",endpoint=\"/cgi-bin/{path}\",result=\"ok\"}} {calls}\n"
+        );
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
+    daemon.kill();
     assert_eq!(run(&bench, &["quota", "shop"]).0, 69);
+    let daemon = bench.start();
+    assert_eq!(made(), 9, "over a crash");
+    let answer = get(&bench, "/v1/accounts/shop/quota").json();
+    assert_eq!(
+        (&answer["calls_today"], &answer["calls_listed"]),
+        (&12.into(), &0.into()),
+        "{answer}"
+    );
+    let (_, status) = run(&bench, &["status"]);
+    assert!(!status.contains("the platform counts"), "{status}");
+    daemon.terminate();
 }
 
 #[test]

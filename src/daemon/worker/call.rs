@@ -68,7 +68,8 @@ impl Worker {
 
     pub(super) fn on_ended(&mut self, ended: Exchange) {
         let now = clock::now();
-        self.count(&ended);
+        let refusal = ended.answer.as_ref().err();
+        self.count(ended.endpoint, ended.took, ended.reached, refusal);
         if let Some(term) = self.fleet.call_term.take()
             && !self.still_leads(term, &now)
         {
@@ -102,23 +103,28 @@ impl Worker {
     }
 
     /// Counts a call for metrics, and logs it.
-    fn count(&self, ended: &Exchange) {
-        if ended.reached == 0 {
+    pub(super) fn count(
+        &self,
+        endpoint: &'static str,
+        took: Duration,
+        reached: u32,
+        refusal: Option<&Refusal>,
+    ) {
+        if reached == 0 {
             return;
         }
-        let (result, errcode) = match &ended.answer {
-            Ok(_) => ("ok", None),
-            Err(refusal) if refusal.errcode.is_some() => ("refused", refusal.errcode),
-            Err(_) => ("failed", None),
+        let errcode = refusal.and_then(|refusal| refusal.errcode);
+        let result = match (refusal, errcode) {
+            (None, _) => "ok",
+            (Some(_), Some(_)) => "refused",
+            (Some(_), None) => "failed",
         };
-        let (endpoint, took) = (ended.endpoint, ended.took);
         self.shared.metrics.observe_call(endpoint, took);
         let counters = &self.desk.counters;
-        counters.count(Counted::Call(endpoint, result), ended.reached.into());
+        counters.count(Counted::Call(endpoint, result), reached.into());
         if let Some(errcode) = errcode {
             counters.count(Counted::Refusal(errcode), 1);
         }
-        let refusal = ended.answer.as_ref().err();
         let message = refusal.map(|refusal| format!(": {}", refusal.message));
         Entry::of(&self.schedule.account().name).debug(format_args!(
             "{endpoint} {result} in {} ms{}",

@@ -71,7 +71,11 @@ impl Worker {
                     until,
                     reply,
                 } => self.want(value, until, reply, &now),
-                Command::Quota { clear, reply } => self.want_quota(clear, reply, &now),
+                Command::Quota {
+                    clear,
+                    admin,
+                    reply,
+                } => self.want_quota(clear, admin, reply, &now),
                 Command::Inspect => self.outputs.inspect(),
                 Command::ClockSet => {
                     self.schedule.on_clock_set(&now);

@@ -1,14 +1,15 @@
 //! The platform's own count of an account's calls: asked for when somebody wants it, at most once a minute.
 
-use super::{Arrival, Worker};
+use super::{Arrival, SAVE_GRACE, Worker};
 use crate::call::Call;
-use crate::platform::counts::{clear_counts, show_counts};
+use crate::platform::counts::{CountCall, CountQuestions};
 use crate::platform::{Credential, credential};
 use crate::quota::{EndpointCount, NoQuota, QuotaReport};
 use crate::time::{Moment, Now};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// Shortest time between two questions, and between two clearings.
 const EVERY: Duration = Duration::from_secs(60);
@@ -23,8 +24,6 @@ pub(super) struct QuotaDesk {
     clear: bool,
     asked: Option<Moment>,
     cleared: Option<Moment>,
-    /// The platform's day of the last clearing, and our count then.
-    before_clearing: (i64, u32),
     pub(super) report: Option<Arc<QuotaReport>>,
 }
 
@@ -32,11 +31,14 @@ pub(super) struct QuotaDesk {
 pub(super) struct QuotaAnswer {
     cleared: bool,
     counts: Result<Vec<EndpointCount>, NoQuota>,
+    /// The number of requests that were counted before they were made, and all that were.
+    planned: u32,
+    calls: Vec<CountCall>,
 }
 
 impl Worker {
     /// Somebody wants the platform's count, perhaps cleared.
-    pub(super) fn want_quota(&mut self, clear: bool, reply: QuotaReply, now: &Now) {
+    pub(super) fn want_quota(&mut self, clear: bool, admin: bool, reply: QuotaReply, now: &Now) {
         if self
             .shared
             .fleet
@@ -48,9 +50,17 @@ impl Worker {
         }
         let desk = &mut self.quota;
         let last = if clear { desk.cleared } else { desk.asked };
-        let answer = match (last.map(|last| last + EVERY), &desk.report) {
-            (Some(next), Some(report)) if now.at < next && !clear => Ok(report.clone()),
-            (Some(next), _) if now.at < next => Err(NoQuota::TooSoon(next)),
+        // Readers may ask all day, and leave the calls that are left to what needs them.
+        let is_short = !admin && !self.schedule.may_ask_counts(now);
+        let next = last.map_or(now.at, |last| last + EVERY);
+        let next = if is_short {
+            next.max(now.at + EVERY)
+        } else {
+            next
+        };
+        let answer = match &desk.report {
+            Some(report) if now.at < next && !clear => Ok(report.clone()),
+            _ if now.at < next => Err(NoQuota::TooSoon(next)),
             _ => {
                 desk.clear |= clear;
                 desk.wishes.push(reply);
@@ -86,13 +96,17 @@ impl Worker {
             .shared
             .secrets(&account)
             .run(move || credential(&of_file, Call::Token, None));
+        let shown = CountQuestions::new(&client, &account).planned();
+        let planned = u32::from(clear) + if token.is_some() { shown } else { 0 };
+        self.schedule.on_counts_asked(now, planned);
+        let saving = self.write(false, now);
         self.under_way = Some(Box::pin(async move {
+            let _ = timeout(SAVE_GRACE, saving).await;
             let _permit = client.permit(account.terms.kind, false).await;
+            let mut questions = CountQuestions::new(&client, &account);
             let cleared = if clear {
                 match secret.await {
-                    Ok(Ok(Credential::Secret(secret))) => {
-                        clear_counts(&client, &account, &secret).await
-                    }
+                    Ok(Ok(Credential::Secret(secret))) => questions.clear(&secret).await,
                     Ok(Err(refusal)) => Err(NoQuota::Refused(Box::new(refusal))),
                     // The runtime ends.
                     Ok(Ok(Credential::Token(_))) | Err(_) => Err(NoQuota::NotThere),
@@ -103,12 +117,15 @@ impl Worker {
             let is_cleared = clear && cleared.is_ok();
             let counts = match (cleared, token) {
                 (Err(error), _) => Err(error),
-                (Ok(()), Some(token)) => show_counts(&client, &account, &token).await,
+                (Ok(()), Some(token)) => questions.show(&token).await,
                 (Ok(()), None) => Ok(Vec::new()),
             };
+            let calls = questions.ended;
             Arrival::Counted(QuotaAnswer {
                 cleared: is_cleared,
                 counts,
+                planned,
+                calls,
             })
         }));
         true
@@ -116,25 +133,26 @@ impl Worker {
 
     /// Takes the platform's answer.
     pub(super) fn on_counted(&mut self, counted: QuotaAnswer, now: &Now) {
-        let (calls, day) = self.schedule.calls();
-        let calls_today = if day == now.platform_day() { calls } else { 0 };
-        if counted.cleared {
-            self.quota.before_clearing = (now.platform_day(), calls_today);
-            // Calls that the quota held back may be made again.
-            self.schedule.hurry(now, true);
+        let mut reached = 0;
+        for call in &counted.calls {
+            self.count(
+                call.endpoint,
+                call.took,
+                call.reached,
+                call.refusal.as_ref(),
+            );
+            reached += call.reached;
         }
-        let (cleared_day, before) = self.quota.before_clearing;
+        self.schedule
+            .on_counts_answered(now, counted.planned, reached, counted.cleared);
+        self.save(counted.cleared, now);
         let answer = counted.counts.map(|endpoints| {
             Arc::new(QuotaReport {
                 at: now.at,
                 day: now.platform_day(),
                 endpoints,
-                calls_today,
-                cleared_after: if cleared_day == now.platform_day() {
-                    before
-                } else {
-                    0
-                },
+                calls_today: self.schedule.calls_today(now),
+                listed_today: self.schedule.calls_listed(now),
             })
         });
         if let Ok(report) = &answer {
