@@ -121,13 +121,14 @@ pub(crate) fn why_unreachable(
         if let TlsError::AlertReceived(alert) = tls
             && OF_OUR_CERTIFICATE.contains(alert)
         {
-            return match has_certificate {
-                true => format!(
+            return if has_certificate {
+                format!(
                     "{url} refuses this host's client certificate ({alert:?}): `cert_file` of [fleet] must be one of the CA that etcd trusts (its --trusted-ca-file), for clients, and not expired"
-                ),
-                false => format!(
+                )
+            } else {
+                format!(
                     "{url} wants a client certificate: set `cert_file` and `cert_key_file` of [fleet]"
-                ),
+                )
             };
         }
         let (message, hint) = of_tls(tls);
