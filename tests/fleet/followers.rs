@@ -8,11 +8,13 @@ use wxtokend::sim::Kill;
 
 /// A host whose `role` is follower, and that knows no secret.
 fn follower(config: String) -> String {
-    let lines = config
-        .lines()
-        .filter(|line| !line.starts_with("secret_file"));
-    let config: String = lines.map(|line| format!("{line}\n")).collect();
-    config.replacen("[fleet]\n", "[fleet]\nrole = \"follower\"\n", 1)
+    let mut changed = config.replacen("[fleet]\n", "[fleet]\nrole = \"follower\"\n", 1);
+    drop(config);
+    while let Some(at) = changed.find("secret_file") {
+        let end = changed[at..].find('\n').unwrap();
+        changed.replace_range(at..=at + end, "");
+    }
+    changed
 }
 
 /// A host that may lead, and one that follows.

@@ -3,6 +3,7 @@
 use crate::cluster::Door;
 use crate::hosts::{KEY, TestFleet};
 use crate::root::needs_root;
+use std::fmt::Write as _;
 use std::time::Duration;
 use wxtokend::sim::Kill;
 
@@ -12,7 +13,11 @@ const RECORD: &str = "/wxtokend/accounts/classic/record";
 const CHARTER: &str = "/wxtokend/fleet";
 
 fn hex(key: &str) -> String {
-    key.bytes().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::new();
+    for byte in key.bytes() {
+        write!(digits, "{byte:02x}").unwrap();
+    }
+    digits
 }
 
 /// The name of the key that the fleet's record is encrypted with.
