@@ -60,14 +60,19 @@ struct SourceHistory {
     interval: Duration,
     next_at: Instant,
     last_at: Instant,
-    quiet: Duration,
+    level: Level,
     left_out: u64,
-    last: Option<LogLine>,
+    last: Option<Box<LogLine>>,
 }
 
 impl SourceHistory {
     fn is_quiet(&self, now: Instant) -> bool {
-        now.duration_since(self.last_at) > self.quiet.max(self.interval * 2)
+        let quiet = if self.level == Level::Info {
+            QUIET_INFO
+        } else {
+            QUIET
+        };
+        now.duration_since(self.last_at) > quiet.max(self.interval * 2)
     }
 }
 
@@ -83,11 +88,7 @@ impl Repeats {
             interval: FIRST_INTERVAL,
             next_at: now,
             last_at: now,
-            quiet: if line.level == Level::Info {
-                QUIET_INFO
-            } else {
-                QUIET
-            },
+            level: line.level,
             left_out: 0,
             last: None,
         };
@@ -106,7 +107,7 @@ impl Repeats {
             history.next_at = now + history.interval;
         } else {
             history.left_out += 1;
-            history.last = Some(line.clone());
+            history.last = Some(Box::new(line.clone()));
             return Repetition::LeftOut;
         }
         history.last = None;
@@ -126,7 +127,7 @@ impl Repeats {
             .values_mut()
             .filter(|history| history.left_out > 0 && history.next_at <= now);
         due.filter_map(|history| {
-            let mut line = history.last.take()?;
+            let mut line = *history.last.take()?;
             // The line itself is one of those that were left out.
             match std::mem::take(&mut history.left_out) {
                 0 | 1 => {}
