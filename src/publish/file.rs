@@ -49,16 +49,14 @@ fn try_publish(
     until: Option<Moment>,
 ) -> Result<PublishedFile, PublishError> {
     let directory = place.directory()?;
-    if existing(place, &directory, content).is_some() {
-        let mut known = place.known();
-        // Again: it may have been at its end just now.
-        if let Some(identity) = existing(place, &directory, content) {
-            known.content = Known::Ours(identity);
-            known.until = until;
-            known.held = place.home().held();
-            return Ok(PublishedFile::Unchanged);
-        }
+    let mut known = place.known();
+    if let Some(identity) = existing(place, &directory, content) {
+        known.content = Known::Ours(identity);
+        known.until = until;
+        known.held = place.home().held();
+        return Ok(PublishedFile::Unchanged);
     }
+    drop(known);
     let fail = place.error(PublishStep::Write);
     let mut temporary = write(place, directory, content)?;
     let mut known = place.known();
