@@ -66,7 +66,14 @@ impl fmt::Display for ValueName {
 /// An access token or ticket. It cannot be displayed, debugged or serialised, is cheap to clone, and is wiped when the
 /// last clone goes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Value(Arc<Zeroizing<Box<str>>>);
+pub struct Value(Arc<NamedText>);
+
+#[derive(PartialEq, Eq)]
+struct NamedText {
+    text: Zeroizing<Box<str>>,
+    /// Computed once: each answer of the API names its value.
+    fingerprint: Fingerprint,
+}
 
 impl Value {
     /// The longest value that is accepted, bytes. The platform asks callers to reserve 512.
@@ -79,19 +86,22 @@ impl Value {
             b.is_ascii_graphic()
                 && !matches!(b, b'"' | b'\'' | b'\\' | b'<' | b'>' | b'&' | b'$' | b'`')
         };
-        ((1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(acceptable))
-            .then(|| Self(Arc::new(Zeroizing::new(text.into()))))
+        ((1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(acceptable)).then(|| {
+            Self(Arc::new(NamedText {
+                text: Zeroizing::new(text.into()),
+                fingerprint: Fingerprint::of(text),
+            }))
+        })
     }
 
     /// The value itself, for outputs, authorised API answers and calls to the platform.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.0.text
     }
 
     /// The name that a log may use.
     pub fn fingerprint(&self) -> Fingerprint {
-        let digest = Sha256::digest(self.0.as_bytes());
-        Fingerprint([digest[0], digest[1], digest[2], digest[3]])
+        self.0.fingerprint
     }
 }
 
@@ -104,6 +114,13 @@ impl fmt::Debug for Value {
 /// The first four bytes of a value's SHA-256: names it without giving it away. Displays as 8 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 4]);
+
+impl Fingerprint {
+    fn of(text: &str) -> Self {
+        let digest = Sha256::digest(text);
+        Self([digest[0], digest[1], digest[2], digest[3]])
+    }
+}
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
