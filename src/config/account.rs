@@ -7,7 +7,7 @@ use super::names::Names;
 use super::output::{OutputsReader, Owner};
 use super::places::{Places, Setting};
 use super::secret::{self, secret};
-use super::source::Position;
+use super::source::{Position, SourceFile};
 use super::table::Table;
 use super::value;
 use crate::account::{Account, AccountName};
@@ -17,6 +17,8 @@ use crate::value::ValueName;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// Reads accounts from one file after the other, and sees where they collide.
 pub(super) struct AccountsReader<'e> {
@@ -51,11 +53,22 @@ impl<'e> AccountsReader<'e> {
         }
     }
 
-    /// Reads the accounts of one file.
-    pub(super) fn read(&mut self, root: &Table<'_>) {
-        for (name, at, table) in root.table("accounts").named() {
+    /// Reads the accounts of one file, and takes them out of its tree: what one took in memory serves the next.
+    pub(super) fn read(&mut self, source: &SourceFile, tree: &mut DeTable<'_>) {
+        // A fault, if it is no table.
+        let _ = Table::root(source, tree).table("accounts");
+        let accounts = tree.remove("accounts").map(Spanned::into_inner);
+        let Some(DeValue::Table(accounts)) = accounts else {
+            return;
+        };
+        let none = DeTable::new();
+        let root = Table::root(source, &none);
+        for (key, item) in accounts {
+            let Some(table) = root.below("accounts.NAME", &item) else {
+                continue;
+            };
             // Without a name, its other faults are found all the same.
-            let name = self.name(name, at, &table);
+            let name = self.name(key.get_ref(), key.span().start, &table);
             let account = self.account(name, &table.known(&keys::ACCOUNT, self.env.platforms));
             let secret = account.as_ref().map(|account| &account.secret);
             let mirror_keys = mirror::keys(&table, secret, self.env);

@@ -30,8 +30,9 @@ pub struct Loaded {
 pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let source = SourceFile::read(&path, &env.files).map_err(|fault| vec![fault])?;
-    let tree = source.parse();
+    let mut tree = source.parse();
     let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
+    let included = included(&root, &env.files);
 
     let mut names = Names::new(&env.names);
     let daemon = sections::daemon(&root, env);
@@ -42,8 +43,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Vec<Fault>> {
     outputs.claim(&api.socket, &root.table("api"), "socket");
     let mirror = mirror::mirror(&root, env, &mut outputs);
     let mut accounts = AccountsReader::new(env, names, outputs, only_follows);
-    accounts.read(&root);
-    let included = included(&root, &env.files);
+    accounts.read(&source, &mut tree);
 
     let mut faults = source.take_faults();
     for path in included {
@@ -123,7 +123,7 @@ fn include(path: &Path, accounts: &mut AccountsReader<'_>, env: &Environment) ->
         Ok(source) => source,
         Err(fault) => return vec![fault],
     };
-    let tree = source.parse();
+    let mut tree = source.parse();
     let root = Table::root(&source, &tree).known(&keys::ROOT, env.platforms);
     for key in [
         keys::DAEMON,
@@ -140,6 +140,6 @@ fn include(path: &Path, accounts: &mut AccountsReader<'_>, env: &Environment) ->
             );
         }
     }
-    accounts.read(&root);
+    accounts.read(&source, &mut tree);
     source.take_faults()
 }

@@ -115,19 +115,8 @@ impl<'a> Table<'a> {
         list.filter_map(move |item| this.below(key, item))
     }
 
-    /// The tables in this one, with their names and where these stand.
-    pub fn named(&self) -> impl Iterator<Item = (&'a str, usize, Self)> + use<'a> {
-        let this = *self;
-        this.entries
-            .into_iter()
-            .flatten()
-            .filter_map(move |(key, item)| {
-                let table = this.below("accounts.NAME", item)?;
-                Some((key.get_ref().as_ref(), key.span().start, table))
-            })
-    }
-
-    fn below(&self, key: &str, item: &'a Spanned<DeValue<'a>>) -> Option<Self> {
+    /// The table that is the value of a key.
+    pub(super) fn below(&self, key: &str, item: &'a Spanned<DeValue<'a>>) -> Option<Self> {
         Some(Self {
             source: self.source,
             entries: Some(self.check(key, item, value::table)?),
