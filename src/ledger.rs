@@ -10,8 +10,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A limit on the calls of an hour. A quarter of them may be made at once, and half of them in an hour after that.
 #[derive(Debug, Clone, Copy)]
 pub struct HourlyRate {
-    a_call: Duration,
-    burst: Duration,
+    limit: u32,
     /// The moment from which a whole burst is free.
     free_at: Moment,
 }
@@ -19,22 +18,26 @@ pub struct HourlyRate {
 impl HourlyRate {
     /// A rate that stays well below `limit` calls in any hour.
     pub fn below(limit: u32) -> Self {
-        let a_call = HOUR / (limit / 2).max(1);
         Self {
-            a_call,
-            burst: a_call * (limit / 4).saturating_sub(1),
+            limit,
             free_at: Moment::from_millis(i64::MIN),
         }
     }
 
+    /// The time that a call takes of the hour.
+    fn a_call(&self) -> Duration {
+        HOUR / (self.limit / 2).max(1)
+    }
+
     /// The earliest moment for a call.
     pub(crate) fn earliest(&self, now: Moment) -> Moment {
-        (self.free_at - self.burst).max(now)
+        let burst = self.a_call() * (self.limit / 4).saturating_sub(1);
+        (self.free_at - burst).max(now)
     }
 
     /// Counts a call.
     pub(crate) fn spend(&mut self, now: Moment) {
-        self.free_at = self.free_at.max(now) + self.a_call;
+        self.free_at = self.free_at.max(now) + self.a_call();
     }
 }
 

@@ -47,6 +47,13 @@ pub enum OutputState {
     Failed(Arc<str>),
 }
 
+impl OutputState {
+    /// True if it could not be written.
+    pub(crate) const fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
+
 /// An account's place in a fleet, as one host sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetView {

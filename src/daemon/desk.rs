@@ -1,11 +1,10 @@
 //! The desk of an account: all that its task and the rest of the daemon share.
 
-use super::outputs::OutputPlaces;
-use crate::counters::Counters;
-use crate::handle::Inbox;
+use crate::handle::{AccountHandle, SnapshotCell};
+use crate::publish::Place;
 use crate::time::Moment;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The promise of a task to show up again, by which the supervisor tells whether it hangs.
@@ -24,10 +23,30 @@ impl Promise {
 }
 
 /// All that the task of an account and the rest of the daemon share.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(super) struct Desk {
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) promise: Arc<Promise>,
-    pub(super) places: OutputPlaces,
+    pub(super) handle: AccountHandle,
+    pub(super) promise: Promise,
+    /// The places of its outputs, for the watch over them.
+    places: Mutex<Box<[Arc<Place>]>>,
+}
+
+impl Desk {
+    /// Begins with a first snapshot.
+    pub(super) fn new(snapshot: SnapshotCell) -> Arc<Self> {
+        Arc::new(Self {
+            handle: AccountHandle {
+                snapshot: Arc::new(snapshot),
+                inbox: Arc::default(),
+                counters: Arc::default(),
+            },
+            promise: Promise::default(),
+            places: Mutex::default(),
+        })
+    }
+
+    /// The places of the outputs.
+    pub(super) fn places(&self) -> MutexGuard<'_, Box<[Arc<Place>]>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -41,7 +41,7 @@ pub(super) struct LiveOutput {
     pub(super) doubted: bool,
     pub(super) failures: u32,
     pub(super) retry_at: Moment,
-    pub(super) running: Option<OutputAction>,
+    pub(super) running: Option<Box<OutputAction>>,
 }
 
 /// Work on an output that is under way.
@@ -65,7 +65,7 @@ pub(super) struct Surroundings<'a> {
 
 impl LiveOutput {
     pub(super) fn is_failed(&self) -> bool {
-        matches!(self.state, OutputState::Failed(_))
+        self.state.is_failed()
     }
 
     /// Begins to show what it should, if it does not.
@@ -109,12 +109,12 @@ impl LiveOutput {
                 inbox.wake();
             }
         });
-        self.running = Some(OutputAction {
+        self.running = Some(Box::new(OutputAction {
             result,
             is_late,
             state,
             is_repair: self.doubted && !self.stale,
-        });
+        }));
         (self.stale, self.doubted) = (false, false);
     }
 

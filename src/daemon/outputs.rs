@@ -1,54 +1,48 @@
 //! The outputs of one account: what each shows, and what has to be done so that it shows the right thing.
 
+use super::desk::Desk;
 use super::output::{LiveOutput, PUBLISH_LIMIT, Surroundings};
 use super::shared::Shared;
 use super::sink::{OutputEnd, sink};
 use crate::account::Account;
-use crate::counters::Counters;
-use crate::handle::Inbox;
 use crate::logging::Entry;
 use crate::publish::Place;
 use crate::publish::file::EARLY;
 use crate::publish::socket::BoundSocket;
-use crate::snapshot::{OutputState, State};
+use crate::snapshot::OutputState;
 use crate::time::{Moment, Now};
 use crate::value::{Grant, ValueName};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 /// All outputs of one account.
 pub(super) struct Outputs {
     shared: Arc<Shared>,
     account: Arc<Account>,
-    inbox: Arc<Inbox>,
+    desk: Arc<Desk>,
     list: Vec<LiveOutput>,
-    places: OutputPlaces,
     /// The valid values that the outputs show. A clock that is set changes their ends.
     shown: Box<[(ValueName, Grant)]>,
 }
-
-/// The places of an account's outputs, for the watch over them.
-pub(super) type OutputPlaces = Arc<Mutex<Box<[Arc<Place>]>>>;
 
 /// Sockets that are bound and wait to take their places, by index of the output.
 pub(super) type Sockets = Vec<(usize, BoundSocket)>;
 
 impl Outputs {
-    /// `vacant` are the outputs of which somebody knows that there is nothing in their places. `inbox` is woken when
-    /// what took long has ended.
+    /// `vacant` are the outputs of which somebody knows that there is nothing in their places. The account is woken
+    /// when what took long has ended.
     pub(super) fn new(
         shared: Arc<Shared>,
         account: Arc<Account>,
         sockets: Sockets,
         vacant: &[usize],
-        inbox: Arc<Inbox>,
+        desk: Arc<Desk>,
     ) -> Self {
         let mut outputs = Self {
             shared,
             list: Vec::new(),
             account,
-            inbox,
-            places: OutputPlaces::default(),
+            desk,
             shown: Box::default(),
         };
         outputs.lay_out(sockets);
@@ -58,11 +52,6 @@ impl Outputs {
             out.stale = false;
         }
         outputs
-    }
-
-    /// The places of the outputs, for the watch over them.
-    pub(super) fn places(&self) -> OutputPlaces {
-        self.places.clone()
     }
 
     /// Makes the list that of the configuration, and returns what is left of the old one.
@@ -109,8 +98,7 @@ impl Outputs {
                 running,
             });
         }
-        let places = self.list.iter().map(|out| out.place.clone()).collect();
-        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+        *self.desk.places() = self.list.iter().map(|out| out.place.clone()).collect();
         old
     }
 
@@ -150,12 +138,7 @@ impl Outputs {
 
     /// Brings every output up to date that is not. Waits for it for a moment; what takes longer goes on beside, and
     /// wakes the account when it has ended.
-    pub(super) async fn publish(
-        &mut self,
-        grants: &[(ValueName, Grant)],
-        now: &Now,
-        counters: &Arc<Counters>,
-    ) {
+    pub(super) async fn publish(&mut self, grants: &[(ValueName, Grant)], now: &Now) {
         let valid: Box<[_]> = grants
             .iter()
             .filter(|(_, grant)| grant.is_valid(now.at + EARLY))
@@ -171,8 +154,8 @@ impl Outputs {
         let around = Surroundings {
             shared: &self.shared,
             account: &self.account,
-            inbox: &self.inbox,
-            counters,
+            inbox: &self.desk.handle.inbox,
+            counters: &self.desk.handle.counters,
             now,
         };
         for out in &mut self.list {
@@ -204,15 +187,6 @@ impl Outputs {
     /// The state of each, in the order of the configuration.
     pub(super) fn states(&self) -> Box<[OutputState]> {
         self.list.iter().map(|out| out.state.clone()).collect()
-    }
-
-    /// The state of the account, its outputs considered.
-    pub(super) fn weaken(&self, state: State) -> State {
-        if state == State::Fresh && self.list.iter().any(LiveOutput::is_failed) {
-            State::Degraded
-        } else {
-            state
-        }
     }
 
     /// Ends all of them: files stay when the daemon stops, and go when the account does.

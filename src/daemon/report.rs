@@ -12,9 +12,7 @@ use crate::time::{Moment, Now, human};
 use crate::trouble::Class;
 use crate::trouble::LastError;
 use crate::value::{Fingerprint, Grant, Value, ValueName};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// Remembers what was said of an account.
 pub(super) struct Reporter {
@@ -25,18 +23,16 @@ pub(super) struct Reporter {
     was_served: bool,
     not_stored: bool,
     spent_day: Option<i64>,
-    changed: Arc<Notify>,
 }
 
 impl Reporter {
-    pub(super) fn new(changed: Arc<Notify>) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             state: State::Starting,
             in_trouble: false,
             was_served: false,
             not_stored: false,
             spent_day: None,
-            changed,
         }
     }
 
@@ -116,13 +112,12 @@ impl Reporter {
         }
     }
 
-    /// Tells a change of state.
-    pub(super) fn state(&mut self, snapshot: &Snapshot, now: &Now) {
+    /// Tells a change of state. Returns whether there is one.
+    pub(super) fn state(&mut self, snapshot: &Snapshot, now: &Now) -> bool {
         let old = std::mem::replace(&mut self.state, snapshot.state);
         if old == snapshot.state {
-            return;
+            return false;
         }
-        self.changed.notify_one();
         let entry = Entry::of(&snapshot.account.name);
         match snapshot.state {
             State::Expired => {
@@ -155,6 +150,7 @@ impl Reporter {
             State::Fresh | State::Starting => {}
         }
         self.was_served |= matches!(snapshot.state, State::Fresh | State::Degraded);
+        true
     }
 
     /// Tells when what outlives a restart cannot be stored, and when it can again.

@@ -1,7 +1,7 @@
 //! Starts, changes and stops the tasks of accounts, and keeps an eye on them.
 
 use super::desk::Desk;
-use super::outputs::{Outputs, Sockets};
+use super::outputs::Sockets;
 use super::prepare::{self, Change, Prepared};
 use super::shared::Shared;
 use super::worker::Worker;
@@ -9,7 +9,7 @@ use crate::account::{Account, AccountName};
 use crate::changes::Changes;
 use crate::clock;
 use crate::event::Event;
-use crate::handle::{AccountHandle, AccountHandles, Command, Inbox, Reconfigure};
+use crate::handle::{AccountHandles, Command, Reconfigure};
 use crate::logging::Entry;
 use crate::offload::Hazard;
 use crate::publish::Place;
@@ -17,7 +17,7 @@ use crate::schedule::{Part, Schedule};
 use crate::store::Kept;
 use crate::time::Now;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -46,8 +46,7 @@ pub(super) struct Supervisor {
 
 struct RunningAccount {
     account: Arc<Account>,
-    desk: Desk,
-    handle: AccountHandle,
+    desk: Arc<Desk>,
     task: JoinHandle<()>,
 }
 
@@ -106,7 +105,7 @@ impl Supervisor {
                 fleet.unseat(&name);
             }
             if let Some(running) = self.running.remove(&name) {
-                running.desk.inbox.send(Command::Stop {
+                running.desk.handle.inbox.send(Command::Stop {
                     remove_outputs: true,
                 });
                 endings.push(running.task);
@@ -133,6 +132,7 @@ impl Supervisor {
                     };
                     running
                         .desk
+                        .handle
                         .inbox
                         .send(Command::Reconfigure(Box::new(reconfigure)));
                     settling.push(settled);
@@ -148,7 +148,7 @@ impl Supervisor {
         let directory = self
             .running
             .iter()
-            .map(|(name, running)| (name.clone(), running.handle.clone()))
+            .map(|(name, running)| (name.clone(), running.desk.handle.clone()))
             .collect();
         self.directory.send_replace(Arc::new(directory));
         changes
@@ -204,10 +204,14 @@ impl Supervisor {
                 schedule.set_part(Part::Follows, &now);
             }
             let vacant = vacant.remove(&account.name).unwrap_or_default();
-            let inbox = Arc::<Inbox>::default();
-            let shared = self.shared.clone();
-            let outputs = Outputs::new(shared, account.clone(), sockets, &vacant, inbox.clone());
-            self.spawn(account, schedule, outputs, inbox, unready);
+            let (shared, unready) = (self.shared.clone(), unready.clone());
+            let (mut worker, desk) = Worker::new(shared, schedule, sockets, &vacant, unready);
+            let running = RunningAccount {
+                account: account.clone(),
+                desk,
+                task: tokio::spawn(async move { worker.run().await }),
+            };
+            self.running.insert(account.name.clone(), running);
             // The first ones begin while others are read, and nobody waits for thousands.
             if number % BATCH == BATCH - 1 {
                 tokio::task::yield_now().await;
@@ -215,54 +219,17 @@ impl Supervisor {
         }
     }
 
-    fn spawn(
-        &mut self,
-        account: Arc<Account>,
-        schedule: Schedule,
-        outputs: Outputs,
-        inbox: Arc<Inbox>,
-        unready: &mpsc::Sender<()>,
-    ) {
-        let desk = Desk {
-            inbox,
-            places: outputs.places(),
-            ..Desk::default()
-        };
-        let (mut worker, snapshot) = Worker::new(
-            self.shared.clone(),
-            desk.clone(),
-            schedule,
-            outputs,
-            unready.clone(),
-        );
-        let task = tokio::spawn(async move { worker.run().await });
-        let handle = AccountHandle {
-            snapshot,
-            inbox: desk.inbox.clone(),
-            counters: desk.counters.clone(),
-        };
-        self.running.insert(
-            account.name.clone(),
-            RunningAccount {
-                account,
-                desk,
-                handle,
-                task,
-            },
-        );
-    }
-
     /// Tells every task that Unix time was set, or the daemon's clock stood still.
     pub(super) fn on_clock_set(&self) {
         for running in self.running.values() {
-            running.desk.inbox.send(Command::ClockSet);
+            running.desk.handle.inbox.send(Command::ClockSet);
         }
     }
 
     /// Tells every task that the `[platform]` section changed.
     pub(super) fn on_platform_changed(&self) {
         for running in self.running.values() {
-            running.desk.inbox.send(Command::PlatformChanged);
+            running.desk.handle.inbox.send(Command::PlatformChanged);
         }
     }
 
@@ -270,13 +237,13 @@ impl Supervisor {
     pub(super) fn wake_all(&self) {
         self.running
             .values()
-            .for_each(|running| running.desk.inbox.wake());
+            .for_each(|running| running.desk.handle.inbox.wake());
     }
 
     /// Has every account looked at, as when an administrator suspects it: nobody else may send the signal for it.
     pub(super) fn suspect_all(&self) {
         for running in self.running.values() {
-            running.desk.inbox.send(Command::Suspect {
+            running.desk.handle.inbox.send(Command::Suspect {
                 bad: None,
                 admin: true,
                 reply: None,
@@ -287,15 +254,15 @@ impl Supervisor {
     /// Has an account look at its outputs.
     pub(super) fn inspect(&self, name: &AccountName) {
         if let Some(running) = self.running.get(name) {
-            running.desk.inbox.send(Command::Inspect);
+            running.desk.handle.inbox.send(Command::Inspect);
         }
     }
 
     /// The places of all outputs.
     pub(super) fn places(&self) -> Vec<Arc<Place>> {
-        let lists = self.running.values().map(|running| &running.desk.places);
+        let lists = self.running.values();
         lists
-            .flat_map(|list| list.lock().unwrap_or_else(PoisonError::into_inner).to_vec())
+            .flat_map(|running| running.desk.places().to_vec())
             .collect()
     }
 
@@ -311,7 +278,7 @@ impl Supervisor {
     /// Stops all tasks; files stay. What has not ended when `patience` is over is dropped.
     pub(super) async fn stop(self, patience: Duration) {
         for running in self.running.values() {
-            running.desk.inbox.send(Command::Stop {
+            running.desk.handle.inbox.send(Command::Stop {
                 remove_outputs: false,
             });
         }

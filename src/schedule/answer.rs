@@ -32,7 +32,7 @@ impl Schedule {
             at: sent,
             unix_millis: on_sent.unix_millis_of(sent),
         };
-        let (outcome, verdict) = self.apply(now, &sent, call, answer, flight.as_ref());
+        let (outcome, verdict) = self.apply(now, &sent, call, answer, flight.as_deref());
         let verdict = match verdict.or_else(|| self.end_long_wait(now)) {
             // It came too late.
             Some(Verdict::StillValid | Verdict::Refreshed) if !self.stands(now.at) => {

@@ -119,7 +119,7 @@ pub struct Schedule {
     last_wish: Option<Moment>,
     /// 41002 to a correct body happens: once more before it is believed.
     is_asked_again: bool,
-    flight: Option<Flight>,
+    flight: Option<Box<Flight>>,
     ticket_rate: HourlyRate,
     ledger: Option<Arc<TicketLedger>>,
     /// The part of this host in the calls.
@@ -127,7 +127,7 @@ pub struct Schedule {
     /// No call for a token before: one of the leader before may be under way.
     hold: Option<Moment>,
     /// A token that a leader before could not share.
-    orphan: Option<Held>,
+    orphan: Option<Box<Held>>,
     /// True if the other hosts of the fleet know the token.
     is_shared: bool,
     /// True if the token came from the leader before.
@@ -188,9 +188,11 @@ impl Schedule {
     pub fn reconfigure(&mut self, account: Arc<Account>, now: &Now) {
         if record::identity(&account) != record::identity(&self.account) {
             *self = Self {
-                flight: self.flight.take().map(|flight| Flight {
-                    is_foreign: true,
-                    ..flight
+                flight: self.flight.take().map(|flight| {
+                    Box::new(Flight {
+                        is_foreign: true,
+                        ..*flight
+                    })
                 }),
                 asked: self.asked,
                 ledger: self.ledger.take(),
@@ -334,7 +336,7 @@ impl Schedule {
         if call.is_token() && self.terms().overlap().is_some() && self.token.held.is_some() {
             self.lost = Some(Lost::another(self.lost, now.at));
         }
-        self.flight = Some(flight);
+        self.flight = Some(Box::new(flight));
     }
 
     /// Counts further requests of the same call: a host failed and another was asked.

@@ -127,7 +127,7 @@ impl Schedule {
         if orphan.expires() <= now.at || self.token() == Some(&orphan.value) {
             return;
         }
-        self.orphan = Some(orphan);
+        self.orphan = Some(Box::new(orphan));
         if self.is_inherited || !self.stands(now.at) {
             self.adopt(now);
         } else {
@@ -147,7 +147,7 @@ impl Schedule {
             last: orphan.obtained,
         });
         self.token.due = self.due_of(now, &orphan);
-        self.orphan = self.token.held.replace(orphan);
+        self.orphan = self.token.held.replace(*orphan).map(Box::new);
         self.told = None;
         self.is_shared = false;
         self.is_inherited = false;

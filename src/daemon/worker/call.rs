@@ -70,7 +70,8 @@ impl Worker {
         let now = clock::now();
         let refusal = ended.answer.as_ref().err();
         self.count(ended.endpoint, ended.took, ended.reached, refusal);
-        if let Some(term) = self.fleet.call_term.take()
+        let call_term = self.fleet.as_mut().and_then(|desk| desk.call_term.take());
+        if let Some(term) = call_term
             && !self.still_leads(term, &now)
         {
             self.on_late(&ended, term, &now);
@@ -91,7 +92,7 @@ impl Worker {
         self.reporter
             .on_outcome(&self.schedule, &outcome, before, &now);
         if let Outcome::FoundDead { foreign: true } = outcome {
-            Counters::add(&self.desk.counters.superseded);
+            Counters::add(&self.desk.handle.counters.superseded);
         }
         self.consider_resigning(&outcome, &now);
         let is_durable = matches!(
@@ -120,7 +121,7 @@ impl Worker {
             (Some(_), None) => "failed",
         };
         self.shared.metrics.observe_call(endpoint, took);
-        let counters = &self.desk.counters;
+        let counters = &self.desk.handle.counters;
         counters.count(Counted::Call(endpoint, result), reached.into());
         if let Some(errcode) = errcode {
             counters.count(Counted::Refusal(errcode), 1);

@@ -7,8 +7,10 @@ use crate::handle::Command;
 use crate::schedule::Outcome;
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
+use crate::trouble::LastError;
 use crate::value::ValueName;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Everybody who waits for an answer of this account, and what there is to tell them.
@@ -19,7 +21,8 @@ pub(super) struct Waiting {
     /// Those whose wish another host has met or refused.
     granted: Vec<(oneshot::Sender<Verdict>, Verdict)>,
     pub(super) verdict: Option<Verdict>,
-    outcome: Option<Outcome>,
+    /// The value that a call was for, and the failure of it.
+    ended: Option<(ValueName, Option<Arc<LastError>>)>,
 }
 
 /// Somebody who waits for a value that lasts.
@@ -39,7 +42,11 @@ impl Waiting {
 
     /// An answer came. Those who wait are told once its value is published.
     pub(super) fn on_outcome(&mut self, outcome: Outcome, verdict: Option<Verdict>) {
-        self.outcome = Some(outcome);
+        self.ended = match outcome {
+            Outcome::Granted { name, .. } => Some((name, None)),
+            Outcome::Failed { name, error, .. } => Some((name, Some(error))),
+            _ => None,
+        };
         self.verdict = verdict.or(self.verdict.take());
     }
 }
@@ -47,7 +54,7 @@ impl Waiting {
 impl Worker {
     /// Does what it was asked for since the last turn.
     pub(super) async fn take_commands(&mut self) -> ControlFlow<Stop> {
-        for command in self.desk.inbox.take() {
+        for command in self.desk.handle.inbox.take() {
             let now = clock::now();
             match command {
                 Command::Suspect { bad, admin, reply } if self.leaves_calls() => {
@@ -57,7 +64,7 @@ impl Worker {
                     let verdict = self.schedule.suspect(&now, bad.as_ref(), admin);
                     let Some(reply) = reply else { continue };
                     match verdict {
-                        Some(verdict) => give(&self.desk.counters, reply, verdict),
+                        Some(verdict) => give(&self.desk.handle.counters, reply, verdict),
                         None => self.waiting.doubters.push(reply),
                     }
                 }
@@ -127,23 +134,16 @@ impl Worker {
         }
         if let Some(verdict) = self.waiting.verdict.take() {
             for reply in std::mem::take(&mut self.waiting.doubters) {
-                give(&self.desk.counters, reply, verdict.clone());
+                give(&self.desk.handle.counters, reply, verdict.clone());
             }
         }
-        match self.waiting.outcome.take() {
-            Some(Outcome::Granted { name, .. }) => self.tell_wishes(name, None, now),
-            Some(Outcome::Failed { name, error, .. }) => self.tell_wishes(name, Some(&error), now),
-            _ => {}
+        if let Some((name, error)) = self.waiting.ended.take() {
+            self.tell_wishes(name, error.as_ref(), now);
         }
     }
 
-    fn tell_wishes(
-        &mut self,
-        name: ValueName,
-        error: Option<&std::sync::Arc<crate::trouble::LastError>>,
-        now: &Now,
-    ) {
-        let snapshot = self.snapshot.latest();
+    fn tell_wishes(&mut self, name: ValueName, error: Option<&Arc<LastError>>, now: &Now) {
+        let snapshot = self.desk.handle.snapshot.latest();
         let (theirs, others) = std::mem::take(&mut self.waiting.wishes)
             .into_iter()
             .partition(|wish| wish.value == name);

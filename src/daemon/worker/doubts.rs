@@ -39,11 +39,11 @@ impl Worker {
     ) {
         if let Some(verdict) = self.schedule.doubt(now, bad) {
             if let Some(reply) = reply {
-                give(&self.desk.counters, reply, verdict);
+                give(&self.desk.handle.counters, reply, verdict);
             }
             return;
         }
-        let is_asked = self.fleet.doubt.is_some();
+        let is_asked = self.fleet_desk().doubt.is_some();
         self.waiting.doubters.extend(reply);
         let fleet = self.shared.fleet.clone();
         let Some(fleet) = fleet.filter(|_| self.schedule.part() == Part::Follows) else {
@@ -58,7 +58,7 @@ impl Worker {
             return;
         }
         let number = now.unix_millis;
-        self.fleet.doubt = Some((number, now.at + VERDICT_LIMIT));
+        self.fleet_desk().doubt = Some((number, now.at + VERDICT_LIMIT));
         let token = self.schedule.token().map(Value::fingerprint);
         let card = DoubtCard {
             number,
@@ -73,18 +73,19 @@ impl Worker {
     }
 
     fn end_doubt(&mut self, verdict: Verdict) {
-        self.fleet.doubt = None;
+        self.fleet_desk().doubt = None;
         self.waiting.verdict = Some(verdict);
     }
 
     /// The moment until which a verdict of the leader is waited for.
     pub(super) fn doubt_until(&self) -> Option<Moment> {
-        self.fleet.doubt.map(|(_, until)| until)
+        let (_, until) = self.fleet.as_ref()?.doubt?;
+        Some(until)
     }
 
     /// Takes the leader's verdict, once what it says of is here too.
     pub(super) fn take_verdict(&mut self, fleet: &Fleet, now: &Now) {
-        let Some((number, until)) = self.fleet.doubt else {
+        let Some((number, until)) = self.fleet_desk().doubt else {
             return;
         };
         let name = &self.schedule.account().name;
@@ -112,7 +113,7 @@ impl Worker {
     pub(super) fn look_at_doubts(&mut self, fleet: &Fleet, now: &Now) {
         let name = self.schedule.account().name.clone();
         for (of, card) in fleet.doubts(&name) {
-            if self.fleet.judged.insert(of, card.number) == Some(card.number) {
+            if self.fleet_desk().judged.insert(of, card.number) == Some(card.number) {
                 continue;
             }
             let is_current = card
@@ -129,7 +130,11 @@ impl Worker {
                 Some(verdict) => drop(reply.send(verdict)),
                 None => self.waiting.doubters.push(reply),
             }
-            let (fleet, name, snapshot) = (fleet.clone(), name.clone(), self.snapshot.clone());
+            let (fleet, name, snapshot) = (
+                fleet.clone(),
+                name.clone(),
+                self.desk.handle.snapshot.clone(),
+            );
             tokio::spawn(async move {
                 if let Ok(verdict) = verdict.await {
                     let card = card_of(card.number, &verdict, &snapshot);

@@ -15,7 +15,6 @@ use crate::snapshot::FleetView;
 use crate::time::{End, Moment, Now};
 use crate::value::ValueName;
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::time::Duration;
 
 /// Wait after a write that was not made.
@@ -23,7 +22,7 @@ const SHARE_AGAIN: Duration = Duration::from_secs(1);
 /// A host leaves the account to the others for so long where the fleet's record is of no use here.
 const REST_BARRED: Duration = Duration::from_secs(60);
 
-/// The memory of a task about its fleet.
+/// The memory of a task about its fleet. Only a host of a fleet has one.
 #[derive(Default)]
 pub(super) struct FleetDesk {
     /// The term in which this host leads, or led last.
@@ -38,7 +37,6 @@ pub(super) struct FleetDesk {
     sealed_with: Option<KeyId>,
     /// No write before.
     share_after: Option<Moment>,
-    pub(super) sharing: Option<Pin<Box<dyn Future<Output = FleetWrite> + Send>>>,
     /// The orphan was taken: the next write removes it.
     drop_orphan: bool,
     /// An answer that came too late, until it is left to whoever leads.
@@ -57,6 +55,11 @@ pub(super) struct FleetDesk {
 pub(super) type FleetWrite = Result<(), WriteError>;
 
 impl Worker {
+    /// The memory of the fleet, in code that runs only where there is one.
+    pub(super) fn fleet_desk(&mut self) -> &mut FleetDesk {
+        self.fleet.get_or_insert_default()
+    }
+
     /// Sees who leads, and takes what is shared.
     pub(super) fn attend(&mut self) {
         let Some(fleet) = self.shared.fleet.clone() else {
@@ -67,9 +70,9 @@ impl Worker {
         let look = fleet.look(&name, now.at);
         match (&look.engine, look.term) {
             (EngineState::Present, Some(term)) => {
-                if self.fleet.sealed_with != look.key {
-                    self.fleet.sealed_with = look.key;
-                    self.fleet.unshared = true;
+                if self.fleet_desk().sealed_with != look.key {
+                    self.fleet_desk().sealed_with = look.key;
+                    self.fleet_desk().unshared = true;
                 }
                 self.lead(&fleet, term, &now);
             }
@@ -85,7 +88,7 @@ impl Worker {
             is_joining: look.engine == EngineState::Joining,
             is_away: matches!(look.engine, EngineState::Away { .. }),
         };
-        let is_other = self.fleet.view.as_ref().is_some_and(|before| {
+        let is_other = self.fleet_desk().view.as_ref().is_some_and(|before| {
             before.leader.as_ref().map(|(host, _)| host)
                 != view.leader.as_ref().map(|(host, _)| host)
         });
@@ -93,7 +96,7 @@ impl Worker {
             report::leader(self.schedule.account(), host, view.leads);
             self.shared.changed.notify_one();
         }
-        self.fleet.view = Some(view);
+        self.fleet_desk().view = Some(view);
     }
 
     /// Goes on without the others.
@@ -107,17 +110,17 @@ impl Worker {
     }
 
     fn lead(&mut self, fleet: &Fleet, term: Term, now: &Now) {
-        if self.fleet.term == Some(term) {
+        if self.fleet_desk().term == Some(term) {
             self.schedule.set_part(Part::Leads, now);
         } else if self.begin_term(fleet, term, now).is_err() {
             return;
         }
         let account = self.schedule.account().clone();
-        if !self.fleet.drop_orphan
+        if !self.fleet_desk().drop_orphan
             && let Some(orphan) = fleet.orphan(&account, now)
         {
-            self.fleet.drop_orphan = true;
-            self.fleet.unshared = true;
+            self.fleet_desk().drop_orphan = true;
+            self.fleet_desk().unshared = true;
             let is_token = |grant: &StoredGrant| grant.name == ValueName::AccessToken;
             if let Some(orphan) = orphan.grants.into_iter().find(is_token) {
                 report::orphan(&account, &orphan.value);
@@ -126,8 +129,11 @@ impl Worker {
         }
         self.look_at_doubts(fleet, now);
         self.look_at_wishes(fleet, now);
-        let may_share = self.fleet.share_after.is_none_or(|after| now.at >= after);
-        if self.fleet.unshared && may_share && self.is_idle() {
+        let may_share = self
+            .fleet_desk()
+            .share_after
+            .is_none_or(|after| now.at >= after);
+        if self.fleet_desk().unshared && may_share && self.is_idle() {
             self.share(fleet, term);
         }
     }
@@ -158,19 +164,20 @@ impl Worker {
             Some(Err(_)) | None => {}
         }
         self.schedule.take_over(hold, now);
-        self.fleet.term = Some(term);
-        self.fleet.seen = None;
-        self.fleet.told = None;
-        self.fleet.drop_orphan = false;
-        self.fleet.resigning.is_due = false;
-        self.fleet.unshared = true;
-        self.fleet.judged.clear();
-        self.fleet.wishes.judged.clear();
+        let desk = self.fleet_desk();
+        desk.term = Some(term);
+        desk.seen = None;
+        desk.told = None;
+        desk.drop_orphan = false;
+        desk.resigning.is_due = false;
+        desk.unshared = true;
+        desk.judged.clear();
+        desk.wishes.judged.clear();
         Ok(())
     }
 
     fn follow(&mut self, fleet: &Fleet, look: &Look, now: &Now) {
-        match self.fleet.told {
+        match self.fleet_desk().told {
             // What the others share is of no use here.
             Some((_, since)) => self.cut_off(fleet, since, now),
             None => self.schedule.set_part(Part::Follows, now),
@@ -178,29 +185,29 @@ impl Worker {
         if look.engine == EngineState::Joining {
             return;
         }
-        if let Some(term) = self.fleet.term.take()
+        if let Some(term) = self.fleet_desk().term.take()
             && self.schedule.is_unshared()
             && self.schedule.account().terms().overlap().is_some()
         {
-            self.fleet.late = Some((term, Box::new(self.schedule.record())));
+            self.fleet_desk().late = Some((term, Box::new(self.schedule.record())));
         }
         let account = self.schedule.account().clone();
-        if let Some((term, record)) = self.fleet.late.take() {
+        if let Some((term, record)) = self.fleet_desk().late.take() {
             let (fleet, account) = (fleet.clone(), account.clone());
             tokio::spawn(async move {
                 // It cannot be had a second time; without it, whoever leads fetches another one.
                 let _ = fleet.leave_orphan(&account, term, &record).await;
             });
         }
-        if look.record.is_some() && look.record != self.fleet.seen {
+        if look.record.is_some() && look.record != self.fleet_desk().seen {
             let record = fleet.record(&account, now);
             if matches!(record, Some(Err(BadRecord::ClockUnknown))) {
                 return;
             }
-            self.fleet.seen = look.record;
+            self.fleet_desk().seen = look.record;
             match record {
                 Some(Ok(opened)) => {
-                    self.fleet.told = None;
+                    self.fleet_desk().told = None;
                     self.schedule.follow(opened.record, now);
                     self.save_here(now);
                 }
@@ -211,47 +218,49 @@ impl Worker {
     }
 
     fn tell_bad(&mut self, bad: BadRecord, now: &Now) {
-        let told = self.fleet.told.as_ref();
+        let told = self.fleet_desk().told.as_ref();
         if told.is_none_or(|(told, _)| *told != bad) {
             report::bad_record(self.schedule.account(), &bad);
-            self.fleet.told = Some((bad, now.at));
+            self.fleet_desk().told = Some((bad, now.at));
         }
     }
 
     /// True if no call and no write is under way that an older record could overtake.
     pub(super) fn is_idle(&self) -> bool {
-        self.fleet.sharing.is_none() && self.under_way.is_none()
+        self.sharing.is_none() && self.under_way.is_none()
     }
 
     fn share(&mut self, fleet: &Fleet, term: Term) {
-        self.fleet.unshared = false;
+        self.fleet_desk().unshared = false;
         let (fleet, account) = (fleet.clone(), self.schedule.account().clone());
-        let (record, drop_orphan) = (self.schedule.record(), self.fleet.drop_orphan);
-        self.fleet.sharing = Some(Box::pin(async move {
+        let (record, drop_orphan) = (self.schedule.record(), self.fleet_desk().drop_orphan);
+        self.sharing = Some(Box::pin(async move {
             fleet.share(&account, term, &record, drop_orphan).await
         }));
     }
 
-    /// There is something new to share.
+    /// There is something new to share, where there is a fleet.
     pub(super) fn note_unshared(&mut self) {
-        self.fleet.unshared = true;
+        if let Some(desk) = &mut self.fleet {
+            desk.unshared = true;
+        }
     }
 
     pub(super) fn on_fleet_write(&mut self, shared: &FleetWrite) {
         let now = clock::now();
         match shared {
             Ok(()) => {
-                self.fleet.drop_orphan = false;
-                self.fleet.share_after = None;
-                if !self.fleet.unshared {
+                self.fleet_desk().drop_orphan = false;
+                self.fleet_desk().share_after = None;
+                if !self.fleet_desk().unshared {
                     self.schedule.on_shared(&now);
                     self.resign_if_due();
                 }
             }
-            Err(WriteError::NotLeader) => self.fleet.seen = None,
+            Err(WriteError::NotLeader) => self.fleet_desk().seen = None,
             Err(WriteError::Away(_)) => {
-                self.fleet.unshared = true;
-                self.fleet.share_after = Some(now.at + SHARE_AGAIN);
+                self.fleet_desk().unshared = true;
+                self.fleet_desk().share_after = Some(now.at + SHARE_AGAIN);
             }
         }
     }
@@ -275,7 +284,7 @@ impl Worker {
                 grants: vec![grant],
                 ..self.schedule.record()
             };
-            self.fleet.late = Some((term, Box::new(record)));
+            self.fleet_desk().late = Some((term, Box::new(record)));
         }
         let verdict = self.schedule.unavailable_soon(now);
         self.waiting.on_outcome(Outcome::AskAgain, Some(verdict));
@@ -297,8 +306,9 @@ impl Worker {
         impl Future<Output = Result<Moment, WriteError>> + Send + use<>,
         bool,
     )> {
-        self.fleet.call_term = self.calling_term();
-        let (fleet, term) = (self.shared.fleet.clone()?, self.fleet.call_term?);
+        let fleet = self.shared.fleet.clone()?;
+        self.fleet_desk().call_term = self.calling_term();
+        let term = self.fleet_desk().call_term?;
         let (account, record) = (self.schedule.account().clone(), self.schedule.record());
         let is_limited = call.is_token() && account.terms().overlap().is_some();
         let limit = if is_limited {
@@ -314,24 +324,26 @@ impl Worker {
     pub(super) fn take_seat(&self) {
         if let Some(fleet) = &self.shared.fleet {
             let holds = self.schedule.stands(clock::now().at);
-            fleet.seat(self.schedule.account(), self.desk.inbox.clone(), holds);
+            fleet.seat(
+                self.schedule.account(),
+                self.desk.handle.inbox.clone(),
+                holds,
+            );
         }
     }
 
     /// The term under which the next call is made: `None` for a host that is alone or cut off.
     pub(super) fn calling_term(&self) -> Option<Term> {
-        (self.schedule.part() == Part::Leads)
-            .then_some(self.fleet.term)
-            .flatten()
+        let desk = self.fleet.as_ref()?;
+        desk.term.filter(|_| self.schedule.part() == Part::Leads)
     }
 
     /// The moment before which no call may begin: a write is under way, or the last one was not made.
     pub(super) fn calls_after(&self, now: &Now) -> Option<Moment> {
-        if self.schedule.part() != Part::Leads {
-            return None;
-        }
-        let after = self.fleet.share_after.filter(|after| *after > now.at);
-        if self.fleet.sharing.is_some() || self.fleet.unshared {
+        let leads = self.schedule.part() == Part::Leads;
+        let desk = self.fleet.as_ref().filter(|_| leads)?;
+        let after = desk.share_after.filter(|after| *after > now.at);
+        if self.sharing.is_some() || desk.unshared {
             return Some(after.unwrap_or(now.at + SHARE_AGAIN));
         }
         after
@@ -340,9 +352,9 @@ impl Worker {
     pub(super) fn on_not_called(&mut self, error: &WriteError) {
         let now = clock::now();
         self.schedule.on_not_called();
-        self.fleet.share_after = Some(now.at + SHARE_AGAIN);
+        self.fleet_desk().share_after = Some(now.at + SHARE_AGAIN);
         if *error == WriteError::NotLeader {
-            self.fleet.seen = None;
+            self.fleet_desk().seen = None;
         }
     }
 
@@ -351,17 +363,20 @@ impl Worker {
         let fleet = self.shared.fleet.clone()?;
         let term = self.calling_term()?;
         let (account, record) = (self.schedule.account().clone(), self.schedule.record());
-        self.fleet
+        self.fleet_desk()
             .unshared
             .then_some(async move { fleet.share(&account, term, &record, false).await })
     }
 
     /// True while it is not known yet what part this host has.
     pub(super) fn is_joining(&self) -> bool {
-        let Some(view) = &self.fleet.view else {
-            return self.shared.fleet.is_some();
+        let Some(desk) = &self.fleet else {
+            return false;
         };
-        let is_led = view.leads || (view.leader.is_some() && self.fleet.seen.is_some());
+        let Some(view) = &desk.view else {
+            return true;
+        };
+        let is_led = view.leads || (view.leader.is_some() && desk.seen.is_some());
         view.is_joining || (!view.is_away && !is_led)
     }
 }

@@ -10,7 +10,7 @@ mod save;
 mod wishes;
 
 use super::desk::Desk;
-use super::outputs::Outputs;
+use super::outputs::{Outputs, Sockets};
 use super::report::Reporter;
 use super::shared::Shared;
 use crate::clock;
@@ -20,15 +20,17 @@ use crate::platform::Exchange;
 use crate::platform::client::{Client, Permit};
 use crate::quota::QuotaReport;
 use crate::schedule::{Part, Schedule, Step};
-use crate::snapshot::{FleetView, Snapshot};
+use crate::snapshot::{FleetView, OutputState, Snapshot, State};
 use crate::time::{Moment, Now};
 use commands::Waiting;
 use fleet::{FleetDesk, FleetWrite};
 use quota::{QuotaAnswer, QuotaDesk};
 use save::Saved;
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -48,17 +50,19 @@ const FAR: Duration = Duration::from_secs(86_400);
 /// The task of one account.
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    desk: Desk,
+    desk: Arc<Desk>,
     schedule: Schedule,
     outputs: Outputs,
     reporter: Reporter,
-    snapshot: Arc<SnapshotCell>,
     under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
     /// The last write of what outlives a restart, until it has ended.
     saving: Option<Pin<Box<dyn Future<Output = Saved> + Send>>>,
     waiting: Waiting,
-    quota: QuotaDesk,
-    fleet: FleetDesk,
+    /// Made when somebody first wants the platform's count.
+    quota: Option<Box<QuotaDesk>>,
+    fleet: Option<Box<FleetDesk>>,
+    /// The last write to the fleet, until it has ended.
+    sharing: Option<Pin<Box<dyn Future<Output = FleetWrite> + Send>>>,
     /// Dropped when the token is published, or there is nothing to do about it now.
     unready: Option<mpsc::Sender<()>>,
 }
@@ -85,40 +89,36 @@ struct Stop {
 }
 
 impl Worker {
+    /// Begins with outputs that show nothing. `sockets` and `vacant` are as for [`Outputs::new`].
     pub(super) fn new(
         shared: Arc<Shared>,
-        desk: Desk,
         schedule: Schedule,
-        outputs: Outputs,
+        sockets: Sockets,
+        vacant: &[usize],
         unready: mpsc::Sender<()>,
-    ) -> (Self, Arc<SnapshotCell>) {
+    ) -> (Self, Arc<Desk>) {
         let now = clock::now();
+        let account = schedule.account().clone();
+        let outputs = account.outputs.iter().map(|_| OutputState::Empty);
+        let view = fleet::view_before(shared.fleet.as_ref());
+        let snapshot = take_snapshot(&schedule, outputs.collect(), None, view, &now);
+        let desk = Desk::new(SnapshotCell::new(snapshot, shared.subscribers.clone()));
         desk.promise.make(now.at);
-        let reporter = Reporter::new(shared.changed.clone());
-        let snapshot = take_snapshot(
-            &schedule,
-            &outputs,
-            None,
-            fleet::view_before(shared.fleet.as_ref()),
-            &now,
-        );
-        let snapshot = Arc::new(SnapshotCell::new(snapshot, shared.subscribers.clone()));
-        let published = snapshot.clone();
         let worker = Self {
+            fleet: shared.fleet.is_some().then(Box::default),
+            outputs: Outputs::new(shared.clone(), account, sockets, vacant, desk.clone()),
+            reporter: Reporter::new(),
             shared,
-            desk,
+            desk: desk.clone(),
             schedule,
-            outputs,
-            reporter,
-            snapshot,
             under_way: None,
             saving: None,
             waiting: Waiting::default(),
-            quota: QuotaDesk::default(),
-            fleet: FleetDesk::default(),
+            quota: None,
+            sharing: None,
             unready: Some(unready),
         };
-        (worker, published)
+        (worker, desk)
     }
 
     /// Runs until it is told to stop.
@@ -135,7 +135,7 @@ impl Worker {
                 ControlFlow::Continue(wake) => arrival = self.wait(wake).await,
                 ControlFlow::Break(Stop { remove_outputs }) => {
                     Box::pin(self.stop(remove_outputs)).await;
-                    self.snapshot.end(remove_outputs);
+                    self.desk.handle.snapshot.end(remove_outputs);
                     return;
                 }
             }
@@ -166,8 +166,8 @@ impl Worker {
         tokio::select! {
             arrival = ended(&mut self.under_way) => Some(arrival),
             saved = ended(&mut self.saving) => Some(Arrival::Saved(saved)),
-            shared = ended(&mut self.fleet.sharing) => Some(Arrival::Shared(shared)),
-            () = self.desk.inbox.arrived() => None,
+            shared = ended(&mut self.sharing) => Some(Arrival::Shared(shared)),
+            () = self.desk.handle.inbox.arrived() => None,
             () = tokio::time::sleep(clock::now().at.until(wake)) => None,
         }
     }
@@ -247,9 +247,7 @@ impl Worker {
     async fn publish(&mut self) -> Now {
         let now = clock::now();
         self.schedule.tell(&now);
-        self.outputs
-            .publish(&self.schedule.grants(), &now, &self.desk.counters)
-            .await;
+        self.outputs.publish(&self.schedule.grants(), &now).await;
         self.report(&now);
         self.tell_all(&now);
         now
@@ -258,34 +256,41 @@ impl Worker {
     fn report(&mut self, now: &Now) {
         let snapshot = take_snapshot(
             &self.schedule,
-            &self.outputs,
-            self.quota.report.clone(),
-            self.fleet.view.clone(),
+            self.outputs.states(),
+            self.quota.as_ref().and_then(|desk| desk.report.clone()),
+            self.fleet.as_ref().and_then(|desk| desk.view.clone()),
             now,
         );
         if self.schedule.standing(now.at).is_some() {
             self.unready = None;
         }
-        self.reporter.state(&snapshot, now);
-        if snapshot != *self.snapshot.latest() {
-            self.snapshot.publish(snapshot);
+        if self.reporter.state(&snapshot, now) {
+            self.shared.changed.notify_one();
+        }
+        let published = &self.desk.handle.snapshot;
+        if snapshot != *published.latest() {
+            published.publish(snapshot);
         }
     }
 }
 
 /// The result of a future, which is taken out then. Without one it waits for ever.
-async fn ended<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
-    let result = match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    };
-    *future = None;
-    result
+fn ended<T>(
+    future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+) -> impl Future<Output = T> {
+    poll_fn(|context| {
+        let Some(running) = future else {
+            return Poll::Pending;
+        };
+        let result = ready!(running.as_mut().poll(context));
+        *future = None;
+        Poll::Ready(result)
+    })
 }
 
 fn take_snapshot(
     schedule: &Schedule,
-    outputs: &Outputs,
+    outputs: Box<[OutputState]>,
     quota: Option<Arc<QuotaReport>>,
     fleet: Option<FleetView>,
     now: &Now,
@@ -295,7 +300,10 @@ fn take_snapshot(
     let valid = grants.iter().filter(|(_, grant)| grant.is_valid(now.at));
     Snapshot {
         account: schedule.account().clone(),
-        state: outputs.weaken(schedule.state(now.at)),
+        state: match schedule.state(now.at) {
+            State::Fresh if outputs.iter().any(OutputState::is_failed) => State::Degraded,
+            state => state,
+        },
         valid_values: valid.count(),
         grants,
         next_refresh: match schedule.next(now) {
@@ -310,6 +318,6 @@ fn take_snapshot(
         calls_day,
         quota,
         last_error: schedule.last_error(),
-        outputs: outputs.states(),
+        outputs,
     }
 }

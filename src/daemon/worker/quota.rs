@@ -48,7 +48,7 @@ impl Worker {
             let _ = reply.send(Err(NoQuota::Follower));
             return;
         }
-        let desk = &mut self.quota;
+        let desk = self.quota.get_or_insert_default();
         let last = if clear { desk.cleared } else { desk.asked };
         // Readers may ask all day, and leave the calls that are left to what needs them.
         let is_short = !admin && !self.schedule.may_ask_counts(now);
@@ -73,21 +73,21 @@ impl Worker {
 
     /// Asks the platform, if somebody wants it and no other call is under way.
     pub(super) fn begin_quota(&mut self, now: &Now) -> bool {
-        if self.quota.wishes.is_empty() {
+        let Some(desk) = self.quota.as_mut().filter(|desk| !desk.wishes.is_empty()) else {
             return false;
-        }
+        };
         let token = self
             .schedule
             .standing(now.at)
             .map(|grant| grant.value.clone());
-        let clear = std::mem::take(&mut self.quota.clear);
+        let clear = std::mem::take(&mut desk.clear);
         if token.is_none() && !clear {
             self.answer_quota(&Err(NoQuota::NoToken));
             return false;
         }
-        self.quota.asked = Some(now.at);
+        desk.asked = Some(now.at);
         if clear {
-            self.quota.cleared = Some(now.at);
+            desk.cleared = Some(now.at);
         }
         let account = self.schedule.account().clone();
         let client = self.shared.client.borrow().clone();
@@ -156,13 +156,14 @@ impl Worker {
             })
         });
         if let Ok(report) = &answer {
-            self.quota.report = Some(report.clone());
+            self.quota.get_or_insert_default().report = Some(report.clone());
         }
         self.answer_quota(&answer);
     }
 
     fn answer_quota(&mut self, answer: &Result<Arc<QuotaReport>, NoQuota>) {
-        for reply in std::mem::take(&mut self.quota.wishes) {
+        let wishes = self.quota.as_mut().map(|desk| &mut desk.wishes);
+        for reply in wishes.map(std::mem::take).unwrap_or_default() {
             let _ = reply.send(answer.clone());
         }
     }

@@ -24,17 +24,15 @@ pub(super) struct Resigning {
 
 impl Worker {
     pub(super) fn resign_if_due(&mut self) {
-        let (Some(fleet), Some(term)) = (&self.shared.fleet, self.fleet.term) else {
+        let (Some(fleet), Some(desk)) = (&self.shared.fleet, &mut self.fleet) else {
             return;
         };
-        if std::mem::take(&mut self.fleet.resigning.is_due) {
-            let rest = self
-                .fleet
-                .resigning
-                .rest
-                .map_or(REST_FIRST, |rest| rest * 2);
+        if let Some(term) = desk.term
+            && std::mem::take(&mut desk.resigning.is_due)
+        {
+            let rest = desk.resigning.rest.map_or(REST_FIRST, |rest| rest * 2);
             let rest = rest.min(REST_LONGEST);
-            self.fleet.resigning.rest = Some(rest);
+            desk.resigning.rest = Some(rest);
             let account = self.schedule.account();
             report::resigned(account);
             fleet.resign(&account.name, term, rest);
@@ -43,8 +41,11 @@ impl Worker {
 
     /// Notes if another host may do better after a failure of this kind.
     pub(super) fn consider_resigning(&mut self, outcome: &Outcome, now: &Now) {
+        if self.fleet.is_none() {
+            return;
+        }
         match outcome {
-            Outcome::Granted { .. } => self.fleet.resigning.rest = None,
+            Outcome::Granted { .. } => self.fleet_desk().resigning.rest = None,
             Outcome::Failed {
                 name: ValueName::AccessToken,
                 error,
@@ -58,7 +59,7 @@ impl Worker {
                 let is_pressing = *times > 1 || !self.schedule.stands(now.at);
                 let fleet = self.shared.fleet.as_ref();
                 let has_others = fleet.is_some_and(Fleet::others_may_lead);
-                self.fleet.resigning.is_due = is_of_host && is_pressing && has_others;
+                self.fleet_desk().resigning.is_due = is_of_host && is_pressing && has_others;
             }
             _ => {}
         }

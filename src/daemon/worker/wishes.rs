@@ -50,14 +50,18 @@ impl Worker {
         let here = self.schedule.leave_wish(now, value, until);
         let fleet = self.shared.fleet.clone();
         let fleet = fleet.filter(|_| self.schedule.part() == Part::Follows);
-        let may_ask = self.fleet.wishes.again.is_none_or(|again| now.at >= again);
+        let may_ask = self
+            .fleet_desk()
+            .wishes
+            .again
+            .is_none_or(|again| now.at >= again);
         let is_met = matches!(here, Verdict::StillValid);
         let Some(fleet) = fleet.filter(|_| !is_met && may_ask) else {
             // An asker that went away needs no answer.
             let _ = reply.send(here);
             return;
         };
-        match &mut self.fleet.wishes.asked {
+        match &mut self.fleet_desk().wishes.asked {
             Some(asked) if asked.value == value && asked.until >= until => {
                 asked.replies.push(reply);
                 return;
@@ -69,7 +73,7 @@ impl Worker {
             None => {}
         }
         let number = now.unix_millis;
-        self.fleet.wishes.asked = Some(PassedWish {
+        self.fleet_desk().wishes.asked = Some(PassedWish {
             number,
             value,
             until,
@@ -90,12 +94,14 @@ impl Worker {
 
     /// Until when the leader is waited for.
     pub(super) fn wish_until(&self) -> Option<Moment> {
-        self.fleet.wishes.asked.as_ref().map(|asked| asked.ends)
+        let desk = self.fleet.as_ref()?;
+        desk.wishes.asked.as_ref().map(|asked| asked.ends)
     }
 
     /// Sees whether a wish is met by now, or refused.
     pub(super) fn take_granted(&mut self, fleet: &Fleet, now: &Now) {
-        let Some(asked) = &self.fleet.wishes.asked else {
+        let desk = self.fleet.as_ref();
+        let Some(asked) = desk.and_then(|desk| desk.wishes.asked.as_ref()) else {
             return;
         };
         let name = &self.schedule.account().name;
@@ -113,9 +119,9 @@ impl Worker {
             _ => return,
         };
         if let Verdict::Unavailable { retry_at, .. } = &verdict {
-            self.fleet.wishes.again = Some(*retry_at);
+            self.fleet_desk().wishes.again = Some(*retry_at);
         }
-        if let Some(asked) = self.fleet.wishes.asked.take() {
+        if let Some(asked) = self.fleet_desk().wishes.asked.take() {
             self.waiting.answer(asked.replies, &verdict);
         }
     }
@@ -124,7 +130,8 @@ impl Worker {
     pub(super) fn look_at_wishes(&mut self, fleet: &Fleet, now: &Now) {
         let name = self.schedule.account().name.clone();
         for (of, card) in fleet.wishes(&name) {
-            let is_known = self.fleet.wishes.judged.insert(of, card.number) == Some(card.number);
+            let is_known =
+                self.fleet_desk().wishes.judged.insert(of, card.number) == Some(card.number);
             let Some(value) = ValueName::parse(&card.value).filter(|_| !is_known) else {
                 continue;
             };
@@ -135,7 +142,11 @@ impl Worker {
                 reply,
                 now,
             );
-            let (fleet, name, snapshot) = (fleet.clone(), name.clone(), self.snapshot.clone());
+            let (fleet, name, snapshot) = (
+                fleet.clone(),
+                name.clone(),
+                self.desk.handle.snapshot.clone(),
+            );
             tokio::spawn(async move {
                 if let Ok(verdict) = verdict.await {
                     let card = card_of(card.number, &verdict, &snapshot);
