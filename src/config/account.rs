@@ -6,7 +6,7 @@ use super::mirror::{self, MirrorKey};
 use super::names::Names;
 use super::output::{OutputsReader, Owner};
 use super::places::{Places, Setting};
-use super::secret::{self, secret};
+use super::secret::{self, OpenSecrets, secret};
 use super::source::{Position, SourceFile};
 use super::table::Table;
 use super::value;
@@ -61,6 +61,7 @@ impl<'e> AccountsReader<'e> {
         let Some(DeValue::Table(accounts)) = accounts else {
             return;
         };
+        let open = OpenSecrets::of(source, &accounts, self.env);
         let none = DeTable::new();
         let root = Table::root(source, &none);
         for (key, item) in accounts {
@@ -69,7 +70,8 @@ impl<'e> AccountsReader<'e> {
             };
             // Without a name, its other faults are found all the same.
             let name = self.name(key.get_ref(), key.span().start, &table);
-            let account = self.account(name, &table.known(&keys::ACCOUNT, self.env.platforms));
+            let table = table.known(&keys::ACCOUNT, self.env.platforms);
+            let account = self.account(name, &table, &open);
             let secret = account.as_ref().map(|account| &account.secret);
             let mirror_keys = mirror::keys(&table, secret, self.env);
             if let Some(account) = account.map(Arc::new) {
@@ -102,7 +104,12 @@ impl<'e> AccountsReader<'e> {
         Some(name)
     }
 
-    fn account(&mut self, name: Option<AccountName>, table: &Table<'_>) -> Option<Account> {
+    fn account(
+        &mut self,
+        name: Option<AccountName>,
+        table: &Table<'_>,
+        open: &OpenSecrets,
+    ) -> Option<Account> {
         let platform = platform(table, self.env.platforms)?;
         let ids = &platform.ids;
         let id = table.read(ids.key, |id| value::id(id, ids.check));
@@ -116,7 +123,7 @@ impl<'e> AccountsReader<'e> {
         if let Some(id) = &id {
             self.claim(id, agentid, (platform, terms), table);
         }
-        let secret = secret(table, self.env, self.only_follows);
+        let secret = secret(table, self.env, self.only_follows, open);
         if let Some(name) = &name
             && let Some(key) = secret::KEYS.into_iter().find(|key| table.has(key))
         {
