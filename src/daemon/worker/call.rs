@@ -100,7 +100,7 @@ impl Worker {
             Outcome::Granted { changed: true, .. } | Outcome::FoundDead { .. }
         );
         self.save(is_durable, &now);
-        self.waiting.on_outcome(outcome, verdict);
+        self.waiting().on_outcome(outcome, verdict);
     }
 
     /// Counts a call for metrics, and logs it.

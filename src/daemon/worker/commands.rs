@@ -5,7 +5,7 @@ use crate::clock;
 use crate::counters::{Counted, Counters};
 use crate::handle::Command;
 use crate::schedule::Outcome;
-use crate::snapshot::Verdict;
+use crate::snapshot::{Snapshot, Verdict};
 use crate::time::{Moment, Now};
 use crate::trouble::LastError;
 use crate::value::ValueName;
@@ -49,6 +49,33 @@ impl Waiting {
         };
         self.verdict = verdict.or(self.verdict.take());
     }
+
+    fn tell_wishes(
+        &mut self,
+        name: ValueName,
+        error: Option<&Arc<LastError>>,
+        snapshot: &Snapshot,
+        now: &Now,
+    ) {
+        for wish in self.wishes.extract_if(.., |wish| wish.value == name) {
+            let grant = snapshot.valid(name, now.at);
+            let verdict = if grant.is_some_and(|grant| grant.expires >= wish.until) {
+                Verdict::Refreshed
+            } else {
+                Verdict::Unavailable {
+                    retry_at: snapshot.next_refresh.unwrap_or(now.at),
+                    error: error.cloned(),
+                }
+            };
+            // An asker that went away needs no answer.
+            let _ = wish.reply.send(verdict);
+        }
+    }
+
+    /// True if nobody waits any more.
+    fn is_over(&self) -> bool {
+        self.doubters.is_empty() && self.wishes.is_empty()
+    }
 }
 
 impl Worker {
@@ -65,7 +92,7 @@ impl Worker {
                     let Some(reply) = reply else { continue };
                     match verdict {
                         Some(verdict) => give(&self.desk.handle.counters, reply, verdict),
-                        None => self.waiting.doubters.push(reply),
+                        None => self.waiting().doubters.push(reply),
                     }
                 }
                 Command::Renew {
@@ -118,7 +145,7 @@ impl Worker {
         match self.schedule.wish(now, value, until) {
             // An asker that went away needs no answer.
             Some(verdict) => drop(reply.send(verdict)),
-            None => self.waiting.wishes.push(WaitingRefresh {
+            None => self.waiting().wishes.push(WaitingRefresh {
                 value,
                 until,
                 reply,
@@ -126,42 +153,30 @@ impl Worker {
         }
     }
 
+    /// Everybody who waits, and what there is to tell them.
+    pub(super) fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
     /// Answers those who wait, now that everything is published.
     pub(super) fn tell_all(&mut self, now: &Now) {
-        for (reply, verdict) in self.waiting.granted.drain(..) {
+        let Some(mut waiting) = self.waiting.take() else {
+            return;
+        };
+        for (reply, verdict) in waiting.granted.drain(..) {
             // An asker that went away needs no answer.
             let _ = reply.send(verdict);
         }
-        if let Some(verdict) = self.waiting.verdict.take() {
-            for reply in std::mem::take(&mut self.waiting.doubters) {
+        if let Some(verdict) = waiting.verdict.take() {
+            for reply in std::mem::take(&mut waiting.doubters) {
                 give(&self.desk.handle.counters, reply, verdict.clone());
             }
         }
-        if let Some((name, error)) = self.waiting.ended.take() {
-            self.tell_wishes(name, error.as_ref(), now);
+        if let Some((name, error)) = waiting.ended.take() {
+            let snapshot = self.desk.handle.snapshot.latest();
+            waiting.tell_wishes(name, error.as_ref(), &snapshot, now);
         }
-    }
-
-    fn tell_wishes(&mut self, name: ValueName, error: Option<&Arc<LastError>>, now: &Now) {
-        let snapshot = self.desk.handle.snapshot.latest();
-        let (theirs, others) = std::mem::take(&mut self.waiting.wishes)
-            .into_iter()
-            .partition(|wish| wish.value == name);
-        self.waiting.wishes = others;
-        let theirs: Vec<WaitingRefresh> = theirs;
-        for wish in theirs {
-            let grant = snapshot.valid(name, now.at);
-            let verdict = if grant.is_some_and(|grant| grant.expires >= wish.until) {
-                Verdict::Refreshed
-            } else {
-                Verdict::Unavailable {
-                    retry_at: snapshot.next_refresh.unwrap_or(now.at),
-                    error: error.cloned(),
-                }
-            };
-            // An asker that went away needs no answer.
-            let _ = wish.reply.send(verdict);
-        }
+        self.waiting = Some(waiting).filter(|waiting| !waiting.is_over());
     }
 }
 

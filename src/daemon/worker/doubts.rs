@@ -44,7 +44,7 @@ impl Worker {
             return;
         }
         let is_asked = self.fleet_desk().doubt.is_some();
-        self.waiting.doubters.extend(reply);
+        self.waiting().doubters.extend(reply);
         let fleet = self.shared.fleet.clone();
         let Some(fleet) = fleet.filter(|_| self.schedule.part() == Part::Follows) else {
             let retry_at = now.at + NO_LEADER;
@@ -74,7 +74,7 @@ impl Worker {
 
     fn end_doubt(&mut self, verdict: Verdict) {
         self.fleet_desk().doubt = None;
-        self.waiting.verdict = Some(verdict);
+        self.waiting().verdict = Some(verdict);
     }
 
     /// The moment until which a verdict of the leader is waited for.
@@ -128,7 +128,7 @@ impl Worker {
             };
             match at_once {
                 Some(verdict) => drop(reply.send(verdict)),
-                None => self.waiting.doubters.push(reply),
+                None => self.waiting().doubters.push(reply),
             }
             let (fleet, name, snapshot) = (
                 fleet.clone(),

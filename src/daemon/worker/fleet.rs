@@ -287,7 +287,7 @@ impl Worker {
             self.fleet_desk().late = Some((term, Box::new(record)));
         }
         let verdict = self.schedule.unavailable_soon(now);
-        self.waiting.on_outcome(Outcome::AskAgain, Some(verdict));
+        self.waiting().on_outcome(Outcome::AskAgain, Some(verdict));
     }
 
     /// True if a term has not ended.

@@ -57,7 +57,7 @@ pub(super) struct Worker {
     under_way: Option<Pin<Box<dyn Future<Output = Arrival> + Send>>>,
     /// The last write of what outlives a restart, until it has ended.
     saving: Option<Pin<Box<dyn Future<Output = Saved> + Send>>>,
-    waiting: Waiting,
+    waiting: Option<Box<Waiting>>,
     /// Made when somebody first wants the platform's count.
     quota: Option<Box<QuotaDesk>>,
     fleet: Option<Box<FleetDesk>>,
@@ -113,7 +113,7 @@ impl Worker {
             schedule,
             under_way: None,
             saving: None,
-            waiting: Waiting::default(),
+            waiting: None,
             quota: None,
             sharing: None,
             unready: Some(unready),

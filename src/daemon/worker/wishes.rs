@@ -122,7 +122,7 @@ impl Worker {
             self.fleet_desk().wishes.again = Some(*retry_at);
         }
         if let Some(asked) = self.fleet_desk().wishes.asked.take() {
-            self.waiting.answer(asked.replies, &verdict);
+            self.waiting().answer(asked.replies, &verdict);
         }
     }
 
