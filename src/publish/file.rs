@@ -2,7 +2,7 @@
 
 use super::access;
 use super::error::{PublishError, PublishStep};
-use super::node::{Identity, look};
+use super::node::{Identity, look, look_at};
 use super::place::{Knowledge, Known, Place};
 use super::temporary::{OpenDirectory, Temporary};
 use crate::clock;
@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -64,7 +63,7 @@ fn try_publish(
     if is_over || place.is_given_up() {
         return Ok(PublishedFile::TooLate);
     }
-    remove_elsewhere(place, &known);
+    remove_elsewhere(place, &known, temporary.directory());
     known.content = Known::Ours(temporary.replace().map_err(&fail)?);
     known.until = until;
     known.held = place.home().held();
@@ -75,17 +74,17 @@ fn try_publish(
 
 /// Takes away what the daemon put into a directory that is not the output's any more: it was moved, or is below a
 /// mount.
-fn remove_elsewhere(place: &Place, known: &Knowledge) {
+fn remove_elsewhere(place: &Place, known: &Knowledge, directory: &OpenDirectory) {
     let (Known::Ours(ours), Some(held)) = (known.content, &known.held) else {
         return;
     };
-    let is_elsewhere = place
-        .home()
-        .held()
-        .is_none_or(|now| !Arc::ptr_eq(&now, held));
+    let node = |directory: BorrowedFd<'_>| look_at(directory).map(|found| Identity::of(&found));
+    // The same directory may be open twice: a reload finds it anew.
+    let is_here = node(directory.as_fd())
+        .is_ok_and(|here| node(held.as_fd()).is_ok_and(|held| held.is_same_node(&here)));
     let name = Path::new(place.file_name());
     let is_there = || look(held, name).is_ok_and(|found| Identity::of(&found).is_same_node(&ours));
-    if is_elsewhere && is_there() {
+    if !is_here && is_there() {
         // A file that cannot be removed there expires there.
         let _ = unlinkat(held, name, AtFlags::empty());
     }
@@ -199,11 +198,12 @@ mod tests {
     use super::super::pin::Directories;
     use super::super::temporary::Leftovers;
     use super::super::testing::{
-        FILE, STRANGER, TestMount, access, directory, group, in_own_process, is_own_process, place,
-        run, run_as, user, wait_for_tick,
+        FILE, STRANGER, TestMount, access, account, directory, group, in_own_process,
+        is_own_process, place, run, run_as, user, wait_for_tick,
     };
     use super::*;
     use crate::account::Access;
+    use inotify::{Inotify, WatchMask};
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -279,6 +279,27 @@ mod tests {
         ] {
             assert_eq!(read_as(uid, gid, &path), may_read, "{uid} {gid}");
         }
+    }
+
+    #[test]
+    fn file_is_replaced_and_never_removed_after_a_reload() {
+        let directory = directory();
+        let path = directory.path().join("token");
+        let directories = Directories::new(directory.path());
+        let account = account(&[(&path, FILE, access(0o600))]);
+        let place = Place::new(account, 0, &directories);
+        publish(&place, b"first", None).unwrap();
+        let mut removals = Inotify::init().unwrap();
+        removals
+            .watches()
+            .add(directory.path(), WatchMask::DELETE)
+            .unwrap();
+        directories.find_anew();
+        publish(&place, b"second", None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        // A reader that opens it between a removal and the rename finds nothing.
+        let removed = removals.read_events(&mut [0; 4096]).map(Iterator::count);
+        assert_eq!(removed.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
@@ -563,7 +584,7 @@ mod tests {
         let directory = directory();
         let runtime_dir = directory.path().join("run");
         let directories = Directories::new(&runtime_dir);
-        let account = |path: &Path| super::super::testing::account(&[(path, FILE, access(0o644))]);
+        let account = |path: &Path| account(&[(path, FILE, access(0o644))]);
         let below = runtime_dir.join("apps/shop/token");
         let place = Place::new(account(&below), 0, &directories);
         publish(&place, CONTENT, None).unwrap();
