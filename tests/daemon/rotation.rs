@@ -2,31 +2,29 @@
 
 use crate::common::{Freshness, ReadFrom, json, raw};
 use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, shop};
-use crate::fixture::{is_alive, probe, token_calls};
+use crate::fixture::{is_alive, probe, replaced_early, token_calls};
 use std::time::Duration;
 use wxtokend::sim::{Kill, SimFault};
 
-const LIFE: Duration = Duration::from_secs(8);
 const CORP: &str = "ww0123456789abcdef/1000002";
 
 #[test]
 fn readers_of_every_kind_of_account_always_hold_a_living_token() {
     let bench = bench();
     let platform = platform(|world| {
-        world.account(SHOP, SECRET).lifetime(LIFE);
-        world.account(&appid(1), SECRET).lifetime(LIFE);
+        replaced_early(world.account(SHOP, SECRET));
+        replaced_early(world.account(&appid(1), SECRET));
         let (corpid, agentid) = CORP.split_once('/').unwrap();
         let mut corp = wxtokend::sim::SimAccount::new(corpid, SECRET);
         corp.agentid = Some(agentid.parse().unwrap());
         // The real one may hand out the same token until it ends; an overlap is what can be kept without a gap.
-        corp.window = Some(LIFE / 4);
-        corp.lifetime(LIFE);
+        replaced_early(&mut corp);
         world.add(corp);
     });
     let text = [
         shop("tickets = [\"jsapi\"]"),
-        account("blog", &appid(1), "method = \"classic\""),
-        account("corp", CORP, "refresh_at = 0.8"),
+        account("blog", &appid(1), "method = \"classic\"\nrefresh_at = 0.3"),
+        account("corp", CORP, "refresh_at = 0.3"),
         "[[accounts.shop.file]]\npath = \"{dir}/run/jsapi.json\"\nvalue = \"jsapi_ticket\"\n"
             .into(),
     ];

@@ -1,7 +1,9 @@
 //! Running out of threads, memory for them, or file descriptors for a moment: that is told, kills nothing and passes.
 
 use crate::common::{Bench, Freshness, ReadFrom, RunningDaemon, json, output_of, raw};
-use crate::fixture::{SECRET, SHOP, account, appid, bench, get, in_file, platform, shop};
+use crate::fixture::{
+    SECRET, SHOP, account, appid, bench, get, in_file, platform, replaced_early, shop,
+};
 use crate::root::needs_root;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
@@ -11,7 +13,6 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 use wxtokend::sim::{SimPlatform, World};
 
 /// A user that runs nothing else.
@@ -20,7 +21,7 @@ const USER: u32 = 54_399;
 fn two() -> Arc<SimPlatform> {
     platform(|world: &mut World| {
         for id in [SHOP.to_owned(), appid(1)] {
-            world.account(&id, SECRET).lifetime(Duration::from_secs(15));
+            replaced_early(world.account(&id, SECRET));
         }
     })
 }

@@ -3,7 +3,7 @@
 use crate::common::{Freshness, ReadFrom, json, raw, read_json};
 use crate::fixture::{
     SECRET, SHOP, account, appid, bench, get, in_file, in_socket, is_alive, platform, platform_of,
-    shop, state, token_calls,
+    replaced_early, shop, state, token_calls,
 };
 use serde_json::json;
 use std::fs;
@@ -112,13 +112,12 @@ fn no_fault_costs_a_valid_token() {
 
 #[test]
 fn trouble_of_one_account_is_not_that_of_another() {
-    let life = Duration::from_secs(8);
     let (hangs, forbidden, nameless) = (appid(1), appid(2), appid(3));
     let ip: IpAddr = "203.0.113.7".parse().unwrap();
     let (bench, platform) = (
         bench(),
         platform(|world| {
-            world.account(SHOP, SECRET).lifetime(life);
+            replaced_early(world.account(SHOP, SECRET));
             world.account(&hangs, SECRET);
             let account = world.account(&forbidden, SECRET);
             (account.whitelist, account.seen_as) = (Some(Vec::new()), Some(ip));
