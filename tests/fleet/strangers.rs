@@ -90,7 +90,7 @@ fn record_of_a_later_version_is_told_and_left_alone() {
     for host in [0, 1] {
         fleet.start_host(host);
     }
-    let files = fleet.read_files(&[0, 1]);
+    let sockets = fleet.read_sockets(&[0, 1]);
     for host in [0, 1] {
         fleet.wait_until("that it is told", |fleet| warnings(fleet, host, told) > 0);
     }
@@ -149,7 +149,7 @@ fn record_of_a_later_version_is_told_and_left_alone() {
         fleet.hosts.iter().all(|host| !host.told(words).is_empty())
     });
     fleet.cluster.remove("/wxtokend/hosts/9");
-    let found = files.stop();
+    let found = sockets.stop();
     let bad = (found.dead, found.partial, found.errors);
     assert_eq!(bad, (0, 0, 0), "{found:?}");
     fleet.assert_quiet_logs();
