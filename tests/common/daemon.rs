@@ -51,6 +51,14 @@ impl<'a> RunningDaemon<'a> {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// The same once it holds all of these. Lines are written a moment after what they tell of.
+    pub fn log_with(&self, parts: &[&str]) -> String {
+        for part in parts {
+            self.wait_until(part, || self.log().contains(part));
+        }
+        self.log()
+    }
+
     /// Returns whether it has told the manager a line such as `READY=1` since it started.
     pub fn said(&self, line: &str) -> bool {
         self.bench.manager.said_since(self.said_before, line)

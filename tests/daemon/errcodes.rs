@@ -273,7 +273,8 @@ fn platform_for(trials: &[Trial]) -> Arc<SimPlatform> {
     })
 }
 
-const KEYS: &str = "timeout = \"1s\"\n";
+/// Short for the one that hangs, and long enough for the others on a machine that does much else.
+const KEYS: &str = "timeout = \"5s\"\n";
 
 #[test]
 fn each_errcode_leaves_a_valid_token_and_says_what_to_do() {
@@ -444,8 +445,7 @@ fn a_41002_that_comes_once_is_nobodys_business() {
             .count()
     });
     assert_eq!(refused, 1);
-    let log = daemon.log();
-    assert!(log.contains("asking again: 41002 appid missing"), "{log}");
+    let log = daemon.log_with(&["asking again: 41002 appid missing"]);
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     daemon.terminate();
 }

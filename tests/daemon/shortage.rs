@@ -128,6 +128,8 @@ fn memory_that_is_short_for_threads_is_told_and_tried_again() {
 
 #[test]
 fn file_descriptors_that_are_used_up_kill_nothing() {
+    // Nobody else may count what the daemon has open.
+    needs_root!();
     let (bench, platform) = (bench(), two());
     bench.configure(&platform, &account("blog", &appid(1), ""));
     let daemon = bench.start();
@@ -193,6 +195,8 @@ const MOST: u64 = 24 << 10;
 
 #[test]
 fn memory_that_attacks_take_is_bounded_and_used_again() {
+    // Nobody else may count what the daemon has open.
+    needs_root!();
     let files = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: files.maximum,

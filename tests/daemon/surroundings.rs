@@ -351,6 +351,8 @@ fn files_that_are_not_included_are_told_everywhere() {
 
 #[test]
 fn memory_is_hidden_before_the_first_secret_is_read() {
+    // Nobody else can trace it any further.
+    needs_root!();
     if !has("strace") {
         return;
     }
