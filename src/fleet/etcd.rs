@@ -1,7 +1,7 @@
 //! A client of etcd's HTTP gateway (3.4 or later): leases, transactions, one watch. Members are asked in turn.
 
 use super::error::EngineError;
-use super::tls::{certificates, identity};
+use super::tls::identity;
 use super::watch::EtcdWatch;
 use super::wire::{
     EngineHeader, ErrorReply, KeyValue, LeaseReply, RangeReply, Streamed, Transaction,
@@ -11,6 +11,7 @@ use crate::clock;
 use crate::config::{FleetSection, Host};
 use crate::files;
 use crate::offload::{Device, Hazard, Lane, Offload};
+use crate::platform::certificates;
 use crate::platform::failure::why_unreachable;
 use crate::platform::resolver::Resolver;
 use prometheus::IntCounter;
@@ -64,7 +65,10 @@ impl Etcd {
         let resolver = Resolver::new(limit.mul_f64(0.6));
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
-            .tls_certs_only(certificates(section)?)
+            .tls_certs_only(certificates::trusted(
+                section.endpoints.iter(),
+                section.ca_file.as_deref(),
+            )?)
             .http1_only()
             .redirect(redirect::Policy::none())
             .retry(retry::never())

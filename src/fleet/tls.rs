@@ -1,8 +1,8 @@
-//! The certificates of the connection to etcd.
+//! The client certificate of the connection to etcd.
 
-use crate::config::{FleetSection, Host, MAX_CERTIFICATES};
+use crate::config::{FleetSection, MAX_CERTIFICATES};
 use crate::files::read_regular;
-use reqwest::{Certificate, Identity};
+use reqwest::Identity;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -25,24 +25,4 @@ pub(super) fn identity(section: &FleetSection) -> Result<Option<Identity>, Strin
         )
     };
     Identity::from_pem(&pem).map(Some).map_err(wrong)
-}
-
-/// The certificates that are trusted. Blocks on their files.
-pub(super) fn certificates(section: &FleetSection) -> Result<Vec<Certificate>, String> {
-    let is_tls = |host: &Host| host.as_str().starts_with("https:");
-    let mut certificates = Vec::new();
-    if section.endpoints.iter().any(is_tls) {
-        // Single unreadable certificates of the system are not our concern; a member that needs one says so.
-        for certificate in rustls_native_certs::load_native_certs().certs {
-            certificates.extend(Certificate::from_der(&certificate));
-        }
-    }
-    if let Some(path) = &section.ca_file {
-        let wrong = |why: &str| format!("`{}`: {why}", path.display());
-        let (pem, _) =
-            read_regular(path, MAX_CERTIFICATES).map_err(|error| wrong(&error.to_string()))?;
-        let more = Certificate::from_pem_bundle(&pem).map_err(|_| wrong("not PEM certificates"))?;
-        certificates.extend(more);
-    }
-    Ok(certificates)
 }

@@ -3,6 +3,7 @@
 
 use super::Platform;
 use super::bad_section::BadSection;
+use super::certificates;
 use super::failure::explain;
 use super::hosts::{Hosts, Switched};
 use super::limits::Limits;
@@ -13,11 +14,10 @@ use super::route::Proxies;
 use crate::account::Account;
 use crate::call::Refusal;
 use crate::clock;
-use crate::config::{Host, MAX_CERTIFICATES, PlatformSection};
-use crate::files::read_regular;
+use crate::config::{Host, PlatformSection};
 use crate::time::Moment;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Certificate, Url, redirect, retry};
+use reqwest::{Url, redirect, retry};
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -98,9 +98,11 @@ impl Client {
         // Its own message says more than that of the time to connect, so it comes first.
         let resolver = resolver.with_patience(connecting.mul_f64(0.9));
         let (proxies, proxy) = Proxies::new(config)?;
+        let hosts = config.hosts.iter().flat_map(|group| group.hosts.iter());
+        let trusted = certificates::trusted(hosts, config.ca_file.as_deref());
         let builder = reqwest::Client::builder()
             .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
-            .tls_certs_only(certificates(config)?)
+            .tls_certs_only(trusted.map_err(BadSection::CaFile)?)
             .http1_only()
             .redirect(redirect::Policy::none())
             .retry(retry::never())
@@ -313,27 +315,4 @@ async fn read(mut response: reqwest::Response) -> reqwest::Result<Option<Zeroizi
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body))
-}
-
-fn certificates(config: &PlatformSection) -> Result<Vec<Certificate>, BadSection> {
-    let mut hosts = config.hosts.iter().flat_map(|group| group.hosts.iter());
-    let tls = hosts.any(|host| host.as_str().starts_with("https:"));
-    let mut certificates = Vec::new();
-    if tls {
-        // Single unreadable certificates of the system are not our concern; a host that needs one says so.
-        for certificate in rustls_native_certs::load_native_certs().certs {
-            certificates.extend(Certificate::from_der(&certificate));
-        }
-    }
-    if let Some(path) = &config.ca_file {
-        let wrong = |reason: &str| BadSection::CaFile(format!("`{}`: {reason}", path.display()));
-        let (pem, _) =
-            read_regular(path, MAX_CERTIFICATES).map_err(|error| wrong(&error.to_string()))?;
-        let more = Certificate::from_pem_bundle(&pem).map_err(|_| wrong("not PEM certificates"))?;
-        if more.is_empty() {
-            return Err(wrong("no PEM certificate in it"));
-        }
-        certificates.extend(more);
-    }
-    Ok(certificates)
 }

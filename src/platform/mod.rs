@@ -2,6 +2,7 @@
 
 pub mod answer;
 mod bad_section;
+pub(crate) mod certificates;
 pub mod client;
 mod count_calls;
 pub mod counts;
