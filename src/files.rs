@@ -56,6 +56,9 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<(Zeroizing<Vec<u8>>, Meta
     if !metadata.is_file() {
         return Err(ReadError::NotRegular);
     }
+    if metadata.len() > limit {
+        return Err(ReadError::TooLarge(limit));
+    }
     // Room for all at once: a vector that grows leaves copies behind.
     let expected = usize::try_from(metadata.len().min(limit)).unwrap_or(0);
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
