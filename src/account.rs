@@ -244,7 +244,7 @@ impl Account {
             secret: SecretSource::Absent,
             readers: [].into(),
             tickets: [].into(),
-            poll_every: Duration::from_mins(5),
+            poll_every: Duration::from_secs(300),
             refresh_at: 0.5,
             verify_every: Duration::ZERO,
             daily_budget: terms.default_budget,

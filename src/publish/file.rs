@@ -83,8 +83,8 @@ fn remove_elsewhere(place: &Place, known: &Knowledge, directory: &OpenDirectory)
     let is_here = node(directory.as_fd())
         .is_ok_and(|here| node(held.as_fd()).is_ok_and(|held| held.is_same_node(&here)));
     let name = Path::new(place.file_name());
-    let is_there = || look(held, name).is_ok_and(|found| Identity::of(&found).is_same_node(&ours));
-    if !is_here && is_there() {
+    let is_ours = || look(held, name).is_ok_and(|found| Identity::of(&found).is_same_node(&ours));
+    if !is_here && is_ours() {
         // A file that cannot be removed there expires there.
         let _ = unlinkat(held, name, AtFlags::empty());
     }
