@@ -261,15 +261,17 @@ impl World {
         Ok(())
     }
 
-    /// The value of a line and its `expires_in`: whole seconds, rounded down but never below 1.
+    /// The value of a line and its `expires_in`: whole seconds, rounded down. A value with less than a second left is not
+    /// given any more: it could be said to last 0 seconds, or longer than it does.
     pub(super) fn fetch(&mut self, now: i64, index: usize, line: TokenLine) -> (Arc<str>, i64) {
         let member = &mut self.members[index];
         let account = &member.account;
         let history = &mut member.histories[line as usize];
         let window = account.window(line);
-        let seconds = |millis: i64| (millis / 1000).max(1);
+        let seconds = |millis: i64| millis / 1000;
         if let Some((value, token)) = self.tokens.standing(history, now)
             && token.expires - now > millis(window)
+            && token.expires - now >= 1000
         {
             let looks_new = !line.is_token() && account.ticket_looks_new;
             let from = if looks_new { token.minted } else { now };
