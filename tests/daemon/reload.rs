@@ -241,7 +241,8 @@ fn the_log_leaves_out_no_fault_however_many_there_are() {
     bench.configure(&platform, &shop(""));
     let daemon = bench.start();
     let unknown = |range: std::ops::Range<u32>| -> String {
-        range.map(|n| format!("unheard_of_{n} = 1\n")).collect()
+        let keys: Vec<_> = range.map(|n| format!("unheard_of_{n} = 1\n")).collect();
+        keys.concat()
     };
     for (range, times) in [(0..30, 1), (30..60, 2)] {
         bench.configure(&platform, &shop(&unknown(range.clone())));
