@@ -26,6 +26,16 @@ impl Budget {
         }
     }
 
+    /// Adds the calls that somebody else has made, if they are of the same day or of a later one.
+    pub(crate) fn add(&mut self, others: &Self) {
+        if others.day > self.day {
+            *self = *others;
+        } else if others.day == self.day {
+            self.calls = self.calls.saturating_add(others.calls);
+            self.last_call = self.last_call.max(others.last_call);
+        }
+    }
+
     /// Counts a call that is about to be made.
     pub(crate) fn spend(&mut self, now: &Now) {
         self.count(now, 1);

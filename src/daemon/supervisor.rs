@@ -195,14 +195,16 @@ impl Supervisor {
             let record = kept
                 .as_ref()
                 .and_then(|kept| kept.record(&account.name, &now));
+            let part = match self.shared.fleet {
+                Some(_) => Part::Follows,
+                None => Part::Alone,
+            };
             let mut schedule = match record {
-                Some(record) => Schedule::restore(account.clone(), record, &now, rng),
+                Some(record) => Schedule::restored(account.clone(), record, &now, rng, part),
                 None => Schedule::new(account.clone(), &now, rng),
             };
             schedule.share(self.shared.ledger(&account));
-            if self.shared.fleet.is_some() {
-                schedule.set_part(Part::Follows, &now);
-            }
+            schedule.set_part(part, &now);
             let vacant = vacant.remove(&account.name).unwrap_or_default();
             let (shared, unready) = (self.shared.clone(), unready.clone());
             let (mut worker, desk) = Worker::new(shared, schedule, sockets, &vacant, unready);

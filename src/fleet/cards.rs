@@ -32,6 +32,7 @@ impl MemberState {
             self.take(prefix, kv, false);
         }
         self.header = header;
+        self.joins = self.joins.wrapping_add(1);
         self.secrets = Some(keys);
         for seat in self.seats.values_mut() {
             seat.is_campaigning = false;

@@ -81,8 +81,8 @@ pub(crate) struct Look {
     pub(crate) term: Option<Term>,
     /// The host that leads, and since when in Unix seconds.
     pub(crate) leader: Option<(Arc<str>, i64)>,
-    /// The revision of the record.
-    pub(crate) record: Option<i64>,
+    /// The record that there is: its revision, and the reading of all keys that it belongs to.
+    pub(crate) record: Option<(u32, i64)>,
     /// The key that the fleet encrypts with.
     pub(crate) key: Option<KeyId>,
 }
@@ -108,6 +108,7 @@ impl Fleet {
             state: Mutex::new(MemberState {
                 engine: EngineState::Joining,
                 lease: None,
+                joins: 0,
                 own_leases: Vec::new(),
                 seats: BTreeMap::new(),
                 keys: BTreeMap::new(),
@@ -180,7 +181,7 @@ impl Fleet {
             engine: state.engine.clone(),
             term: state.term(name, now),
             leader: state.leading_host(name),
-            record: record.map(|kv| kv.mod_revision),
+            record: record.map(|kv| (state.joins, kv.mod_revision)),
             key: state.secrets.as_ref().map(|keys| keys.id()),
         }
     }

@@ -17,8 +17,8 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// A host without a value leaves it so long to those that hold one to lead an account of which the engine knows nothing.
 const OTHERS_FIRST: Duration = Duration::from_millis(1500);
 
-/// A host that rests leads again after this if nobody else does.
-const OTHERS_LIMIT: Duration = Duration::from_secs(5);
+/// A host that rests leads again after this if nobody else does. With the end of a lease it is less than 10 s.
+const OTHERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// The engine, as this host sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub(crate) struct MemberState {
     /// The engine's keys below the prefix, without it.
     pub(crate) keys: BTreeMap<Box<str>, KeyValue>,
     pub(crate) header: EngineHeader,
+    /// Times that all keys were read: an engine that has lost its data counts its revisions anew.
+    pub(crate) joins: u32,
     pub(crate) clocks: HostClocks,
     pub(crate) own: HostCard,
     pub(crate) secrets: Option<Arc<FleetKeys>>,

@@ -27,6 +27,7 @@ impl Schedule {
         if flight.as_ref().is_some_and(|flight| flight.is_foreign) {
             return (Outcome::AskAgain, None);
         }
+        self.is_plan_shared = false;
         let on_sent = flight.as_ref().map_or(now, |flight| &flight.sent);
         let sent = Now {
             at: sent,
@@ -121,7 +122,7 @@ impl Schedule {
     fn on_new_token(&mut self, now: &Now) {
         self.belief = Belief::Trusted;
         self.told = None;
-        (self.is_shared, self.is_inherited) = (false, false);
+        self.is_shared = false;
         self.orphan = None;
         self.force_at = None;
         self.routine_from = now.at;

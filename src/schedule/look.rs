@@ -253,6 +253,7 @@ impl Schedule {
             }
             _ => {}
         }
+        self.suspect_lost(now);
         self.tell(now);
         let verdict = self.asked.end();
         let verdict = verdict.then(|| self.unavailable_at(now.at + LOOK_EVERY));

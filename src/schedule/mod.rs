@@ -89,6 +89,7 @@ struct Flight {
     is_foreign: bool,
     /// The state to go back to if it never reached the platform, or minted nothing.
     budget_before: Budget,
+    alone_before: Budget,
     lost_before: Option<Lost>,
 }
 
@@ -113,6 +114,8 @@ pub struct Schedule {
     /// Forced refreshes of the day.
     forced: Budget,
     budget: Budget,
+    /// Those that were made while this host did not reach the fleet.
+    alone: Budget,
     /// From when on the configured looks at the token count.
     routine_from: Moment,
     last_success: Option<Moment>,
@@ -130,8 +133,8 @@ pub struct Schedule {
     orphan: Option<Box<Held>>,
     /// True if the other hosts of the fleet know the token.
     is_shared: bool,
-    /// True if the token came from the leader before.
-    is_inherited: bool,
+    /// True if they know what the last answer changed.
+    is_plan_shared: bool,
     rng: fastrand::Rng,
 }
 
@@ -153,6 +156,7 @@ impl Schedule {
             force_at: None,
             forced: Budget::default(),
             budget: Budget::default(),
+            alone: Budget::default(),
             routine_from: now.at,
             last_success: None,
             last_wish: None,
@@ -164,7 +168,7 @@ impl Schedule {
             hold: None,
             orphan: None,
             is_shared: true,
-            is_inherited: false,
+            is_plan_shared: true,
             account,
             rng,
         }
@@ -324,9 +328,10 @@ impl Schedule {
             sent: *now,
             is_foreign: self.flight.as_ref().is_some_and(|f| f.is_foreign),
             budget_before: self.budget,
+            alone_before: self.alone,
             lost_before: self.lost,
         };
-        self.budget.spend(now);
+        self.spend(now);
         if matches!(call, Call::Ticket(_)) {
             self.ticket_rate.spend(now.at);
             if let Some(ledger) = &self.ledger {
@@ -341,13 +346,20 @@ impl Schedule {
 
     /// Counts further requests of the same call: a host failed and another was asked.
     pub fn on_sent_again(&mut self, now: &Now, times: u32) {
-        (0..times).for_each(|_| self.budget.spend(now));
+        (0..times).for_each(|_| self.spend(now));
+    }
+
+    fn spend(&mut self, now: &Now) {
+        self.budget.spend(now);
+        if matches!(self.part, Part::Cut { .. }) {
+            self.alone.spend(now);
+        }
     }
 
     /// Takes the count back: the call never reached the platform.
     pub fn on_unsent(&mut self) {
         if let Some(flight) = &self.flight {
-            self.budget = flight.budget_before;
+            (self.budget, self.alone) = (flight.budget_before, flight.alone_before);
             self.lost = flight.lost_before;
         }
     }

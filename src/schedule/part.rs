@@ -4,6 +4,7 @@ use super::belief::{Belief, Lost, Why};
 use super::due::WINDOW;
 use super::slot::Held;
 use super::{Outcome, Record, Schedule, StoredGrant};
+use crate::budget::Budget;
 use crate::call::Call;
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
@@ -52,17 +53,20 @@ impl Schedule {
 
     /// Goes on from what the fleet's leader shares. Who waits for a verdict goes on waiting.
     pub fn follow(&mut self, record: Record, now: &Now) {
-        let (own_calls, own_orphan) = (self.budget, self.orphan.take());
+        let own_orphan = self.orphan.take();
         let rng = self.rng.fork();
         let mut next = Self::restored(self.account.clone(), record, now, rng, self.part);
-        // The calls of a host that had to fetch for itself count too.
-        if own_calls.day == next.budget.day && own_calls.calls > next.budget.calls {
-            next.budget = own_calls;
-        }
+        // The calls of a host that had to fetch for itself count too, until others know of them.
+        next.alone = self.alone;
+        next.budget.add(&self.alone);
         for slot in std::iter::once(&mut next.token).chain(&mut next.tickets) {
             if let Some(held) = &mut slot.held {
                 held.is_restored = false;
             }
+        }
+        // Any call since the first one without an answer may be another one.
+        if let (Some(lost), Some(last)) = (&mut next.lost, next.budget.last_call) {
+            lost.last = lost.last.max(last);
         }
         // Its own failures keep their pace, until another host has shown that a call may succeed.
         if let Some(trouble) = self.token.trouble.take()
@@ -75,7 +79,6 @@ impl Schedule {
             next.token.trouble = Some(trouble);
         }
         next.is_shared = true;
-        next.is_inherited = true;
         next.orphan = own_orphan;
         next.asked = self.asked;
         next.look = self.look;
@@ -84,6 +87,25 @@ impl Schedule {
         next.last_wish = self.last_wish;
         next.hold = self.hold;
         *self = next;
+    }
+
+    /// This host leads from now on, and goes on from what the leader before shared, or from its own where that is newer.
+    pub fn begin_term(&mut self, shared: Option<Record>, hold: Option<Moment>, now: &Now) {
+        if let Some(shared) = shared {
+            let token = shared.grants.first();
+            let theirs = token
+                .filter(|token| token.name == ValueName::AccessToken)
+                .map(|token| token.obtained + Duration::from_secs(1));
+            if self.stands(now.at) && self.obtained() > theirs {
+                self.budget = shared.budget;
+                self.budget.add(&self.alone);
+            } else {
+                self.follow(shared, now);
+            }
+        }
+        // The others will know of them.
+        self.alone = Budget::default();
+        self.take_over(hold, now);
     }
 
     /// This host leads from now on. No call for a token is made before `hold`, while one of the leader before may be under way,
@@ -100,10 +122,20 @@ impl Schedule {
         self.tell(now);
     }
 
+    /// The record for the other hosts, with the end to tell once they know it.
+    pub fn record_to_share(&mut self, now: &Now) -> Record {
+        let before = (self.told, self.is_shared, self.is_plan_shared);
+        (self.is_shared, self.is_plan_shared) = (true, true);
+        self.tell(now);
+        let record = self.record();
+        (self.told, self.is_shared, self.is_plan_shared) = before;
+        record
+    }
+
     /// The fleet's engine has taken what this host knows: others know it too.
     pub fn on_shared(&mut self, now: &Now) {
-        if !self.is_shared {
-            self.is_shared = true;
+        if !(self.is_shared && self.is_plan_shared) {
+            (self.is_shared, self.is_plan_shared) = (true, true);
             self.tell(now);
         }
     }
@@ -114,8 +146,8 @@ impl Schedule {
         self.flight = None;
     }
 
-    /// A leader before had an answer that came too late to be shared. It replaced the token that it left, so it is the one to
-    /// hold if it lives; of a token that was granted since, only the platform can tell.
+    /// A leader before had an answer that came too late to be shared. Its call ended each token that was granted before, so it
+    /// is the one to hold if it lives; of a token that was granted since, only the platform can tell.
     pub fn on_orphan(&mut self, orphan: StoredGrant, now: &Now) {
         let orphan = Held {
             value: orphan.value,
@@ -127,10 +159,13 @@ impl Schedule {
         if orphan.expires() <= now.at || self.token() == Some(&orphan.value) {
             return;
         }
-        self.orphan = Some(Box::new(orphan));
-        if self.is_inherited || !self.stands(now.at) {
+        let is_later = self.obtained().is_none_or(|held| held < orphan.obtained);
+        if is_later || self.stands(now.at) {
+            self.orphan = Some(Box::new(orphan));
+        }
+        if is_later {
             self.adopt(now);
-        } else {
+        } else if self.orphan.is_some() {
             self.belief.suspect(Why::Report, now.at);
         }
     }
@@ -141,16 +176,20 @@ impl Schedule {
             self.orphan = None;
             return false;
         };
-        // The orphan's call ends the token that it replaced.
+        // The orphan's call ends the token that it replaced. One that was sent later may have ended the orphan.
+        let later = self.lost.map(|lost| lost.last);
+        let later = later.filter(|last| orphan.obtained < *last);
         self.lost = (self.terms().overlap().is_some()).then_some(Lost {
             first: orphan.obtained,
-            last: orphan.obtained,
+            last: later.unwrap_or(orphan.obtained),
         });
-        self.token.due = self.due_of(now, &orphan);
+        self.token.due = match later {
+            Some(_) => now.at,
+            None => self.due_of(now, &orphan),
+        };
         self.orphan = self.token.held.replace(*orphan).map(Box::new);
         self.told = None;
         self.is_shared = false;
-        self.is_inherited = false;
         self.belief = Belief::Suspected {
             why: Why::Report,
             at: now.at,
@@ -163,7 +202,7 @@ impl Schedule {
     /// The adopted token lives: the other one is of no use any more.
     pub(super) fn keep_adopted(&mut self) {
         if self.orphan.take().is_some() {
-            self.lost = None;
+            self.lost = self.lost.filter(|lost| lost.first < lost.last);
         }
     }
 
@@ -213,12 +252,6 @@ impl Schedule {
         matches!(self.part, Part::Alone | Part::Leads)
     }
 
-    /// The end of a token that this host alone knows: another one that leads by now ends it at its next call.
-    pub(super) fn unshared_end(&self, held: &Held, overlap: Duration) -> Option<Moment> {
-        let is_known = self.is_shared || !matches!(self.part, Part::Cut { .. } | Part::Follows);
-        (!is_known).then(|| held.obtained + overlap)
-    }
-
     /// Somebody wants `value` to last until `until`, and this host makes no calls.
     pub fn leave_wish(&self, now: &Now, value: ValueName, until: Moment) -> Verdict {
         let grants = self.grants();
@@ -255,7 +288,7 @@ impl Schedule {
     }
 
     /// The moment when the token that is held was first seen.
-    pub fn obtained(&self) -> Option<Moment> {
+    fn obtained(&self) -> Option<Moment> {
         self.token.held.as_ref().map(|held| held.obtained)
     }
 

@@ -155,7 +155,8 @@ impl Schedule {
         Self::restored(account, record, now, rng, Part::Alone)
     }
 
-    pub(super) fn restored(
+    /// The same for a host with this part in the calls. One that does not plan them tells no later end than it told before.
+    pub fn restored(
         account: Arc<Account>,
         record: Record,
         now: &Now,

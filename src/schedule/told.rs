@@ -2,7 +2,7 @@
 //! is earlier than the platform's.
 
 use super::belief::{Belief, Why};
-use super::{Schedule, due};
+use super::{Part, Schedule, due};
 use crate::time::{End, Moment, Now};
 use std::time::Duration;
 
@@ -25,11 +25,17 @@ impl Schedule {
         };
         let mut safe = if self.plans() {
             let call = self.token_call(now).unwrap_or(held.expires());
-            call.max(now.at) + overlap
+            let next = call.max(now.at) + overlap;
+            // If this host fails now, another one that does not know the plan may call at once.
+            let known = self.told.map_or(now.at, |told| told.moment());
+            if self.part == Part::Alone || (self.is_shared && self.is_plan_shared) {
+                next
+            } else {
+                next.min(known.max(now.at + overlap))
+            }
         } else {
             // Whoever leads plans the calls, and says so.
-            let told = self.told.map_or(held.expires(), |told| told.moment());
-            told.min(self.unshared_end(held, overlap).unwrap_or(told))
+            self.told.map_or(held.expires(), |told| told.moment())
         };
         if let Some(lost) = self.lost {
             let may_be_dead = lost.first + overlap;

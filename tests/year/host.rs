@@ -39,6 +39,11 @@ impl YearHost {
         moment.as_millis().saturating_add(self.booted)
     }
 
+    /// The moment of a true time.
+    pub(crate) fn moment_of(&self, truth: i64) -> Moment {
+        Moment::from_millis(truth - self.booted)
+    }
+
     /// The virtual machine is paused: the boot clock stands still.
     pub(crate) fn pause(&mut self, millis: i64) {
         self.truth += millis;

@@ -19,7 +19,7 @@ use wxtokend::time::Moment;
 use wxtokend::value::ValueName;
 
 /// 2026-03-02 12:00:10 in UTC+8.
-const START: i64 = 1_772_424_010_000;
+pub(crate) const START: i64 = 1_772_424_010_000;
 /// Longest time that a set or halted clock goes unnoticed (the daemon looks every half minute).
 const UNNOTICED: i64 = 30 * SECOND;
 /// Time that an app takes to report a dead token.
@@ -392,7 +392,7 @@ impl Life {
     }
 }
 
-fn any_trouble(rng: &mut Rng) -> YearTrouble {
+pub(crate) fn any_trouble(rng: &mut Rng) -> YearTrouble {
     let errcodes = [-1, -1, 45009, 45011, 40164, 40125, 89507, 98765];
     let errcode = errcodes[rng.usize(..errcodes.len())];
     match rng.u32(..5) {
@@ -405,10 +405,10 @@ fn any_trouble(rng: &mut Rng) -> YearTrouble {
 
 /// The last events, told when a promise is broken.
 #[derive(Default)]
-struct Trail(VecDeque<String>);
+pub(crate) struct Trail(VecDeque<String>);
 
 impl Trail {
-    fn tell(&mut self, at: i64, what: impl Debug) {
+    pub(crate) fn tell(&mut self, at: i64, what: impl Debug) {
         let (day, seconds) = ((at - START) / DAY, (at - START) % DAY / SECOND);
         self.0
             .push_back(format!("day {day}, {seconds} s: {what:?}"));

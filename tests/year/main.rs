@@ -1,9 +1,14 @@
 //! A year of an account, simulated in seconds: the refresh policy against a model of the platform, with everything going wrong
-//! that is known to, at random times. After each event the promises are checked (`promises.rs`).
+//! that is known to, at random times. After each event the promises are checked (`promises.rs`). The same of three hosts of a
+//! fleet (`fleet.rs`) with theirs (`pact.rs`).
 
 mod caching;
+mod engine;
+mod fleet;
 mod host;
 mod life;
+mod member;
+mod pact;
 mod platform;
 mod promises;
 

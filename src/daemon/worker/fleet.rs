@@ -30,7 +30,7 @@ pub(super) struct FleetDesk {
     /// The term in which the call under way was begun.
     pub(super) call_term: Option<Term>,
     /// The record that was last read.
-    seen: Option<i64>,
+    seen: Option<(u32, i64)>,
     /// There is something that the others do not know.
     unshared: bool,
     /// The key that the fleet's record was last encrypted with by this host.
@@ -134,36 +134,25 @@ impl Worker {
             .share_after
             .is_none_or(|after| now.at >= after);
         if self.fleet_desk().unshared && may_share && self.is_idle() {
-            self.share(fleet, term);
+            self.share(fleet, term, now);
         }
     }
 
     /// Begins to lead: goes on from the fleet's record, or from its own where that is newer.
     fn begin_term(&mut self, fleet: &Fleet, term: Term, now: &Now) -> Result<(), ()> {
         let account = self.schedule.account().clone();
-        let mut hold = None;
-        match fleet.record(&account, now) {
+        let (shared, hold) = match fleet.record(&account, now) {
             Some(Err(BadRecord::ClockUnknown)) => return Err(()),
             Some(Err(bad)) if bad != BadRecord::Damaged => {
                 fleet.resign(&account.name, term, REST_BARRED);
                 self.tell_bad(bad, now);
                 return Err(());
             }
-            Some(Ok(opened)) => {
-                hold = opened.call_until;
-                let token = opened.record.grants.first();
-                let theirs = token
-                    .filter(|token| token.name == ValueName::AccessToken)
-                    .map(|token| token.obtained + Duration::from_secs(1));
-                let is_newer = self.schedule.stands(now.at) && self.schedule.obtained() > theirs;
-                if !is_newer {
-                    self.schedule.follow(opened.record, now);
-                }
-            }
+            Some(Ok(opened)) => (Some(opened.record), opened.call_until),
             // Whoever leads writes back what it holds.
-            Some(Err(_)) | None => {}
-        }
-        self.schedule.take_over(hold, now);
+            Some(Err(_)) | None => (None, None),
+        };
+        self.schedule.begin_term(shared, hold, now);
         let desk = self.fleet_desk();
         desk.term = Some(term);
         desk.seen = None;
@@ -230,13 +219,21 @@ impl Worker {
         self.sharing.is_none() && self.under_way.is_none()
     }
 
-    fn share(&mut self, fleet: &Fleet, term: Term) {
+    fn share(&mut self, fleet: &Fleet, term: Term, now: &Now) {
         self.fleet_desk().unshared = false;
         let (fleet, account) = (fleet.clone(), self.schedule.account().clone());
-        let (record, drop_orphan) = (self.schedule.record(), self.fleet_desk().drop_orphan);
+        let record = self.schedule.record_to_share(now);
+        let drop_orphan = self.fleet_desk().drop_orphan;
         self.sharing = Some(Box::pin(async move {
             fleet.share(&account, term, &record, drop_orphan).await
         }));
+    }
+
+    /// The moment to share again what a write that failed has left unshared.
+    pub(super) fn share_again(&self, now: &Now) -> Option<Moment> {
+        let desk = self.fleet.as_ref().filter(|desk| desk.unshared)?;
+        let again = desk.share_after.filter(|after| now.at < *after);
+        again.filter(|_| self.schedule.part() == Part::Leads)
     }
 
     /// There is something new to share, where there is a fleet.

@@ -180,6 +180,7 @@ impl Worker {
             self.outputs.next_attempt(),
             self.doubt_until(),
             self.wish_until(),
+            self.share_again(now),
         ];
         for moment in due.into_iter().flatten() {
             wake = wake.min(moment);

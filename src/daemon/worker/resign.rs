@@ -20,6 +20,8 @@ pub(super) struct Resigning {
     pub(super) is_due: bool,
     /// The time for which it did so last.
     rest: Option<Duration>,
+    /// Calls in a row that failed.
+    failures: u32,
 }
 
 impl Worker {
@@ -41,27 +43,33 @@ impl Worker {
 
     /// Notes if another host may do better after a failure of this kind.
     pub(super) fn consider_resigning(&mut self, outcome: &Outcome, now: &Now) {
-        if self.fleet.is_none() {
+        let Some(desk) = &mut self.fleet else {
             return;
-        }
-        match outcome {
-            Outcome::Granted { .. } => self.fleet_desk().resigning.rest = None,
-            Outcome::Failed {
-                name: ValueName::AccessToken,
-                error,
-                times,
-            } => {
-                let is_of_host = match error.class {
-                    Class::Local | Class::Operator | Class::TimedBlock(_) => true,
-                    Class::Transient => error.errcode.is_none(),
-                    _ => false,
-                };
-                let is_pressing = *times > 1 || !self.schedule.stands(now.at);
-                let fleet = self.shared.fleet.as_ref();
-                let has_others = fleet.is_some_and(Fleet::others_may_lead);
-                self.fleet_desk().resigning.is_due = is_of_host && is_pressing && has_others;
+        };
+        let is_of_host = match outcome {
+            Outcome::Granted { .. } | Outcome::Alive | Outcome::FoundDead { .. } => {
+                desk.resigning = Resigning::default();
+                return;
             }
-            _ => {}
-        }
+            Outcome::AskAgain => return,
+            Outcome::Failed { name, error, .. } => {
+                is_of_host(*name == ValueName::AccessToken, error.class, error.errcode)
+            }
+            Outcome::Unsure(refusal) => is_of_host(false, refusal.class, refusal.errcode),
+        };
+        desk.resigning.failures += 1;
+        let is_pressing = desk.resigning.failures > 1 || !self.schedule.stands(now.at);
+        let fleet = self.shared.fleet.as_ref();
+        let has_others = fleet.is_some_and(Fleet::others_may_lead);
+        desk.resigning.is_due = is_of_host && is_pressing && has_others;
+    }
+}
+
+/// True for a failure that another host may not have. The platform's word on a ticket or a question is the same for all.
+const fn is_of_host(is_token: bool, class: Class, errcode: Option<i64>) -> bool {
+    match class {
+        Class::Transient => errcode.is_none(),
+        Class::Local | Class::Operator | Class::TimedBlock(_) => is_token,
+        _ => false,
     }
 }

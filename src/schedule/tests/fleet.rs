@@ -1,7 +1,7 @@
 //! The part of a host in a fleet: who calls, what is told, and what becomes of an answer that came too late.
 
 use super::*;
-use crate::schedule::{Part, Record};
+use crate::schedule::{Part, Record, StoredGrant};
 
 const CUT: fn(Moment) -> Part = |since| Part::Cut {
     since,
@@ -122,6 +122,7 @@ fn orphan_of_the_leader_before_is_adopted_when_it_lives() {
     follower.schedule.on_orphan(orphan, &follower.now);
     follower.call(Call::Verify, Ok(Answer::Alive));
     assert_eq!(follower.token().as_deref(), Some("ORPHAN"));
+    follower.schedule.on_shared(&follower.now);
     assert!(follower.told() > 600, "nothing is in doubt any more");
 }
 
@@ -148,33 +149,104 @@ fn dead_orphan_is_dropped_and_the_token_before_serves_on() {
     assert_eq!(follower.token().as_deref(), Some("T1"));
 }
 
-#[test]
-fn orphan_serves_when_the_stored_token_turns_out_dead() {
+/// A call of the leader before that was sent at 10 s, and a token that the new one fetched at 20 s.
+fn late_orphan_and_newer_token() -> (ScheduleBench, StoredGrant) {
     let mut late = leader(CLASSIC);
     let mut new = follower_of(&late);
     new.schedule.take_over(None, &new.now);
-    new.pass(secs(20));
-    new.schedule.hurry(&new.now, true);
-    new.schedule.token.due = new.now.at;
-    new.call(Call::Token, granted("T2", 7200));
-    for bench in [&mut late, &mut new] {
-        bench.pass(secs(30));
-    }
+    late.pass(secs(10));
     late.schedule.on_sent(&late.now, Call::Token);
     let sent = late.now.at;
     late.schedule
         .on_answer(&late.now, sent, Call::Token, granted("ORPHAN", 7200));
-    let orphan = late.schedule.record().grants.remove(0);
+    new.pass(secs(20));
+    new.schedule.token.due = new.now.at;
+    new.call(Call::Token, granted("T2", 7200));
+    new.pass(secs(30));
+    (new, late.schedule.record().grants.remove(0))
+}
+
+#[test]
+fn orphan_of_an_earlier_call_serves_when_the_newer_token_turns_out_dead() {
+    let (mut new, orphan) = late_orphan_and_newer_token();
     new.schedule.on_orphan(orphan, &new.now);
-    assert_eq!(
-        new.token().as_deref(),
-        Some("T2"),
-        "its own is newer, as far as it knows"
-    );
+    assert_eq!(new.token().as_deref(), Some("T2"), "its own is newer");
     new.call(Call::Verify, refused(Call::Verify, 40001));
     assert_eq!(new.token().as_deref(), Some("ORPHAN"));
     new.call(Call::Verify, Ok(Answer::Alive));
     assert_eq!(new.token().as_deref(), Some("ORPHAN"));
+}
+
+#[test]
+fn newer_token_that_came_back_from_the_engine_is_not_given_up_for_an_older_orphan() {
+    let (mut new, orphan) = late_orphan_and_newer_token();
+    let record = new.schedule.record();
+    new.schedule.begin_term(Some(record), None, &new.now);
+    new.schedule.on_orphan(orphan, &new.now);
+    assert_eq!(new.token().as_deref(), Some("T2"));
+}
+
+#[test]
+fn adopted_orphan_is_looked_at_again_when_a_question_brings_no_answer() {
+    let mut late = leader(CLASSIC);
+    let mut new = follower_of(&late);
+    new.schedule.take_over(None, &new.now);
+    late.pass(secs(10));
+    new.pass(secs(10));
+    late.schedule.on_sent(&late.now, Call::Token);
+    let sent = late.now.at;
+    late.schedule
+        .on_answer(&late.now, sent, Call::Token, granted("ORPHAN", 7200));
+    new.schedule
+        .on_orphan(late.schedule.record().grants.remove(0), &new.now);
+    new.call(Call::Verify, unreachable());
+    assert_eq!(new.sleep(), Call::Verify);
+    assert!(new.told() > 0, "before it has to be taken away");
+}
+
+#[test]
+fn host_that_restarts_tells_no_later_end_than_it_told_before() {
+    let leader = leader(CLASSIC);
+    let mut follower = follower_of(&leader);
+    let told = follower.told();
+    follower.pass(secs(3500));
+    let account = follower.schedule.account().clone();
+    let record = follower.schedule.record();
+    let rng = fastrand::Rng::with_seed(3);
+    follower.schedule = Schedule::restored(account, record, &follower.now, rng, Part::Follows);
+    assert_eq!(follower.told() + 3500, told);
+}
+
+#[test]
+fn call_that_was_never_made_is_counted_by_no_host() {
+    let mut leader = leader(STABLE);
+    let before = leader.schedule.calls().0;
+    leader.schedule.on_sent(&leader.now, Call::Token);
+    let mut follower = follower_of(&leader);
+    assert_eq!(follower.schedule.calls().0, before + 1);
+    leader.schedule.on_not_called();
+    follower.follow(leader.schedule.record());
+    assert_eq!(follower.schedule.calls().0, before);
+}
+
+#[test]
+fn calls_of_a_host_that_was_cut_off_are_counted_when_it_leads() {
+    let mut leader = leader(STABLE);
+    let mut other = follower_of(&leader);
+    let before = leader.schedule.calls().0;
+    other.schedule.set_part(CUT(other.now.at), &other.now);
+    other.schedule.on_sent(&other.now, Call::Token);
+    leader.schedule.on_sent(&leader.now, Call::Token);
+    other.follow(leader.schedule.record());
+    assert_eq!(other.schedule.calls().0, before + 2);
+    other
+        .schedule
+        .begin_term(Some(leader.schedule.record()), None, &other.now);
+    let record = other.schedule.record_to_share(&other.now);
+    leader.follow(record.clone());
+    other.follow(record);
+    assert_eq!(leader.schedule.calls().0, before + 2);
+    assert_eq!(other.schedule.calls().0, before + 2, "once");
 }
 
 #[test]
@@ -192,10 +264,10 @@ fn cut_off_host_tells_no_longer_life_than_another_leader_may_leave() {
     host.later(Call::Verify, Ok(Answer::Alive));
     let call = host.sleep();
     host.call(call, granted("T2", 7200));
-    assert!(host.told() > 3000);
+    assert_eq!(host.told(), 300, "nobody else knows of it");
     host.pass(secs(1));
     host.schedule.set_part(CUT(host.now.at), &host.now);
-    assert_eq!(host.told(), 299, "nobody else knows of it");
+    assert_eq!(host.told(), 299, "and nobody will");
     host.schedule.on_shared(&host.now);
     host.schedule.set_part(Part::Leads, &host.now);
     assert!(host.told() > 3000, "the others know it");
