@@ -240,6 +240,7 @@ mod tests {
     /// Shows the input that a target panicked on.
     struct ShownInput<'a>(&'a str, &'a [u8]);
 
+    #[expect(clippy::print_stderr, reason = "the output of a test that fails")]
     impl Drop for ShownInput<'_> {
         fn drop(&mut self) {
             if std::thread::panicking() {

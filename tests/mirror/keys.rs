@@ -120,14 +120,14 @@ fn a_guesser_waits_and_nobody_else_does() {
     let (mut guesser, mut app) = (stage.client(), stage.client());
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let guesses = scope.spawn(|| {
+        let waiting = scope.spawn(|| {
             for guess in ["wrong-1", "wrong-2", "wrong-3"] {
                 assert_eq!(guesser.get(&token_target(SHOP, guess)).errcode(), 40125);
             }
             assert!(began.elapsed() >= Duration::from_secs(3), "one a second");
         });
         let mut answers = 0;
-        while !guesses.is_finished() {
+        while !waiting.is_finished() {
             assert_eq!(
                 app.get(&token_target(SHOP, key("shop", "cms"))).errcode(),
                 0
