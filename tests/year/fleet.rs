@@ -96,7 +96,7 @@ enum FleetEvent {
 #[derive(Debug)]
 enum FleetMessage {
     Campaign(i64),
-    Apply(YearWrite, WriteOf, i64),
+    Apply(Box<YearWrite>, WriteOf, i64),
     Written(WriteEnd, WriteOf, i64),
     Execute(Call, Option<Value>, i64),
     Answered(Result<Answer, Refusal>, bool, i64),
@@ -271,16 +271,16 @@ impl FleetLife {
             let (least, most, message) = match act {
                 MemberAct::Campaign(lease) => (2, 40, FleetMessage::Campaign(lease)),
                 MemberAct::Share(write) => {
-                    let message = FleetMessage::Apply(write, WriteOf::Record, self.truth);
+                    let message = FleetMessage::Apply(Box::new(write), WriteOf::Record, self.truth);
                     (1, 20, message)
                 }
                 MemberAct::Intend(write) => {
                     self.strike_in_call(at);
                     let of = WriteOf::Intent(self.truth);
-                    (2, 40, FleetMessage::Apply(write, of, self.truth))
+                    (2, 40, FleetMessage::Apply(Box::new(write), of, self.truth))
                 }
                 MemberAct::Leave(write) => {
-                    let message = FleetMessage::Apply(write, WriteOf::Nobody, self.truth);
+                    let message = FleetMessage::Apply(Box::new(write), WriteOf::Nobody, self.truth);
                     (1, 20, message)
                 }
                 MemberAct::Call(call, until) => {
@@ -557,7 +557,7 @@ impl FleetLife {
             FleetMessage::Apply(write, of, sent) => {
                 let written = if is_cut {
                     WriteEnd::Away
-                } else if self.engine.write(write) {
+                } else if self.engine.write(*write) {
                     self.tell_all();
                     WriteEnd::Done
                 } else {

@@ -67,6 +67,10 @@ struct MemberCall {
 }
 
 /// A daemon that runs.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one thing whether it is under way or owed"
+)]
 pub(crate) struct FleetMember {
     pub(crate) schedule: Schedule,
     pub(crate) reach: Reach,
