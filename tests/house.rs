@@ -400,7 +400,7 @@ fn said_outside(allowed: &[&[&str]], says: impl Fn(&str) -> bool) -> BTreeSet<St
             source.module.len() >= module.len()
                 && source.module.iter().zip(*module).all(|(a, b)| a == b)
         };
-        if allowed.iter().any(|module| starts(&module)) {
+        if allowed.iter().any(starts) {
             continue;
         }
         for (number, line) in source.lines.iter().enumerate() {
@@ -462,11 +462,11 @@ fn texts(lines: &[String]) -> Vec<(usize, String)> {
             from.find('\n').unwrap_or(from.len())
         } else if from.starts_with("'\"'") || from.starts_with("'\\") {
             2 + escaped(&from[1..], '\'').unwrap_or(0)
-        } else if from.starts_with('"') {
+        } else if let Some(text) = from.strip_prefix('"') {
             let hashes = rest[..at].chars().rev().take_while(|&c| c == '#').count();
             let is_raw = rest[..at - hashes].ends_with('r');
             let end = if is_raw {
-                from[1..].find(&format!("\"{}", "#".repeat(hashes)))
+                text.find(&format!("\"{}", "#".repeat(hashes)))
             } else {
                 escaped(from, '"')
             };
