@@ -13,7 +13,7 @@ use crate::schedule::{Outcome, Part, Record, StoredGrant};
 use crate::seal::KeyId;
 use crate::snapshot::FleetView;
 use crate::time::{End, Moment, Now};
-use crate::value::ValueName;
+use crate::value::{Value, ValueName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(super) struct FleetDesk {
     sealed_with: Option<KeyId>,
     /// No write before.
     share_after: Option<Moment>,
+    /// The orphan that was taken. It is seen until its removal is.
+    orphan: Option<Value>,
     /// The orphan was taken: the next write removes it.
     drop_orphan: bool,
     /// An answer that came too late, until it is left to whoever leads.
@@ -115,17 +117,8 @@ impl Worker {
         } else if self.begin_term(fleet, term, now).is_err() {
             return;
         }
-        let account = self.schedule.account().clone();
-        if !self.fleet_desk().drop_orphan
-            && let Some(orphan) = fleet.orphan(&account, now)
-        {
-            self.fleet_desk().drop_orphan = true;
-            self.fleet_desk().unshared = true;
-            let is_token = |grant: &StoredGrant| grant.name == ValueName::AccessToken;
-            if let Some(orphan) = orphan.grants.into_iter().find(is_token) {
-                report::orphan(&account, &orphan.value);
-                self.schedule.on_orphan(orphan, now);
-            }
+        if !self.fleet_desk().drop_orphan {
+            self.take_orphan(fleet, now);
         }
         self.look_at_doubts(fleet, now);
         self.look_at_wishes(fleet, now);
@@ -135,6 +128,25 @@ impl Worker {
             .is_none_or(|after| now.at >= after);
         if self.fleet_desk().unshared && may_share && self.is_idle() {
             self.share(fleet, term, now);
+        }
+    }
+
+    /// Takes an answer that a leader before left, and has the next write remove it. Each is told once.
+    fn take_orphan(&mut self, fleet: &Fleet, now: &Now) {
+        let account = self.schedule.account().clone();
+        let Some(left) = fleet.orphan(&account, now) else {
+            self.fleet_desk().orphan = None;
+            return;
+        };
+        self.fleet_desk().drop_orphan = true;
+        self.fleet_desk().unshared = true;
+        let is_token = |grant: &StoredGrant| grant.name == ValueName::AccessToken;
+        if let Some(orphan) = left.grants.into_iter().find(is_token)
+            && self.fleet_desk().orphan.as_ref() != Some(&orphan.value)
+        {
+            self.fleet_desk().orphan = Some(orphan.value.clone());
+            report::orphan(&account, &orphan.value);
+            self.schedule.on_orphan(orphan, now);
         }
     }
 
@@ -157,6 +169,7 @@ impl Worker {
         desk.term = Some(term);
         desk.seen = None;
         desk.told = None;
+        desk.orphan = None;
         desk.drop_orphan = false;
         desk.resigning.is_due = false;
         desk.unshared = true;
