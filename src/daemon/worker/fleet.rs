@@ -4,16 +4,15 @@ use super::Worker;
 use super::resign::Resigning;
 use super::wishes::WishDesk;
 use crate::account::SecretSource;
-use crate::call::{Answer, Call};
+use crate::call::Call;
 use crate::clock;
 use crate::daemon::report;
 use crate::fleet::{BadRecord, EngineState, Fleet, Look, Term, WriteError};
-use crate::platform::Exchange;
-use crate::schedule::{Outcome, Part, Record, StoredGrant};
+use crate::schedule::{Part, Record};
 use crate::seal::KeyId;
 use crate::snapshot::FleetView;
-use crate::time::{End, Moment, Now};
-use crate::value::{Value, ValueName};
+use crate::time::{Moment, Now};
+use crate::value::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -32,17 +31,17 @@ pub(super) struct FleetDesk {
     /// The record that was last read.
     seen: Option<(u32, i64)>,
     /// There is something that the others do not know.
-    unshared: bool,
+    pub(super) unshared: bool,
     /// The key that the fleet's record was last encrypted with by this host.
     sealed_with: Option<KeyId>,
     /// No write before.
     share_after: Option<Moment>,
     /// The orphan that was taken. It is seen until its removal is.
-    orphan: Option<Value>,
+    pub(super) orphan: Option<Value>,
     /// The orphan was taken: the next write removes it.
-    drop_orphan: bool,
+    pub(super) drop_orphan: bool,
     /// An answer that came too late, until it is left to whoever leads.
-    late: Option<(Term, Box<Record>)>,
+    pub(super) late: Option<(Term, Box<Record>)>,
     pub(super) resigning: Resigning,
     /// The trouble with the fleet's record that was told, and since when there is one.
     told: Option<(BadRecord, Moment)>,
@@ -128,25 +127,6 @@ impl Worker {
             .is_none_or(|after| now.at >= after);
         if self.fleet_desk().unshared && may_share && self.is_idle() {
             self.share(fleet, term, now);
-        }
-    }
-
-    /// Takes an answer that a leader before left, and has the next write remove it. Each is told once.
-    fn take_orphan(&mut self, fleet: &Fleet, now: &Now) {
-        let account = self.schedule.account().clone();
-        let Some(left) = fleet.orphan(&account, now) else {
-            self.fleet_desk().orphan = None;
-            return;
-        };
-        self.fleet_desk().drop_orphan = true;
-        self.fleet_desk().unshared = true;
-        let is_token = |grant: &StoredGrant| grant.name == ValueName::AccessToken;
-        if let Some(orphan) = left.grants.into_iter().find(is_token)
-            && self.fleet_desk().orphan.as_ref() != Some(&orphan.value)
-        {
-            self.fleet_desk().orphan = Some(orphan.value.clone());
-            report::orphan(&account, &orphan.value);
-            self.schedule.on_orphan(orphan, now);
         }
     }
 
@@ -273,31 +253,6 @@ impl Worker {
                 self.fleet_desk().share_after = Some(now.at + SHARE_AGAIN);
             }
         }
-    }
-
-    /// An answer of a call that was begun in a term that has ended: it is left to whoever leads.
-    pub(super) fn on_late(&mut self, ended: &Exchange, term: Term, now: &Now) {
-        self.schedule.on_late();
-        if let Ok(Answer::Granted(value, life)) = &ended.answer
-            && ended.call.is_token()
-            && self.schedule.account().terms().overlap().is_some()
-        {
-            let grant = StoredGrant {
-                name: ValueName::AccessToken,
-                value: value.clone(),
-                obtained: ended.sent,
-                life: *life,
-                end: End::of(ended.sent + *life, now),
-                told: None,
-            };
-            let record = Record {
-                grants: vec![grant],
-                ..self.schedule.record()
-            };
-            self.fleet_desk().late = Some((term, Box::new(record)));
-        }
-        let verdict = self.schedule.unavailable_soon(now);
-        self.waiting().on_outcome(Outcome::AskAgain, Some(verdict));
     }
 
     /// True if a term has not ended.

@@ -4,6 +4,7 @@ mod call;
 mod commands;
 mod doubts;
 mod fleet;
+mod orphans;
 mod quota;
 mod resign;
 mod save;
