@@ -40,14 +40,20 @@ fn change(fleet: &TestFleet, key: &str, change: impl FnOnce(&mut Json)) {
     fleet.cluster.put(key, &json.to_string());
 }
 
-#[test]
-fn prefix_of_others_and_app_of_others_are_told_and_left_alone() {
-    needs_root!();
+/// Two hosts, of which the first leads, and a member of etcd.
+fn start() -> TestFleet {
     let mut fleet = TestFleet::prepare_with(Duration::from_secs(40), 2, 1, Door::Open);
     fleet.start_host(0);
     fleet.wait_for_tokens(0, &["classic", "stable", "corp"]);
     fleet.start_host(1);
     fleet.wait_for_rotation("classic", "", &[0, 1]);
+    fleet
+}
+
+#[test]
+fn prefix_of_others_and_app_of_others_are_told_and_left_alone() {
+    needs_root!();
+    let mut fleet = start();
     let readers = fleet.read_all(&[0]);
 
     let told = format!(
@@ -74,11 +80,7 @@ fn prefix_of_others_and_app_of_others_are_told_and_left_alone() {
 #[test]
 fn record_of_a_later_version_is_told_and_left_alone() {
     needs_root!();
-    let mut fleet = TestFleet::prepare_with(Duration::from_secs(40), 2, 1, Door::Open);
-    fleet.start_host(0);
-    fleet.wait_for_tokens(0, &["classic", "stable", "corp"]);
-    fleet.start_host(1);
-    fleet.wait_for_rotation("classic", "", &[0, 1]);
+    let mut fleet = start();
 
     // A host of a later version led last, and is gone.
     fleet.hosts[1].terminate();

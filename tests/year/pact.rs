@@ -3,6 +3,7 @@
 use super::engine::YearEngine;
 use super::fleet::FleetMachine;
 use super::platform::{DAY, HOUR, LIFE, MINUTE, PlatformKind, SECOND, YearPlatform, YearTrouble};
+use super::promises::patience_after;
 use std::time::Duration;
 use wxtokend::account::Account;
 use wxtokend::call::Call;
@@ -22,14 +23,6 @@ const HEALED: i64 = 10 * MINUTE;
 const LOOKED: i64 = MINUTE + ROUNDING;
 /// Longest time without a leader.
 const TAKEOVER: i64 = 10 * SECOND;
-/// Waits of a class may be as long as this after the trouble has ended.
-const PATIENCE: [(i64, i64); 5] = [
-    (-1, 70),
-    (45009, 3700),
-    (45011, 70),
-    (89507, 3700),
-    (0, 310),
-];
 /// A host that has nothing is served so long after it reaches engine and platform: it joins, another one leads, and what failed
 /// before is tried again.
 const SETTLED: i64 = 90 * SECOND;
@@ -94,16 +87,10 @@ impl Pact {
     }
 
     pub(crate) fn on_healed(&mut self, at: i64, was: YearTrouble) {
-        let errcode = match was {
-            YearTrouble::All(errcode) | YearTrouble::Token(errcode) => errcode,
-            _ => -1,
-        };
         if was == YearTrouble::Silent {
             self.silent_until = at;
         }
-        let patience = PATIENCE.iter().find(|(of, _)| *of == errcode);
-        let (_, seconds) = patience.unwrap_or(&PATIENCE[4]);
-        self.well_from = self.well_from.max(at + seconds * SECOND);
+        self.well_from = self.well_from.max(at + patience_after(was));
     }
 
     /// The engine has lost its data. If all is well otherwise, the calls of the next minute are counted.

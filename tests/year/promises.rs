@@ -10,7 +10,7 @@ use wxtokend::value::{Grant, Value, ValueName};
 
 /// The platform's last second is a whole one, and our clock is read before the request is sent.
 const ROUNDING: i64 = 2 * SECOND;
-/// A set or halted clock is noticed within half a minute; CONTRACT allows a whole one.
+/// A set or halted clock is noticed within half a minute; a whole one is promised.
 const NOTICED: i64 = MINUTE;
 /// 企业微信 grants the same token until its end: the next one takes a call, or two where the platform rounds.
 const WECOM_GAP: i64 = 4 * SECOND;
@@ -26,6 +26,17 @@ const PATIENCE: [(i64, i64); 5] = [
     (89507, 3700),
     (0, 310),
 ];
+
+/// The longest wait after some trouble has ended.
+pub(crate) fn patience_after(was: YearTrouble) -> i64 {
+    let errcode = match was {
+        YearTrouble::All(errcode) | YearTrouble::Token(errcode) => errcode,
+        _ => -1,
+    };
+    let patience = PATIENCE.iter().find(|(of, _)| *of == errcode);
+    let (_, seconds) = patience.unwrap_or(&PATIENCE[4]);
+    seconds * SECOND
+}
 
 pub(crate) struct Promises {
     kind: PlatformKind,
@@ -120,13 +131,7 @@ impl Promises {
     }
 
     pub(crate) fn on_healed(&mut self, at: i64, was: YearTrouble) {
-        let errcode = match was {
-            YearTrouble::All(errcode) | YearTrouble::Token(errcode) => errcode,
-            _ => -1,
-        };
-        let patience = PATIENCE.iter().find(|(of, _)| *of == errcode);
-        let (_, seconds) = patience.unwrap_or(&PATIENCE[4]);
-        self.well_from = self.well_from.max(at + seconds * SECOND);
+        self.well_from = self.well_from.max(at + patience_after(was));
         if was == YearTrouble::Silent {
             // Nobody could know what the calls without an answer did.
             self.told.clear();
