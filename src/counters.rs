@@ -1,8 +1,9 @@
 //! Counts of one account, for metrics.
 
 use crate::value::ValueName;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts of an account since the daemon started, for metrics. Small when nothing happened.
 #[derive(Debug, Default)]
@@ -48,7 +49,7 @@ pub enum Counted {
 impl Counters {
     /// Counts so many more of something.
     pub fn count(&self, what: Counted, more: u64) {
-        let mut counts = self.labelled();
+        let mut counts = self.labelled.lock();
         match counts.binary_search_by_key(&what, |(counted, _)| *counted) {
             Ok(at) => counts[at].1 += more,
             Err(at) => {
@@ -61,12 +62,12 @@ impl Counters {
 
     /// All that was counted apart, in order.
     pub fn counts(&self) -> Vec<(Counted, u64)> {
-        self.labelled().clone()
+        self.labelled.lock().clone()
     }
 
     /// Counts a value that the mirror handed out to an app. Returns how often that app got this value before.
     pub(crate) fn count_mirror_read(&self, name: &Arc<str>, value: ValueName) -> u64 {
-        let mut apps = self.by_app();
+        let mut apps = self.by_app.lock();
         let known = apps.iter().position(|app| app.name == *name);
         let at = known.unwrap_or_else(|| {
             apps.push(AppReads {
@@ -82,15 +83,7 @@ impl Counters {
 
     /// Values that the mirror handed out, for each app.
     pub(crate) fn app_reads(&self) -> Vec<AppReads> {
-        self.by_app().clone()
-    }
-
-    fn by_app(&self) -> MutexGuard<'_, Vec<AppReads>> {
-        self.by_app.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn labelled(&self) -> MutexGuard<'_, Vec<(Counted, u64)>> {
-        self.labelled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_app.lock().clone()
     }
 
     /// One more of `counter`.

@@ -8,10 +8,11 @@ use crate::snapshot::{Snapshot, Verdict};
 use crate::subscribe::Subscribers;
 use crate::time::Moment;
 use crate::value::{Value, ValueName};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 /// Something that an account is asked to do. The account's own task does it.
@@ -81,10 +82,7 @@ pub struct Inbox {
 impl Inbox {
     /// Puts a request in and wakes the account's task.
     pub fn send(&self, request: Command) {
-        self.requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(request);
+        self.requests.lock().push(request);
         self.arrived.notify_one();
     }
 
@@ -100,7 +98,7 @@ impl Inbox {
 
     /// Takes all requests out.
     pub fn take(&self) -> Vec<Command> {
-        std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.requests.lock())
     }
 }
 
@@ -129,13 +127,13 @@ impl SnapshotCell {
 
     /// The latest snapshot.
     pub fn latest(&self) -> Arc<Snapshot> {
-        self.lock().clone()
+        self.latest.lock().clone()
     }
 
     /// Replaces the snapshot and wakes whoever waits for another one.
     pub fn publish(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
-        let before = std::mem::replace(&mut *self.lock(), snapshot.clone());
+        let before = std::mem::replace(&mut *self.latest.lock(), snapshot.clone());
         self.changed.notify_waiters();
         if snapshot.shows_other_values_than(&before) {
             self.subscribers.tell(&snapshot.account.name);
@@ -169,10 +167,6 @@ impl SnapshotCell {
             }
             changed.await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<Snapshot>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Limits on calls for tickets: of one app, and of all apps that share an id.
 
 use crate::time::Moment;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -54,23 +55,19 @@ impl TicketLedger {
 
     /// The earliest moment for a call.
     pub(crate) fn earliest(&self, now: Moment) -> Moment {
-        let (rate, blocked_until) = *self.lock();
+        let (rate, blocked_until) = *self.0.lock();
         rate.earliest(now).max(blocked_until)
     }
 
     /// Counts a call.
     pub(crate) fn spend(&self, now: Moment) {
-        self.lock().0.spend(now);
+        self.0.lock().0.spend(now);
     }
 
     /// The platform refuses every app of the id until then.
     pub fn block(&self, until: Moment) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.1 = state.1.max(until);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (HourlyRate, Moment)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,7 +78,7 @@ pub struct TicketLedgers(Mutex<HashMap<Box<str>, Weak<TicketLedger>>>);
 impl TicketLedgers {
     /// The ledger that the apps of an id share; it goes with the last of them.
     pub fn of(&self, id: &str, limit: u32) -> Arc<TicketLedger> {
-        let mut ledgers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledgers = self.0.lock();
         if ledgers.len().is_power_of_two() {
             ledgers.retain(|_, ledger| ledger.strong_count() > 0);
         }

@@ -1,11 +1,12 @@
 //! A local connection that is registered with the event loop only when it has to be waited for.
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read, write, writev};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
@@ -57,7 +58,7 @@ impl LocalSocket {
 
     /// The connection as one that can be waited for.
     fn register(&self) -> io::Result<Arc<UnixStream>> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if let SocketState::Raw(_) = *state
             && let SocketState::Raw(raw) = std::mem::replace(&mut *state, SocketState::Lost)
         {
@@ -71,7 +72,7 @@ impl LocalSocket {
 
     /// Does something with the socket, if it is not registered.
     fn raw<T>(&self, act: impl FnOnce(&OwnedFd) -> T) -> Option<T> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.0.lock() {
             SocketState::Raw(raw) => Some(act(raw)),
             _ => None,
         }

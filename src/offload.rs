@@ -6,9 +6,10 @@
 
 use crate::fault::reason;
 use crate::logging::Entry;
+use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -83,7 +84,7 @@ impl std::error::Error for Stopping {}
 impl Offload {
     /// The lane of something that can hang. Its first thread is started at once and kept.
     pub(crate) fn lane(&self, hazard: Hazard) -> Lane {
-        let mut lanes = self.lanes();
+        let mut lanes = self.0.lock();
         let lane = lanes.entry(hazard).or_insert_with(|| {
             let lane = Lane::new(match hazard {
                 // In turn: the last line of an account is the one that counts.
@@ -99,20 +100,16 @@ impl Offload {
     /// Ends the lanes of file systems that are not needed any more, and gives the others the threads that could not be
     /// had.
     pub(crate) fn tend(&self, is_needed: impl Fn(Hazard) -> bool) {
-        self.lanes().retain(|hazard, lane| {
+        self.0.lock().retain(|hazard, lane| {
             let is_needed = is_needed(*hazard);
             if !is_needed {
-                lane.0.queue().is_closed = true;
+                lane.0.queue.lock().is_closed = true;
                 lane.0.arrived.notify_all();
-            } else if lane.0.queue().threads == 0 {
+            } else if lane.0.queue.lock().threads == 0 {
                 lane.add_thread();
             }
             is_needed
         });
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, HashMap<Hazard, Lane>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,7 +144,7 @@ impl Lane {
 
     /// Begins work that nobody waits for.
     pub(crate) fn begin(&self, work: impl FnOnce() + Send + 'static) {
-        let mut queue = self.0.queue();
+        let mut queue = self.0.queue.lock();
         queue.jobs.push_back(Box::new(work));
         let has_idle = queue.idle > 0;
         let needs_help = queue.threads == 0 || queue.runs_for(SLOW);
@@ -161,23 +158,23 @@ impl Lane {
 
     /// Returns whether it hangs, as far as anybody knows.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.0.queue().runs_for(STUCK)
+        self.0.queue.lock().runs_for(STUCK)
     }
 
     /// Returns whether a thread does its work. None does while none can be had.
     pub(crate) fn has_thread(&self) -> bool {
-        self.0.queue().threads > 0
+        self.0.queue.lock().threads > 0
     }
 
     /// Has another thread help, if there is something to help with.
     fn help(&self) {
-        if !self.0.queue().jobs.is_empty() {
+        if !self.0.queue.lock().jobs.is_empty() {
             self.add_thread();
         }
     }
 
     fn add_thread(&self) {
-        let mut queue = self.0.queue();
+        let mut queue = self.0.queue.lock();
         if queue.threads >= self.0.max_threads {
             return;
         }
@@ -188,7 +185,7 @@ impl Lane {
             .name("offload".to_owned())
             .spawn(move || shared.work());
         if let Err(error) = started {
-            self.0.queue().threads -= 1;
+            self.0.queue.lock().threads -= 1;
             // The waiting caller tries again, and so does the next sweep.
             Entry::new().warn(format_args!(
                 "cannot start a thread: {}; raise TasksMax= of the service, or the limit of processes of its user; tried again",
@@ -207,7 +204,7 @@ impl LaneQueue {
 impl LaneShared {
     /// Does what there is to do. One thread stays and waits for more.
     fn work(&self) {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
                 let number = queue.next_number;
@@ -215,22 +212,17 @@ impl LaneShared {
                 queue.running.push((number, Instant::now()));
                 drop(queue);
                 job();
-                queue = self.queue();
+                queue = self.queue.lock();
                 queue.running.retain(|(running, _)| *running != number);
             } else if queue.idle > 0 || queue.is_closed {
                 queue.threads -= 1;
                 return;
             } else {
                 queue.idle += 1;
-                let waited = self.arrived.wait(queue);
-                queue = waited.unwrap_or_else(PoisonError::into_inner);
+                self.arrived.wait(&mut queue);
                 queue.idle -= 1;
             }
         }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, LaneQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -269,7 +261,7 @@ mod tests {
             for n in 0..100 {
                 let order = order.clone();
                 let work = move || {
-                    order.lock().unwrap().push(n);
+                    order.lock().push(n);
                     thread::current().id()
                 };
                 works.spawn(lane.run(work));
@@ -279,7 +271,7 @@ mod tests {
             let threads = works.join_all().await;
             let threads: Vec<_> = threads.into_iter().map(Result::unwrap).collect();
             assert!(threads.iter().all(|thread| *thread == threads[0]));
-            assert!(order.lock().unwrap().is_sorted());
+            assert!(order.lock().is_sorted());
         });
     }
 

@@ -1,8 +1,9 @@
 //! Messages that are written by a thread of their own: whoever sends one never waits for whoever reads it.
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ impl<T: Send + 'static> Outbox<T> {
 
     /// Sends a message. `replaces` says which waiting messages it makes superfluous.
     pub(crate) fn send(&self, message: T, replaces: impl Fn(&T) -> bool) {
-        let mut queue = self.0.queue();
+        let mut queue = self.0.queue.lock();
         queue.messages.retain(|waiting| !replaces(waiting));
         if queue.messages.len() < self.0.capacity {
             queue.messages.push_back(message);
@@ -69,14 +70,13 @@ impl<T: Send + 'static> Outbox<T> {
     /// Waits until all that was sent is written, for so long at most.
     pub(crate) fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        let mut queue = self.0.queue();
+        let mut queue = self.0.queue.lock();
         while queue.is_writing || !queue.messages.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let waited = self.0.changed.wait_timeout(queue, left);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.0.changed.wait_for(&mut queue, left);
         }
     }
 
@@ -91,32 +91,25 @@ impl<T: Send + 'static> Outbox<T> {
 
 impl<T> OutboxShared<T> {
     fn run(&self) {
-        let Some(mut write) = self.queue().write.take() else {
+        let Some(mut write) = self.queue.lock().write.take() else {
             return;
         };
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         loop {
             let Some(message) = queue.messages.pop_front() else {
-                queue = self
-                    .changed
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait(&mut queue);
                 continue;
             };
             queue.is_writing = true;
             let dropped = std::mem::take(&mut queue.dropped);
             drop(queue);
             write(message, dropped);
-            queue = self.queue();
+            queue = self.queue.lock();
             queue.is_writing = false;
             if queue.messages.is_empty() {
                 self.changed.notify_all();
             }
         }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, OutboxQueue<T>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +139,7 @@ mod tests {
             let _ = written.send((message, dropped));
         });
         outbox.send(0, |_| false);
-        while !outbox.0.queue().is_writing {
+        while !outbox.0.queue.lock().is_writing {
             thread::yield_now();
         }
         (1..=10).for_each(|n| outbox.send(n, |_| false));
@@ -167,7 +160,7 @@ mod tests {
             let _ = written.send(message);
         });
         outbox.send(0, |_| false);
-        while !outbox.0.queue().is_writing {
+        while !outbox.0.queue.lock().is_writing {
             thread::yield_now();
         }
         (1..=10).for_each(|n| outbox.send(n, |_| true));

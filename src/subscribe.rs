@@ -1,9 +1,10 @@
 //! Change notifications for those who follow many accounts at once. An account that nobody follows pays nothing.
 
 use crate::account::AccountName;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 /// Everybody who follows the accounts.
@@ -21,7 +22,7 @@ impl Subscribers {
     /// Adds one, which is told of every change until it is dropped.
     pub fn subscribe(&self) -> Arc<Subscription> {
         let subscription = Arc::default();
-        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.0.lock();
         list.retain(|other| other.strong_count() > 0);
         list.push(Arc::downgrade(&subscription));
         subscription
@@ -29,13 +30,9 @@ impl Subscribers {
 
     /// Tells everybody that the values or the readers of an account changed.
     pub fn tell(&self, name: &AccountName) {
-        let list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = self.0.lock();
         for subscription in list.iter().filter_map(Weak::upgrade) {
-            subscription
-                .changed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(name.clone());
+            subscription.changed.lock().insert(name.clone());
             subscription.arrived.notify_one();
         }
     }
@@ -44,7 +41,7 @@ impl Subscribers {
 impl Subscription {
     /// Takes out the accounts that changed.
     pub fn take(&self) -> BTreeSet<AccountName> {
-        mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut self.changed.lock())
     }
 
     /// Waits until an account changes. It may have been taken out already.
@@ -72,6 +69,6 @@ mod tests {
         subscribers.tell(&name("shop"));
         assert_eq!(one.take(), [name("shop")].into());
         drop(subscribers.subscribe());
-        assert_eq!(subscribers.0.lock().unwrap().len(), 2);
+        assert_eq!(subscribers.0.lock().len(), 2);
     }
 }

@@ -1,7 +1,8 @@
 //! Limits on connections: some are kept for administrators, and the rest is shared fairly among uids.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The connections that may be open at once. A uid may hold no more than it leaves free to others: one gets half of
 /// them, the next a quarter, and so on, so that there is room for a newcomer whatever a few others do.
@@ -37,7 +38,7 @@ impl ConnectionSlots {
 
     /// A slot for one more connection of this uid, if there may be one.
     pub(super) fn take(self: &Arc<Self>, uid: u32, is_admin: bool) -> Option<ConnectionSlot> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         let open_to_it = self.total - if is_admin { 0 } else { self.reserved };
         let free = open_to_it.saturating_sub(taken.total);
         let own = taken.by_uid.entry(uid).or_default();
@@ -54,15 +55,11 @@ impl ConnectionSlots {
             uid,
         })
     }
-
-    fn lock(&self) -> MutexGuard<'_, TakenSlots> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.slots.lock();
+        let mut taken = self.slots.taken.lock();
         taken.total -= 1;
         if let Some(own) = taken.by_uid.get_mut(&self.uid) {
             *own -= 1;
@@ -92,7 +89,7 @@ mod tests {
         assert!(slots.take(1, false).is_none());
         assert_eq!(all(&slots, 7, false).len(), 1);
         drop(held);
-        let taken = slots.lock();
+        let taken = slots.taken.lock();
         assert!(taken.total == 0 && taken.by_uid.is_empty());
     }
 

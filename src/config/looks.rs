@@ -1,11 +1,12 @@
 //! Looks at files and directories where that may hang: on a dead disk or network mount.
 
 use crate::files::{ReadError, read_regular};
+use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -75,7 +76,7 @@ impl Looks {
 
     /// True if a file system did not answer in time since the start of the process.
     pub fn has_hung(&self) -> bool {
-        self.state().has_hung
+        self.state.lock().has_hung
     }
 
     /// Looks at a path; nothing if its file system does not answer. Blocks for its limit at most.
@@ -86,7 +87,7 @@ impl Looks {
     ) -> Option<T> {
         let directory = path.parent().unwrap_or(path).to_path_buf();
         let (thread, limit) = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if state.hung.contains(&directory) || state.hung.len() >= MAX_HUNG {
                 return None;
             }
@@ -105,15 +106,15 @@ impl Looks {
         let (looks, path, asked) = (self.clone(), path.to_path_buf(), directory.clone());
         let job = move || {
             let _ = sender.send(look(&path));
-            looks.state().hung.remove(&asked);
+            looks.state.lock().hung.remove(&asked);
         };
         // The thread ends only when it can be sent nothing more.
         let _ = thread.send(Box::new(job));
         if let Ok(found) = answer.recv_timeout(limit) {
-            self.state().thread = Some(thread);
+            self.state.lock().thread = Some(thread);
             return Some(found);
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         // The answer comes before the directory is taken out again.
         let late = answer.try_recv().ok();
         if late.is_none() {
@@ -121,10 +122,6 @@ impl Looks {
             state.has_hung = true;
         }
         late
-    }
-
-    fn state(&self) -> MutexGuard<'_, LooksState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::handle::{AccountHandle, SnapshotCell};
 use crate::publish::Place;
 use crate::time::Moment;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The promise of a task to show up again, by which the supervisor tells whether it hangs.
@@ -47,6 +48,6 @@ impl Desk {
 
     /// The places of the outputs.
     pub(super) fn places(&self) -> MutexGuard<'_, Box<[Arc<Place>]>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock()
     }
 }

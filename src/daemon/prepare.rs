@@ -9,10 +9,11 @@ use crate::publish::Place;
 use crate::publish::socket::BoundSocket;
 use crate::publish::stored_name;
 use crate::systemd::KeptSockets;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -83,7 +84,7 @@ pub(super) async fn bind(
     let inherited = kept.clone();
     let bound = in_lanes(&shared.offload, places, LIMIT, move |(index, place)| {
         let name = stored_name(&place.output().path);
-        let mut inherited = inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inherited = inherited.lock();
         let inherited = name.and_then(|name| inherited.take(&name));
         let (account, path) = (place.account().clone(), place.output().path.clone());
         (account, index, path, BoundSocket::prepare(place, inherited))
@@ -96,7 +97,7 @@ pub(super) async fn bind(
         }
     }
     if faults.is_empty() {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = kept.lock();
         Ok((prepared, std::mem::take(&mut *kept)))
     } else {
         Err(faults)

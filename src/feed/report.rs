@@ -1,8 +1,9 @@
 //! The state of each target, for STATUS=, metrics and readiness.
 
 use crate::config::Target;
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// The state of one target.
@@ -108,10 +109,7 @@ impl Reports {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
-        self.0
-            .reports
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.reports.lock()
     }
 }
 

@@ -1,11 +1,12 @@
 //! The roots that TLS trusts: the system's, and those of `ca_file`.
 
+use parking_lot::Mutex;
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wxtokend::fault::reason;
 
@@ -63,7 +64,7 @@ impl ClientSettings {
 
     /// Blocks on files, at most once a minute while connections succeed.
     pub(crate) fn get(&self) -> Result<ClientConfig, String> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         if let Some((at, config)) = &*kept
             && at.elapsed() < KEPT
         {
@@ -78,7 +79,7 @@ impl ClientSettings {
 
     /// After a failure: another certificate may be trusted by now.
     pub(crate) fn forget(&self) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.kept.lock() = None;
     }
 }
 

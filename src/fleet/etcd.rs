@@ -14,6 +14,7 @@ use crate::offload::{Device, Hazard, Lane, Offload};
 use crate::platform::certificates;
 use crate::platform::failure::why_unreachable;
 use crate::platform::resolver::Resolver;
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
 use reqwest::{RequestBuilder, Response, redirect, retry};
@@ -21,8 +22,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -222,7 +223,7 @@ impl Etcd {
         for _ in 0..=self.endpoints.len() {
             let at = self.generation();
             // A login takes etcd long: it hashes the password, slowly by intent.
-            let is_logged_in = self.user.is_none() || self.lock_token().is_some();
+            let is_logged_in = self.user.is_none() || self.token.lock().is_some();
             let limit = self.limit * if is_logged_in { 1 } else { 3 };
             let asked = timeout(limit, self.ask(at, path, body)).await;
             let answer = asked.unwrap_or_else(|_| Err(self.silent(at)));
@@ -231,7 +232,7 @@ impl Etcd {
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.wants_login() && self.user.is_some() => {
-                    *self.lock_token() = None;
+                    *self.token.lock() = None;
                     last = Some(error);
                 }
                 Err(error @ EngineError::Away(_)) => {
@@ -305,7 +306,7 @@ impl Etcd {
         let Some((name, file)) = &self.user else {
             return Ok(None);
         };
-        if let Some(token) = &*self.lock_token() {
+        if let Some(token) = &*self.token.lock() {
             return Ok(Some(token.clone()).filter(|token| !token.is_empty()));
         }
         let file = file.clone();
@@ -331,7 +332,7 @@ impl Etcd {
                 }
             },
         };
-        *self.lock_token() = Some(token.clone());
+        *self.token.lock() = Some(token.clone());
         Ok(Some(token).filter(|token| !token.is_empty()))
     }
 
@@ -339,10 +340,6 @@ impl Etcd {
         let url = format!("{}{path}", self.member(at).as_str());
         let request = self.http.post(url).body(body.to_vec());
         request.header(CONTENT_TYPE, "application/json")
-    }
-
-    fn lock_token(&self) -> MutexGuard<'_, Option<Zeroizing<String>>> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn member(&self, at: usize) -> &Host {

@@ -34,11 +34,12 @@ use crate::seal::{FleetKeys, KeyId};
 use crate::time::{Moment, Now};
 use clocks::{HostCard, HostClocks};
 use etcd::Etcd;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::IntCounter;
 use record::{ORPHAN, RECORD, VERSION};
 use state::{MemberState, Seat, key_of};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use wire::{Condition, EngineHeader, Op, Transaction};
@@ -319,7 +320,7 @@ impl FleetShared {
     }
 
     fn lock(&self) -> MutexGuard<'_, MemberState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Reads the file of the key anew: it may hold another one by now.

@@ -9,6 +9,7 @@ use crate::config::LogLevel;
 use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::trouble::LastError;
+use parking_lot::Mutex;
 pub(crate) use sink::is_journal;
 
 use repeats::{LogSource, Repeats, Repetition};
@@ -16,8 +17,8 @@ use sink::{LogLine, LogSink};
 use std::fmt;
 use std::panic::Location;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lines that wait for a slow reader.
@@ -71,7 +72,7 @@ impl Log {
     /// Tells how often lines were left out that do not repeat any more.
     pub fn tell_left_out(self) {
         let Some(log) = LOG.get() else { return };
-        for line in log.repeats().ended(Instant::now()) {
+        for line in log.repeats.lock().ended(Instant::now()) {
             log.lines.send(line, |_| false);
         }
     }
@@ -84,11 +85,7 @@ impl Log {
     }
 }
 
-impl Logger {
-    fn repeats(&self) -> std::sync::MutexGuard<'_, Repeats> {
-        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Logger {}
 
 /// The level of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,7 +188,7 @@ impl<'a> Entry<'a> {
         if level != Level::Debug {
             let words = self.by_words.then_some(&*line.message);
             let source = LogSource::new(Location::caller(), self.account, self.output, words);
-            match log.repeats().see(source, &line, Instant::now()) {
+            match log.repeats.lock().see(source, &line, Instant::now()) {
                 Repetition::LeftOut => return,
                 Repetition::Again(left_out) => line.add_left_out(left_out),
                 Repetition::New => {}

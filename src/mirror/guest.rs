@@ -2,10 +2,11 @@
 
 use super::keys::App;
 use crate::account::AccountName;
+use parking_lot::Mutex;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// The other end of a connection.
@@ -69,12 +70,12 @@ impl Guest {
     /// Notes whose key it showed.
     pub(super) fn on_key(&self, app: &Arc<App>) {
         self.guessing.store(false, Ordering::Relaxed);
-        *self.app.lock().unwrap_or_else(PoisonError::into_inner) = Some(app.clone());
+        *self.app.lock() = Some(app.clone());
     }
 
     /// The app whose key it showed last, if that is of this account.
     pub(super) fn app_of(&self, account: &AccountName) -> Option<Arc<App>> {
-        let app = self.app.lock().unwrap_or_else(PoisonError::into_inner);
+        let app = self.app.lock();
         app.clone().filter(|app| app.account == *account)
     }
 

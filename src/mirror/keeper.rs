@@ -9,9 +9,10 @@ use crate::fault::reason;
 use crate::handle::AccountHandles;
 use crate::logging::Entry;
 use crate::subscribe::Subscription;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,7 +67,7 @@ impl Keeper {
     /// Takes the keys away that are configured no more, at once.
     pub(super) fn withdraw(&self, configured: &[MirrorKey]) {
         // Under the lock: what is being read meanwhile is not put in after this.
-        let mut before = lock(&self.configured);
+        let mut before = self.configured.lock();
         self.keys.send_modify(|keys| {
             *keys = Arc::new(keys.without_withdrawn(configured, &before));
         });
@@ -97,7 +98,7 @@ struct KeeperTask {
 impl KeeperTask {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Done>) {
         loop {
-            let has_keys = !lock(&self.configured).is_empty();
+            let has_keys = !self.configured.lock().is_empty();
             let done = tokio::select! {
                 order = orders.recv() => match order {
                     Some(done) => Some(done),
@@ -120,7 +121,7 @@ impl KeeperTask {
     }
 
     async fn read(&mut self) {
-        let configured = lock(&self.configured).clone();
+        let configured = self.configured.lock().clone();
         let files = configured.clone();
         // A thread for it alone: a disk that hangs delays the keys and nothing else.
         let (done, read) = oneshot::channel();
@@ -136,7 +137,7 @@ impl KeeperTask {
         let Ok((ring, troubles)) = read.await else {
             return;
         };
-        let now = lock(&self.configured);
+        let now = self.configured.lock();
         if !Arc::ptr_eq(&now, &configured) {
             // Another reload came between, and has ordered a look of its own.
             return;
@@ -163,8 +164,4 @@ impl KeeperTask {
             }
         }
     }
-}
-
-fn lock(configured: &Mutex<Arc<[MirrorKey]>>) -> std::sync::MutexGuard<'_, Arc<[MirrorKey]>> {
-    configured.lock().unwrap_or_else(PoisonError::into_inner)
 }

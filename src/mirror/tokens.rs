@@ -5,8 +5,8 @@ use crate::account::AccountName;
 use crate::snapshot::Snapshot;
 use crate::time::Moment;
 use crate::value::{Value, ValueName};
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A token is remembered for this time after it was last seen to stand: longer than any lives.
@@ -29,7 +29,7 @@ struct KnownTokens {
 impl TokenMemory {
     /// Notes that a token stands now.
     pub(super) fn note(&self, account: &AccountName, token: &Value, now: Moment) {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         if known.tokens.len() >= known.forget_at {
             known.tokens.retain(|_, (_, seen)| *seen + REMEMBERED > now);
             known.forget_at = 2 * known.tokens.len() + FEW;
@@ -40,13 +40,9 @@ impl TokenMemory {
 
     /// The account whose token it is or was.
     pub(super) fn owner(&self, token: &str, now: Moment) -> Option<AccountName> {
-        let known = self.lock();
+        let known = self.0.lock();
         let (account, seen) = known.tokens.get(&Hashed::of(token))?;
         (*seen + REMEMBERED > now).then(|| account.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, KnownTokens> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,6 +76,6 @@ mod tests {
         assert_eq!(tokens.owner("TOKEN-850", now), Some(account));
         assert_eq!(tokens.owner("TOKEN-800", now), None);
         assert_eq!(tokens.owner("TOKEN-1000", now), None);
-        assert!(tokens.lock().tokens.len() < 500, "old ones are forgotten");
+        assert!(tokens.0.lock().tokens.len() < 500, "old ones are forgotten");
     }
 }

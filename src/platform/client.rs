@@ -16,10 +16,10 @@ use crate::call::Refusal;
 use crate::clock;
 use crate::config::{Host, PlatformSection};
 use crate::time::Moment;
+use parking_lot::Mutex;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Url, redirect, retry};
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -143,7 +143,7 @@ impl Client {
 
     /// The path that tells whether a token of the account lives.
     pub(super) fn verify_path(&self, platform: &Platform, account: &Account) -> &'static str {
-        let refused = self.refused_paths();
+        let refused = self.refused_paths.lock();
         let may_use = |path: &&&'static str| !refused.contains(&(account.id.clone(), **path));
         let paths = platform.verify_paths;
         // When none may be used, the last one says so.
@@ -162,15 +162,11 @@ impl Client {
         account: &Account,
         refused: &'static str,
     ) -> Option<&'static str> {
-        self.refused_paths().insert((account.id.clone(), refused));
-        let next = self.verify_path(platform, account);
-        (next != refused).then_some(next)
-    }
-
-    fn refused_paths(&self) -> MutexGuard<'_, HashSet<(Box<str>, &'static str)>> {
         self.refused_paths
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+            .insert((account.id.clone(), refused));
+        let next = self.verify_path(platform, account);
+        (next != refused).then_some(next)
     }
 
     /// The platform of this kind, if it is one that the configuration knows.

@@ -2,10 +2,11 @@
 //! lists and `nsswitch.conf` as every other program of the host does, and a name server that never answers holds up
 //! nothing else: one thread a name, and nobody waits for it at exit.
 
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt, fs, io, thread};
 use tokio::sync::watch;
@@ -127,7 +128,7 @@ impl Resolver {
         &self,
         name: &str,
     ) -> Result<(watch::Receiver<Option<Lookup>>, Option<Arc<[SocketAddr]>>), LookupError> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.lock();
         let running = names.values().filter(|known| known.under_way.is_some());
         let is_full = running.count() >= MAX_THREADS;
         let known = names.entry(name.into()).or_default();
@@ -146,7 +147,7 @@ impl Resolver {
         let (of_thread, name) = (self.names.clone(), Box::<str>::from(name));
         let look_up = move || {
             let found = ask_system(&name);
-            let mut names = of_thread.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut names = of_thread.lock();
             if let Some(known) = names.get_mut(&name) {
                 known.under_way = None;
                 if let Ok(found) = &found {
@@ -243,7 +244,7 @@ mod tests {
         let mut names = HashMap::new();
         names.insert("a.example".into(), known(Some([address].into())));
         names.insert("b.example".into(), known(None));
-        *resolver.names.lock().unwrap() = names;
+        *resolver.names.lock() = names;
         assert_eq!(*resolver.look_up("a.example").await.unwrap(), [address]);
         let said = resolver.look_up("b.example").await.unwrap_err().to_string();
         assert!(said.contains("b.example: no answer within 40 ms"), "{said}");

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::logging::Entry;
 use crate::offload::{Hazard, Offload};
 use crate::time::Moment;
+use parking_lot::Mutex;
 use rustix::io::read;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -14,8 +15,8 @@ use rustix::time::{
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Expiry {
 
 impl ExpiryShared {
     fn add(&self, place: Arc<Place>, at: Moment) {
-        let mut ends = self.ends();
+        let mut ends = self.ends.lock();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         ends.insert((at, number), place);
         if ends
@@ -94,7 +95,7 @@ impl ExpiryShared {
             let _ = read(&self.timer, &mut expirations);
             let now = clock::now().at;
             loop {
-                let mut ends = self.ends();
+                let mut ends = self.ends.lock();
                 let Some(first) = ends.first_entry() else {
                     break;
                 };
@@ -131,9 +132,5 @@ impl ExpiryShared {
 
     fn lane(&self, place: &Place) -> crate::offload::Lane {
         self.offload.lane(Hazard::Removal(place.device()))
-    }
-
-    fn ends(&self) -> MutexGuard<'_, BTreeMap<(Moment, u64), Arc<Place>>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

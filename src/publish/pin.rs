@@ -4,13 +4,14 @@ use super::mounts::Mounts;
 use super::node::look_at;
 use super::trusted::open_trusted;
 use crate::offload::Device;
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, chmod, mkdir, openat2, statx};
 use rustix::fs::{Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 /// Directories that are held open, so that a file in one that was moved away is removed at its end too. Only where the
 /// file system stays mounted as long as the daemon runs: an open directory would keep it from being unmounted.
@@ -46,7 +47,7 @@ impl Directories {
 
     /// The directory at a path. Does not block.
     pub(super) fn directory(self: &Arc<Self>, path: &Path) -> Arc<PinnedDir> {
-        let mut pinned = lock(&self.pinned);
+        let mut pinned = self.pinned.lock();
         if let Some(known) = pinned.get(path).and_then(Weak::upgrade) {
             return known;
         }
@@ -62,25 +63,25 @@ impl Directories {
 
     /// The file system that a path is on, as far as can be told without asking it.
     pub(crate) fn device_of(&self, path: &Path) -> Device {
-        let mounts = lock(&self.mounts).clone();
+        let mounts = self.mounts.lock().clone();
         mounts.device_of(path)
     }
 
     /// Something was mounted or unmounted.
     pub(crate) fn on_mounts_changed(&self) {
-        *lock(&self.mounts) = Arc::new(Mounts::read());
+        *self.mounts.lock() = Arc::new(Mounts::read());
     }
 
     /// Finds all directories anew: an administrator says that they are as they should be.
     pub(crate) fn find_anew(&self) {
-        let known = lock(&self.pinned);
+        let known = self.pinned.lock();
         for directory in known.values().filter_map(Weak::upgrade) {
-            *lock(&directory.pin) = Pin::default();
+            *directory.pin.lock() = Pin::default();
         }
     }
 
     fn may_hold(&self, device: Device) -> bool {
-        self.lasting.contains(&device) && lock(&self.pinned).len() <= MAX_HELD
+        self.lasting.contains(&device) && self.pinned.lock().len() <= MAX_HELD
     }
 }
 
@@ -130,13 +131,13 @@ impl PinnedDir {
 
     /// The file system that it is on. Does not block.
     pub(super) fn device(&self) -> Device {
-        let found = lock(&self.pin).found.as_ref().map(|found| found.device);
+        let found = self.pin.lock().found.as_ref().map(|found| found.device);
         found.unwrap_or_else(|| self.all.device_of(&self.path))
     }
 
     /// The directory that was found last, where it is held open.
     pub(super) fn held(&self) -> Option<Arc<OwnedFd>> {
-        lock(&self.pin).found.as_ref()?.held.clone()
+        self.pin.lock().found.as_ref()?.held.clone()
     }
 
     /// Opens it, and makes it first when it is missing below the runtime directory. Blocks.
@@ -155,7 +156,7 @@ impl PinnedDir {
         let opened = open_straight(&self.path);
         let (directory, is_straight) = match opened {
             Ok(directory) => (directory, true),
-            Err(Errno::LOOP) if lock(&self.pin).is_straight => return Err(DirError::Swapped),
+            Err(Errno::LOOP) if self.pin.lock().is_straight => return Err(DirError::Swapped),
             Err(Errno::LOOP | Errno::NOSYS) => {
                 let opened = open_trusted(&self.path);
                 (opened.map_err(link_or)?, false)
@@ -163,13 +164,13 @@ impl PinnedDir {
             Err(errno) => {
                 if errno == Errno::NOENT {
                     // A directory that is made in its place later is found anew.
-                    lock(&self.pin).found = None;
+                    self.pin.lock().found = None;
                 }
                 return Err(errno.into());
             }
         };
         let now = look_at(&directory)?;
-        let mut pin = lock(&self.pin);
+        let mut pin = self.pin.lock();
         if pin.found.as_ref().is_some_and(|found| found.is(&now)) {
             return Ok(directory);
         }
@@ -237,10 +238,6 @@ fn make_directory(path: &Path, top: &Path) -> Result<(), Errno> {
         Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use super::temporary::OpenDirectory;
 use crate::account::{Account, AccountName, Output};
 use crate::offload::Device;
 use crate::time::Moment;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The daemon's knowledge of a place.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ impl Place {
     /// The knowledge of the place. Whoever puts something there or takes it away holds on to it meanwhile, so that a
     /// value that expires is not mistaken for its successor.
     pub(super) fn known(&self) -> MutexGuard<'_, Knowledge> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Notes whether something failed: then the place has to be looked at again.
@@ -141,7 +142,7 @@ impl Place {
     /// The file or socket that the daemon put there; `None` while somebody changes it.
     pub(super) fn ours(&self) -> Option<Identity> {
         match self.known.try_lock().map(|known| known.content) {
-            Ok(Known::Ours(identity)) => Some(identity),
+            Some(Known::Ours(identity)) => Some(identity),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use crate::fault::reason;
 use crate::format::Rendered;
 use crate::logging::Entry;
 use crate::peer::Peer;
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -17,8 +18,8 @@ use rustix::process::geteuid;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -78,13 +79,13 @@ impl ServerShared {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let data = EventData::new_u64(key);
         epoll::add(&self.epoll, &serving.listener, data, EventFlags::IN)?;
-        self.sockets().insert(key, serving);
+        self.sockets.lock().insert(key, serving);
         Ok(key)
     }
 
     /// No longer serves a socket.
     pub(super) fn remove(&self, key: u64) {
-        if let Some(serving) = self.sockets().remove(&key) {
+        if let Some(serving) = self.sockets.lock().remove(&key) {
             // Closing it would not do: systemd may have a copy.
             let _ = epoll::delete(&self.epoll, &serving.listener);
         }
@@ -96,10 +97,6 @@ impl ServerShared {
             self.serve(serving, connection);
             true
         })
-    }
-
-    fn sockets(&self) -> MutexGuard<'_, HashMap<u64, Arc<Serving>>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) {
@@ -119,7 +116,7 @@ impl ServerShared {
                 if key == STOP {
                     return;
                 }
-                let serving = self.sockets().get(&key).cloned();
+                let serving = self.sockets.lock().get(&key).cloned();
                 if let Some(serving) = serving {
                     let served = self.serve_next(&serving, &mut linger);
                     shortage = shortage.or(served.err());
@@ -153,7 +150,7 @@ impl ServerShared {
 
     fn serve(&self, serving: &Serving, connection: OwnedFd) -> Served {
         if serving.may_read(&connection) {
-            let value = serving.value().clone();
+            let value = serving.value.lock().clone();
             if let Some(value) = value
                 && let Some(text) = value.at(clock::now().at)
                 // A new connection takes it all at once; if not, its client is gone.
@@ -200,11 +197,7 @@ impl Serving {
 
     /// Serves another value from now on, or none.
     pub(super) fn set(&self, value: Option<Rendered>) {
-        *self.value() = value.map(Arc::new);
-    }
-
-    fn value(&self) -> MutexGuard<'_, Option<Arc<Rendered>>> {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.value.lock() = value.map(Arc::new);
     }
 
     fn may_read(&self, connection: &OwnedFd) -> bool {

@@ -10,13 +10,14 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::future::{pending, poll_fn};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, io, thread};
@@ -50,7 +51,7 @@ impl ServedWorld {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut World, i64) -> T) -> T {
-        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut world = self.world.lock();
         f(&mut world, self.now())
     }
 }
@@ -100,42 +101,34 @@ impl SimPlatform {
 
     /// Breaks down: all connections close and nobody listens. What it knows, it keeps.
     pub fn stop(&self) {
-        if let Some(running) = self.running().take() {
+        if let Some(running) = self.running.lock().take() {
             // An error means that the thread is gone already.
             let _ = running.stop.send(());
             let _ = running.thread.join();
-            *self.kept() = keep_port(self.address).ok();
+            *self.kept.lock() = keep_port(self.address).ok();
         }
     }
 
     /// Serves again after [`stop`](Self::stop), or closes all connections of one that runs.
     pub fn restart(&self) -> io::Result<()> {
         self.stop();
-        let listener = match self.kept().take() {
+        let listener = match self.kept.lock().take() {
             Some(kept) => {
                 listen(&kept, BACKLOG)?;
                 TcpListener::from(kept)
             }
             None => TcpListener::bind(self.address)?,
         };
-        *self.running() = Some(ServerThread::start(listener, self.shared.clone())?);
+        *self.running.lock() = Some(ServerThread::start(listener, self.shared.clone())?);
         Ok(())
     }
 
     /// Waits until it ends, which it does by itself only when it cannot accept connections any more.
     pub fn wait(self) {
-        if let Some(ServerThread { stop, thread }) = self.running().take() {
+        if let Some(ServerThread { stop, thread }) = self.running.lock().take() {
             let _ = thread.join();
             drop(stop);
         }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<OwnedFd>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn running(&self) -> MutexGuard<'_, Option<ServerThread>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

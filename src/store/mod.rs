@@ -12,6 +12,7 @@ use crate::offload::Lane;
 use crate::schedule::Record;
 use crate::time::Now;
 use journal::{Journal, index};
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{error, fmt};
 use tokio::runtime::Handle;
@@ -136,7 +137,7 @@ impl Store {
 
     /// Reads what was kept. What cannot be read of it is set aside. Blocks.
     pub fn load(&self, now: &Now) -> Result<Kept, StoreError> {
-        let mut journal = lock(&self.shared.journal);
+        let mut journal = self.shared.journal.lock();
         let Some(text) = journal.read()? else {
             return Ok(Kept {
                 text: Zeroizing::default(),
@@ -179,7 +180,7 @@ impl Store {
         now: &Now,
     ) -> Result<(), StoreError> {
         let line = encode(name, record, &self.shared.boot_id, now);
-        lock(&self.shared.journal).append(&line, &clock::now())?;
+        self.shared.journal.lock().append(&line, &clock::now())?;
         if durable
             && let Some((runtime, lane)) = self.shared.syncing.get()
             && !self.shared.is_sync_due.swap(true, Ordering::Relaxed)
@@ -191,7 +192,7 @@ impl Store {
 
     /// Writes the file anew if somebody removed or replaced it; true if so. Blocks.
     pub(crate) fn restore(&self) -> Result<bool, StoreError> {
-        lock(&self.shared.journal).restore(&clock::now())
+        self.shared.journal.lock().restore(&clock::now())
     }
 
     /// Has what is durable written to the disk from now on.
@@ -210,7 +211,7 @@ impl Store {
     fn sync(&self) -> Result<(), StoreError> {
         self.shared.is_sync_due.store(false, Ordering::Relaxed);
         // Unlocked here: others go on writing.
-        let path = lock(&self.shared.journal).path().to_owned();
+        let path = self.shared.journal.lock().path().to_owned();
         journal::sync(&path)
     }
 
@@ -246,10 +247,6 @@ impl Kept {
     pub fn damaged(&self) -> Option<&Path> {
         self.damaged.as_deref()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
