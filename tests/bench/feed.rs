@@ -21,6 +21,8 @@ mod faults;
 mod manager;
 #[path = "../feed/mariadb.rs"]
 mod mariadb;
+#[path = "../common/port.rs"]
+mod port;
 #[path = "../feed/postgres.rs"]
 mod postgres;
 #[path = "../feed/redis.rs"]

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// A target that was away may be left alone for a minute.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+/// Longest wait for a condition. A target that was away is left alone for up to a minute, and on a machine that does much else
+/// it may be away again then.
+pub const PATIENCE: Duration = Duration::from_mins(6);
 /// A user that owns nothing.
 pub const NOBODY: u32 = 65534;
 /// The appid of every account of the stand-in.
@@ -45,6 +46,23 @@ impl FeedProcess {
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.0.wait().unwrap()
+    }
+
+    /// Has it stand still. When this returns none of its threads runs any more.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.0.id());
+        crate::servers::until("the feed stands still", || {
+            fs::read_dir(&threads).unwrap().all(|thread| {
+                let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
+                // One that has just ended is not in the next list.
+                stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+            })
+        });
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
     }
 }
 
@@ -166,9 +184,20 @@ impl FeedBench {
     }
 
     pub fn until_log(&self, text: &str) {
+        self.until_log_after(0, text);
+    }
+
+    /// Waits until the log says something after it had so many bytes.
+    pub fn until_log_after(&self, bytes: usize, text: &str) {
         self.until(&format!("the log says {text:?}"), || {
-            self.log().contains(text)
+            let log = self.log();
+            log.get(bytes..).is_some_and(|new| new.contains(text))
         });
+    }
+
+    /// Waits until a target has been written.
+    pub fn until_written(&self) {
+        self.until_log(" holds access_token ");
     }
 
     pub fn until_ready(&self) {

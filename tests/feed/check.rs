@@ -1,7 +1,7 @@
 //! `wxtokend-feed check`: every fault at once, and what would change.
 
 use crate::bench::FeedBench;
-use crate::servers::{have, run};
+use crate::servers::{have, run, sqlite};
 use rustix::process::Signal;
 use std::process::Command;
 
@@ -93,11 +93,7 @@ fn online_says_what_would_change_and_changes_nothing() {
         return;
     }
     let bench = FeedBench::new();
-    let sql = |sql: &str| {
-        run(Command::new("sqlite3").arg(bench.path("app.db")).arg(sql))
-            .trim()
-            .to_owned()
-    };
+    let sql = |sql: &str| sqlite(&bench.path("app.db"), sql);
     sql("CREATE TABLE t (id TEXT, token TEXT); INSERT INTO t VALUES ('shop', 'OLD')");
     let configure = |table: &str, condition: &str| {
         bench.configure(&format!(
@@ -143,14 +139,7 @@ fn a_reload_changes_targets_and_a_faulty_one_changes_nothing() {
         return;
     }
     let bench = FeedBench::new();
-    let sql = |sql: &str| {
-        run(Command::new("sqlite3")
-            .args(["-cmd", ".timeout 5000"])
-            .arg(bench.path("app.db"))
-            .arg(sql))
-        .trim()
-        .to_owned()
-    };
+    let sql = |sql: &str| sqlite(&bench.path("app.db"), sql);
     sql(
         "CREATE TABLE a (token TEXT); INSERT INTO a VALUES (''); CREATE TABLE b (token TEXT); INSERT INTO b VALUES ('')",
     );
@@ -163,7 +152,9 @@ fn a_reload_changes_targets_and_a_faulty_one_changes_nothing() {
     bench.daemon.set("shop", "access_token", "CANARY1", 7200);
     let mut feed = bench.feed();
     bench.until_ready();
-    assert_eq!(sql("SELECT token FROM a"), "CANARY1");
+    bench.until("the first token", || {
+        sql("SELECT token FROM a") == "CANARY1"
+    });
     bench.configure("nonsense = 1\n");
     feed.signal(Signal::HUP);
     bench.until_log("reload rejected");

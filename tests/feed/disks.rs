@@ -5,7 +5,7 @@ use crate::mariadb::{self, MariadbServer};
 use crate::postgres::{self, PostgresServer};
 use crate::redis::{self, RedisBackend};
 use crate::root::needs_root;
-use crate::servers::{have, run};
+use crate::servers::{have, run, sqlite};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::chown;
@@ -34,7 +34,9 @@ impl TinyDisk {
 
     /// Takes all the room that is left.
     fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        let mut options = fs::OpenOptions::new();
+        let options = options.append(true).create(true);
+        let mut file = options.open(self.0.join("filler")).unwrap();
         let full = loop {
             if let Err(error) = file.write_all(&[0; 4096]) {
                 break error;
@@ -139,12 +141,7 @@ fn a_full_disk_of_sqlite_heals() {
     }
     let bench = FeedBench::new();
     let disk = TinyDisk::mount(&bench, "1m");
-    let sql = |sql: &str| {
-        let mut command = Command::new("sqlite3");
-        run(command.arg(disk.0.join("app.db")).arg(sql))
-            .trim()
-            .to_owned()
-    };
+    let sql = |sql: &str| sqlite(&disk.0.join("app.db"), sql);
     sql("CREATE TABLE t (token TEXT); INSERT INTO t VALUES ('')");
     bench.configure(
         "[[database]]\nurl = \"sqlite://{dir}/tiny/app.db\"\nstatement = \"UPDATE t SET token = :access_token\"\n",
@@ -177,8 +174,9 @@ fn a_full_disk_of_redis_heals() {
     let _feed = bench.feed();
     let is_written = |token: &str| redis.ask(&["GET", "shop"]) == token;
     bench.until("the first token", || is_written("CANARY1"));
-    disk.fill();
     bench.until("a save that fails", || {
+        // Again each time: a save that ended meanwhile gave back the room of the one before.
+        disk.fill();
         let mut set = Command::new("redis-cli");
         set.args(["-p", &redis.port.to_string(), "SET", "other", "x"]);
         run(&mut set).contains("MISCONF")

@@ -16,6 +16,8 @@ mod health;
 #[path = "../common/manager.rs"]
 mod manager;
 mod mariadb;
+#[path = "../common/port.rs"]
+mod port;
 mod postgres;
 mod readers;
 mod redis;

@@ -1,11 +1,13 @@
 //! The feed's metrics, its health, and its watchdog.
 
 use crate::bench::FeedBench;
-use crate::servers::{free_port, have, run};
+use crate::port::free_port;
+use crate::servers::{have, sqlite};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
+
+const TABLE: &str = "CREATE TABLE t (token TEXT); INSERT INTO t VALUES ('')";
 
 /// A feed with a database that can be written and one that cannot, and its answers over HTTP.
 struct Watched {
@@ -16,9 +18,7 @@ struct Watched {
 impl Watched {
     fn new() -> Self {
         let (bench, port) = (FeedBench::new(), free_port());
-        run(Command::new("sqlite3")
-            .arg(bench.path("app.db"))
-            .arg("CREATE TABLE t (token TEXT); INSERT INTO t VALUES ('')"));
+        sqlite(&bench.path("app.db"), TABLE);
         bench.configure(&format!(
             "metrics = \"127.0.0.1:{port}\"\n\
              [[database]]\nurl = \"sqlite://{{dir}}/app.db\"\nstatement = \"UPDATE t SET token = :access_token\"\n\
@@ -62,14 +62,16 @@ fn metrics_and_health_tell_each_target() {
     let of = |name: &str, target: &str| {
         watched.sample(&format!("wxtokend_feed_{name}{{target=\"{target}\"}}"))
     };
-    bench.until("the good one is up and the bad one is not", || {
-        of("target_up", good) == Some(1.0) && of("target_up", bad) == Some(0.0)
-    });
-    assert_eq!(of("target_values", good), Some(1.0));
-    bench.until("nothing is behind", || {
-        of("target_behind", good) == Some(0.0)
-    });
-    assert_eq!(of("target_behind", bad), Some(1.0));
+    // Each target is a task of its own, and tells when it has come so far.
+    for (what, name, target, value) in [
+        ("a value for the good one", "target_values", good, 1.0),
+        ("the good one is not behind", "target_behind", good, 0.0),
+        ("the good one is up", "target_up", good, 1.0),
+        ("the bad one is not up", "target_up", bad, 0.0),
+        ("the bad one is behind", "target_behind", bad, 1.0),
+    ] {
+        bench.until(what, || of(name, target) == Some(value));
+    }
     assert!(of("last_write_timestamp_seconds", good) > Some(1.7e9));
     assert_eq!(of("last_write_timestamp_seconds", bad), Some(0.0));
     let writes = |target: &str, result: &str| {
@@ -95,14 +97,14 @@ fn metrics_and_health_tell_each_target() {
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");
 
     // Somebody else writes: a repair is counted.
-    let sql = |sql: &str| run(Command::new("sqlite3").arg(bench.path("app.db")).arg(sql));
-    sql("UPDATE t SET token = 'FOREIGN'");
+    sqlite(&bench.path("app.db"), "UPDATE t SET token = 'FOREIGN'");
     bench.until("the repair is counted", || {
         of("repairs_total", good) == Some(1.0)
     });
 
     // The missing file comes: everything is well.
-    std::fs::copy(bench.path("app.db"), bench.path("missing.db")).unwrap();
+    sqlite(&bench.path("new.db"), TABLE);
+    std::fs::rename(bench.path("new.db"), bench.path("missing.db")).unwrap();
     bench.until("both are up", || of("target_up", bad) == Some(1.0));
     bench.until("health", || {
         watched.get("/healthz").0.starts_with("HTTP/1.1 200")

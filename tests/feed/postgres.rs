@@ -2,7 +2,8 @@
 
 use crate::bench::{FeedBench, FeedProcess, NOBODY, is_root};
 use crate::faults::{Backend, Rows, suffer};
-use crate::servers::{BackendProcess, as_nobody, certificates, find, free_port, have, run, until};
+use crate::port::free_port;
+use crate::servers::{BackendProcess, as_nobody, certificates, find, have, run, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ impl Backend for PostgresServer {
         format!(
             "[[database]]\nurl = \"postgres://nobody@localhost/postgres?socket={{dir}}/postgres/.s.PGSQL.{}\"\n\
              statement = \"UPDATE t SET token = :access_token WHERE id = :account\"\n\
-             read_back = \"SELECT token FROM t WHERE id = :account\"\ncheck_every = \"1s\"\ntimeout = \"2s\"\n",
+             read_back = \"SELECT token FROM t WHERE id = :account\"\ncheck_every = \"1s\"\ntimeout = \"4s\"\n",
             self.port
         )
     }

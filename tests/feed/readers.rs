@@ -6,7 +6,6 @@ use crate::mariadb::{self, MariadbServer};
 use crate::postgres::{self, PostgresServer};
 use crate::redis::{self, RedisBackend};
 use crate::servers::{have, have_file, root, run};
-use rustix::process::Signal;
 use std::path::PathBuf;
 use std::process::Command;
 use wxtokend::sim::{Endpoint, SimPlatform, World};
@@ -41,7 +40,7 @@ impl RedisStage {
         world.account(APPID, "0123456789abcdef0123456789abcdef");
         let platform = SimPlatform::start(([127, 0, 0, 1], 0).into(), world).unwrap();
         let feed = bench.feed();
-        bench.until_ready();
+        bench.until_written();
         Self {
             bench,
             redis,
@@ -65,12 +64,12 @@ impl RedisStage {
     fn reads_the_key_and_fails_without(&self, command: &dyn Fn() -> Command) {
         assert_eq!(self.read(command()), "CANARY1");
         assert_eq!(self.token_calls(), 0, "it asks nobody");
-        self.feed.signal(Signal::STOP);
+        self.feed.stop();
         self.redis.ask(&["FLUSHALL"]);
         let said = self.read(command());
         assert!(said.starts_with('!') && said.contains("40125"), "{said}");
         assert_eq!(self.redis.ask(&["KEYS", "*"]), "", "it keeps nothing");
-        self.feed.signal(Signal::CONT);
+        self.feed.go_on();
         self.bench
             .until("the key is back", || self.read(command()) == "CANARY1");
         let minted = self.platform.with(|world, _| world.values().count());
@@ -258,7 +257,7 @@ fn php_and_mono_read_a_row_of_mariadb() {
     ));
     bench.daemon.set("shop", "access_token", "CANARY1", 7200);
     let _feed = bench.feed();
-    bench.until_ready();
+    bench.until_written();
     let port = mariadb.port;
     let source = format!("mysql:host=127.0.0.1;port={port};dbname=app");
     assert_eq!(run(&mut php_row(&source)), "CANARY1");
@@ -290,7 +289,7 @@ fn php_and_mono_read_a_row_of_postgresql() {
     ));
     bench.daemon.set("shop", "access_token", "CANARY1", 7200);
     let _feed = bench.feed_as_nobody();
-    bench.until_ready();
+    bench.until_written();
     let source = format!("pgsql:host=127.0.0.1;port={port};dbname=postgres;sslmode=require");
     assert_eq!(run(&mut php_row(&source)), "CANARY1");
     let source = format!("Server=127.0.0.1;Port={port};Database=postgres;SSLmode=require");

@@ -1,10 +1,9 @@
 //! Servers of databases, each with a directory, a port and a socket of its own.
 
-use crate::bench::{NOBODY, is_root};
+use crate::bench::{NOBODY, PATIENCE, is_root};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -75,20 +74,40 @@ pub fn signal_all(processes: &[u32], signal: Signal) {
     }
 }
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+/// Waits until a condition holds.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    until_all(what, 1, || usize::from(condition()));
 }
 
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(4);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+/// Waits until a count is reached, for as long as it grows.
+pub fn until_all(what: &str, goal: usize, mut count: impl FnMut() -> usize) {
+    let (mut best, mut since) = (0, Instant::now());
+    loop {
+        let counted = count();
+        if counted >= goal {
+            return;
+        }
+        if counted > best {
+            (best, since) = (counted, Instant::now());
+        }
+        assert!(
+            since.elapsed() < PATIENCE,
+            "{what}: {best} of {goal}, and no more within {PATIENCE:?}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// `sqlite3` on a database. It waits for whoever has it locked.
+pub fn sqlite3(database: &Path) -> Command {
+    let mut command = Command::new("sqlite3");
+    command.args(["-cmd", ".timeout 60000"]).arg(database);
+    command
+}
+
+/// The answer of `sqlite3` to a statement.
+pub fn sqlite(database: &Path, sql: &str) -> String {
+    run(sqlite3(database).arg(sql)).trim().to_owned()
 }
 
 /// Tells whether programs of Debian packages are there. In CI they have to be.
@@ -147,11 +166,35 @@ pub fn as_nobody(command: &mut Command) -> &mut Command {
     command
 }
 
+/// The standard output of a command, which has to succeed.
 pub fn run(command: &mut Command) -> String {
+    try_run(command).unwrap_or_else(|errors| panic!("{command:?}: {errors}"))
+}
+
+/// The same of a command that is run again for as long as it fails with these words.
+pub fn run_again_on(words: &str, mut command: impl FnMut() -> Command) -> String {
+    let mut output = String::new();
+    until(words, || {
+        let mut command = command();
+        match try_run(&mut command) {
+            Ok(text) => output = text,
+            Err(errors) if errors.contains(words) => return false,
+            Err(errors) => panic!("{command:?}: {errors}"),
+        }
+        true
+    });
+    output
+}
+
+/// The standard output of a command, or its standard error if it fails.
+fn try_run(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{command:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() {
+        Ok(text(output.stdout))
+    } else {
+        Err(text(output.stderr))
+    }
 }
 
 /// Makes a certificate authority `ca.pem`, and `server.pem` and `server.key` for 127.0.0.1 and localhost.

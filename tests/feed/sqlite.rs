@@ -2,7 +2,7 @@
 
 use crate::bench::{FeedBench, FeedProcess, NOBODY, is_root};
 use crate::faults::{Backend, Rows, suffer};
-use crate::servers::{BackendProcess, as_nobody, have, run};
+use crate::servers::{BackendProcess, as_nobody, have, run, sqlite, sqlite3};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -17,13 +17,7 @@ fn a_database_of_an_app_is_kept_while_the_app_writes() {
     }
     let bench = FeedBench::new();
     let path = bench.path("app.db");
-    let sql = |sql: &str| {
-        let output = run(Command::new("sqlite3")
-            .args(["-cmd", ".timeout 10000"])
-            .arg(&path)
-            .arg(sql));
-        output.trim().to_owned()
-    };
+    let sql = |sql: &str| sqlite(&path, sql);
     sql(
         "PRAGMA journal_mode = WAL; CREATE TABLE config (id TEXT, token VARCHAR(512), expires INTEGER); \
          CREATE TABLE log (n INTEGER); INSERT INTO config VALUES ('shop', '', 0)",
@@ -44,11 +38,8 @@ check_every = "1s"
         std::thread::spawn(move || {
             let mut writes = 0;
             while !stop.load(Ordering::Relaxed) {
-                let mut app = Command::new("sqlite3");
-                app.args(["-cmd", ".timeout 10000"]).arg(&path);
-                run(app.arg(format!(
-                    "BEGIN IMMEDIATE; INSERT INTO log VALUES ({writes}); COMMIT"
-                )));
+                let write = format!("BEGIN IMMEDIATE; INSERT INTO log VALUES ({writes}); COMMIT");
+                sqlite(&path, &write);
                 writes += 1;
             }
             writes
@@ -90,9 +81,8 @@ fn nobody_but_the_owner_of_the_file_writes_to_it() {
         return;
     }
     let bench = FeedBench::new();
-    run(Command::new("sqlite3")
-        .arg(bench.path("app.db"))
-        .arg("CREATE TABLE config (id TEXT, token TEXT)"));
+    let table = "CREATE TABLE config (id TEXT, token TEXT)";
+    sqlite(&bench.path("app.db"), table);
     run(Command::new("chmod").arg("666").arg(bench.path("app.db")));
     bench.configure(
         r#"
@@ -125,8 +115,7 @@ impl SqliteFile {
     }
 
     fn client(&self) -> Command {
-        let mut command = Command::new("sqlite3");
-        command.args(["-cmd", ".timeout 10000"]).arg(&self.0);
+        let mut command = sqlite3(&self.0);
         as_nobody(&mut command);
         command
     }
@@ -136,7 +125,7 @@ impl Backend for SqliteFile {
     fn target(&self) -> String {
         "[[database]]\nurl = \"sqlite://{dir}/sqlite/app.db\"\n\
          statement = \"UPDATE t SET token = :access_token WHERE id = :account\"\n\
-         read_back = \"SELECT token FROM t WHERE id = :account\"\ncheck_every = \"1s\"\ntimeout = \"2s\"\n"
+         read_back = \"SELECT token FROM t WHERE id = :account\"\ncheck_every = \"1s\"\ntimeout = \"4s\"\n"
             .to_owned()
     }
 

@@ -3,7 +3,8 @@
 
 use crate::bench::FeedBench;
 use crate::faults::{Backend, Rows, suffer};
-use crate::servers::{BackendProcess, certificates, free_port, have, have_file, root, run, until};
+use crate::port::free_port;
+use crate::servers::{BackendProcess, certificates, have, have_file, root, sqlite, until};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -53,12 +54,7 @@ impl TdsServer {
     }
 
     fn sql(&self, sql: &str) -> String {
-        run(Command::new("sqlite3")
-            .args(["-cmd", ".timeout 5000"])
-            .arg(self.directory.join("server.db"))
-            .arg(sql))
-        .trim()
-        .to_owned()
+        sqlite(&self.directory.join("server.db"), sql)
     }
 
     /// All that it was asked, a line each.
@@ -82,7 +78,7 @@ impl Backend for TdsServer {
         format!(
             "[[database]]\nurl = \"sqlserver://wxfeed@127.0.0.1:{}/app\"\npassword_file = \"{{dir}}/password\"\n\
              ca_file = \"{{dir}}/ca.pem\"\nstatement = \"UPDATE t SET token = :access_token WHERE id = :account\"\n\
-             read_back = \"SELECT token FROM t WHERE id = :account\"\ncheck_every = \"1s\"\ntimeout = \"2s\"\n",
+             read_back = \"SELECT token FROM t WHERE id = :account\"\ncheck_every = \"1s\"\ntimeout = \"4s\"\n",
             self.port
         )
     }
@@ -245,6 +241,7 @@ statement = "UPDATE SWX_Config SET short = :access_token WHERE AppID = :appid"
         output.stderr
     );
 
+    assert_eq!(feed.terminate().code(), Some(0));
     let wire = server.wire();
     assert!(!wire.contains("\"encrypted\": false"), "{wire}");
     assert!(
@@ -258,5 +255,4 @@ statement = "UPDATE SWX_Config SET short = :access_token WHERE AppID = :appid"
         assert!(!statement["sql"].as_str().unwrap().contains("CANARY"));
     }
     assert!(!bench.log().contains("CANARY"), "{}", bench.log());
-    assert_eq!(feed.terminate().code(), Some(0));
 }

@@ -62,7 +62,7 @@ class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         # Answers go out as they are written, in several parts each.
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        database = sqlite3.connect(DATABASE, isolation_level=None, timeout=5)
+        database = sqlite3.connect(DATABASE, isolation_level=None, timeout=60)
         # A server that is killed loses nothing: the machine stays up.
         database.execute("PRAGMA synchronous = OFF")
 

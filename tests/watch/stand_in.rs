@@ -76,8 +76,9 @@ impl StandIn {
     pub fn set(&self, account: &str, value: &str, token: &str, life: i64) {
         let mut told = json!({"account": account, "appid": "wx0123456789abcdef", "value": value});
         told[value] = token.into();
-        told["expire_time"] = (now() + life).into();
-        told["obtained_time"] = now().into();
+        let now = now();
+        told["expire_time"] = (now + life).into();
+        told["obtained_time"] = now.into();
         self.change(account, value, told);
     }
 
@@ -106,8 +107,11 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
+        // Under the lock, so that no connection that has looked a moment ago waits past the notice.
+        let inner = self.state.inner.lock();
         self.stopped.store(true, Ordering::SeqCst);
         self.state.changed.notify_all();
+        drop(inner);
         let _ = UnixStream::connect(&self.path);
         let _ = std::fs::remove_file(&self.path);
     }
