@@ -21,6 +21,8 @@ const READY_LIMIT: Duration = Duration::from_secs(10);
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit on stopping accounts: SIGTERM to exit, less what comes after.
 const STOP_LIMIT: Duration = Duration::from_millis(4200);
+/// Limit on leaving the fleet: the end of it since SIGTERM.
+const LEAVE_LIMIT: Duration = Duration::from_millis(4600);
 /// Limit on removing the API socket.
 const RETIRE_LIMIT: Duration = Duration::from_millis(200);
 /// Time for which a stopping daemon waits for requests on connections that it has accepted, and for their answers.
@@ -81,7 +83,7 @@ impl Daemon {
 
     /// Stops everything, whatever hangs.
     async fn stop(mut self) {
-        let notifier = self.shared.notifier.clone();
+        let (notifier, began) = (self.shared.notifier.clone(), Instant::now());
         notifier.stopping();
         Entry::new()
             .event(event::Event::Stopped)
@@ -100,7 +102,9 @@ impl Daemon {
         let answered = timeout(ANSWER_LIMIT, self.api_server);
         let _ = tokio::join!(self.supervisor.stop(STOP_LIMIT), answered);
         if let Some(fleet) = &shared.fleet {
-            fleet.leave().await;
+            fleet
+                .leave(LEAVE_LIMIT.saturating_sub(began.elapsed()))
+                .await;
         }
         left::note(&shared, self.config.daemon.state_dir, places).await;
         notifier.flush(FLUSH_LIMIT);

@@ -44,10 +44,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use wire::{Condition, EngineHeader, Op, Transaction};
 
+/// Limit for giving up leadership at the end where the engine did not answer before.
+const LEAVE_UNHEARD: Duration = Duration::from_millis(400);
 /// Limit for reading the file of the key.
 const KEY_LIMIT: Duration = Duration::from_secs(5);
-/// Limit for giving up leadership at the end.
-const LEAVE_LIMIT: Duration = Duration::from_millis(400);
 
 /// This host's membership of a fleet. Clones are the same one.
 #[derive(Clone)]
@@ -265,11 +265,20 @@ impl Fleet {
         }
     }
 
-    /// Leaves the fleet: others lead at once.
-    pub(crate) async fn leave(&self) {
-        let lease = self.0.lock().lease.take();
+    /// Leaves the fleet: others lead at once. Takes no longer than `limit`.
+    pub(crate) async fn leave(&self, limit: Duration) {
+        let (lease, is_present) = {
+            let mut state = self.0.lock();
+            let is_present = state.engine == EngineState::Present;
+            (state.lease.take(), is_present)
+        };
+        let limit = if is_present {
+            limit
+        } else {
+            limit.min(LEAVE_UNHEARD)
+        };
         if let Some(lease) = lease {
-            let _ = tokio::time::timeout(LEAVE_LIMIT, self.0.etcd.revoke(lease.id)).await;
+            let _ = tokio::time::timeout(limit, self.0.etcd.revoke(lease.id)).await;
         }
     }
 

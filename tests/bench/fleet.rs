@@ -17,6 +17,8 @@ mod cluster;
 mod hosts;
 #[path = "../fleet/network.rs"]
 mod network;
+#[path = "../fleet/stalls.rs"]
+mod stalls;
 
 use hosts::TestFleet;
 use std::fmt::Write as _;

@@ -63,6 +63,11 @@ pub struct Findings {
     /// Different values, all of them seen alive: a hash of each.
     pub values: HashSet<u64>,
     pub dead: usize,
+    /// Those of the dead ones whose own `expire_time` was past too: an app takes none of them. A machine that stalls keeps the
+    /// daemon from taking them away in time.
+    pub overdue: usize,
+    /// The longest that one had ended by itself, milliseconds.
+    pub overdue_ms: i64,
     /// No file, or nobody listens.
     pub missing: usize,
     pub empty: usize,
@@ -88,12 +93,19 @@ impl Findings {
         self.reads += other.reads;
         self.values.extend(other.values);
         self.dead += other.dead;
+        self.overdue += other.overdue;
+        self.overdue_ms = self.overdue_ms.max(other.overdue_ms);
         self.missing += other.missing;
         self.empty += other.empty;
         self.partial += other.partial;
         self.looks_expired += other.looks_expired;
         self.errors += other.errors;
         self.first.extend(other.first);
+    }
+
+    /// Values that were dead although the file that held them said that they live.
+    pub fn misled(&self) -> usize {
+        self.dead - self.overdue
     }
 
     /// Panics unless every read gave a whole value that was alive, and values changed at least `rotations` times.
@@ -133,6 +145,11 @@ pub struct Freshness {
 impl Freshness {
     /// Starts to read, each source about once a millisecond.
     pub fn watch(platform: &Arc<SimPlatform>, sources: &[ReadFrom]) -> Self {
+        Self::watch_every(Duration::from_millis(1), platform, sources)
+    }
+
+    /// The same with another pause between two reads of a source.
+    pub fn watch_every(pause: Duration, platform: &Arc<SimPlatform>, sources: &[ReadFrom]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let rounds: Vec<Arc<AtomicUsize>> = sources.iter().map(|_| Arc::default()).collect();
         let reader = |(source, round): (&ReadFrom, &Arc<AtomicUsize>)| {
@@ -143,7 +160,7 @@ impl Freshness {
                 while !stop.load(Ordering::Relaxed) {
                     look(&source, &platform, &mut findings);
                     round.store(findings.reads, Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(1));
+                    std::thread::sleep(pause);
                 }
                 findings
             })
@@ -178,16 +195,13 @@ impl Freshness {
 }
 
 fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings) {
-    let began = Instant::now();
+    let (began, wall_before) = (Instant::now(), unix_seconds());
     let (read, path, parse) = match source {
         ReadFrom::File(path, parse) => (std::fs::read_to_string(path), path, parse),
         ReadFrom::Socket(path, parse) => (read_socket(path), path, parse),
     };
     let path = path.display();
-    let wall = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
+    let wall = unix_seconds();
     findings.reads += 1;
     let text = match read {
         Ok(text) => text,
@@ -219,9 +233,24 @@ fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings) {
     // What ended while it was read was alive when the app asked for it.
     if truth.alive || truth.ended_ms_ago.is_some_and(|ago| ago <= since) {
         findings.values.insert(hash(&held.value));
-    } else {
-        findings.trouble(|f| &mut f.dead, format!("{path}: {truth:?}"));
+        return;
     }
+    findings.trouble(|f| &mut f.dead, format!("{path}: {truth:?}"));
+    if held
+        .expire_time
+        .is_some_and(|expire_time| expire_time <= wall_before)
+        && let Some(ago) = truth.ended_ms_ago
+    {
+        findings.overdue += 1;
+        findings.overdue_ms = findings.overdue_ms.max(ago - since);
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 fn hash(value: &str) -> u64 {

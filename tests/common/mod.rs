@@ -68,7 +68,15 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// The same in memory, as `/run` is: no disk that stalls keeps the daemon from its files.
+    pub fn in_memory() -> Self {
+        Self::within(tempfile::tempdir_in("/dev/shm").unwrap())
+    }
+
+    fn within(dir: tempfile::TempDir) -> Self {
         // Other users have to get through to the outputs.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for (name, mode) in [("run", 0o755), ("state", 0o700)] {

@@ -1,6 +1,6 @@
 //! Random faults, one after the other: no reader on any host ever finds a dead token.
 
-use crate::hosts::{ACCOUNTS, TestFleet};
+use crate::hosts::{ACCOUNTS, TestFleet, assert_not_misled};
 use crate::root::needs_root;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -92,22 +92,15 @@ fn no_reader_finds_a_dead_token_whatever_fails() {
             std::thread::sleep(Duration::from_millis(50));
         }
         mend(&mut fleet, fault, at);
-        let mended = Instant::now();
+        let mended = fleet.stopwatch();
         for (name, ..) in ACCOUNTS {
             fleet.wait_for_rotation(name, "", &[0, 1, 2]);
         }
         let took = mended.elapsed();
         let found = readers.stop();
-        let what = format!("fault {number}: {fault:?} at {at} for {lasts:?}");
-        assert!(took < RECOVERY_LIMIT, "{what}: {took:?}\n{}", fleet.logs());
-        let bad = (found.dead, found.partial, found.errors);
-        assert_eq!(
-            bad,
-            (0, 0, 0),
-            "{what}: {:?}\n{}",
-            found.first,
-            fleet.logs()
-        );
+        println!("fault {number}: {fault:?} at {at} for {lasts:?}: well after {took:?}");
+        assert!(took < RECOVERY_LIMIT, "{}", fleet.logs());
+        assert_not_misled(&found);
     }
     // Three hosts spend no more than one: a rotation each half life, and a second call where one was lost.
     let lives = began.elapsed().as_secs() / LIFETIME.as_secs() + 1;

@@ -2,7 +2,7 @@
 
 use crate::certificates::Authority;
 use crate::common::{PATIENCE, wait_until};
-use crate::network::{NetMachine, TestNetwork};
+use crate::network::{MEMORY, NetMachine, TestNetwork};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) members: Vec<EtcdMember>,
     door: Door,
     authority: Option<Authority>,
+    /// The name of the directory that each member stores in.
+    data: String,
 }
 
 /// A member of the cluster.
@@ -61,6 +63,7 @@ impl Cluster {
             members: members.collect(),
             door,
             authority,
+            data: "first".to_owned(),
         };
         cluster.start_again();
         cluster
@@ -163,7 +166,7 @@ impl Cluster {
         command
             .args(["--name", name])
             .arg("--data-dir")
-            .arg(self.directory.path().join(name))
+            .arg(format!("{MEMORY}/{}", self.data))
             .args([
                 "--listen-client-urls",
                 &format!("{url},http://127.0.0.1:{BENCH_PORT}"),
@@ -176,7 +179,7 @@ impl Cluster {
             ])
             .args(["--initial-cluster", &peers.join(",")])
             .args(["--initial-cluster-state", "new"])
-            // A disk that other tests keep busy must not look like a partition.
+            // A machine that other tests keep busy must not look like a partition.
             .args(["--heartbeat-interval", "200", "--election-timeout", "2000"])
             .env_clear()
             .env("PATH", "/usr/bin:/bin");
@@ -231,9 +234,8 @@ impl Cluster {
     pub(crate) fn lose_everything(&mut self) {
         for number in 0..self.members.len() {
             self.kill(number);
-            let name = &self.members[number].name;
-            fs::remove_dir_all(self.directory.path().join(name)).unwrap();
         }
+        self.data.push_str("-lost");
         self.start_again();
     }
 }
@@ -250,14 +252,19 @@ impl EtcdMember {
         answer.is_ok_and(|answer| answer.contains("\"health\":\"true\""))
     }
 
-    /// Asks its gateway. Panics if it refuses.
+    /// Asks its gateway, until it has the time to answer. Panics if it refuses.
     fn ask(&self, path: &str, body: &Json) -> Json {
         let body = body.to_string();
         let request = format!(
             "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let answer = self.talk(&request).unwrap();
+        let mut answer = String::new();
+        wait_until(path, PATIENCE, String::new, || {
+            answer = self.talk(&request).unwrap_or_default();
+            let is_busy = answer.contains("timed out") || answer.contains("no leader");
+            !(answer.is_empty() || is_busy)
+        });
         let (head, text) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(" 200 "), "{path}: {answer}");
         serde_json::from_str(text).unwrap()

@@ -1,6 +1,6 @@
 //! The engine loses members, its majority, or all that it stored.
 
-use crate::hosts::{ACCOUNTS, TestFleet};
+use crate::hosts::{ACCOUNTS, TestFleet, assert_not_misled};
 use crate::root::needs_root;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -50,12 +50,7 @@ fn without_a_majority_hosts_serve_what_they_have_until_its_end() {
     }
     fleet.cluster.start_again();
     fleet.wait_for_rotation("classic", "", &[0, 1, 2]);
-    let found = files.stop();
-    assert_eq!(
-        (found.dead, found.partial, found.errors),
-        (0, 0, 0),
-        "{found:?}"
-    );
+    assert_not_misled(&files.stop());
     fleet.assert_quiet_logs();
 }
 
@@ -63,7 +58,7 @@ fn without_a_majority_hosts_serve_what_they_have_until_its_end() {
 fn lost_data_of_the_engine_costs_one_call_an_account() {
     needs_root!();
     let mut fleet = TestFleet::start(Duration::from_secs(600));
-    let files = fleet.read_files(&[0, 1, 2]);
+    let (files, began) = (fleet.read_files(&[0, 1, 2]), Instant::now());
     let calls = ACCOUNTS.map(|(name, ..)| fleet.calls(name));
     fleet.cluster.lose_everything();
     for (name, ..) in ACCOUNTS {
@@ -79,7 +74,8 @@ fn lost_data_of_the_engine_costs_one_call_an_account() {
     for ((name, ..), before) in ACCOUNTS.into_iter().zip(calls) {
         let more = fleet.calls(name) - before;
         // `stable` is polled meanwhile.
-        let limit = if name == "stable" { 12 } else { 1 };
+        let polls = began.elapsed().as_secs() / 9 + 1;
+        let limit = if name == "stable" { polls + 1 } else { 1 };
         assert!(more <= limit, "{more} calls for {name}");
     }
     let found = files.stop();
@@ -102,7 +98,7 @@ fn host_with_another_key_takes_no_part_and_does_no_harm() {
     }
     let readers = fleet.read_all(&[0, 1]);
     fleet.hosts[2].write_key("another-0123456789abcdef-0123456");
-    let calls = fleet.calls("classic");
+    let (calls, began) = (fleet.calls("classic"), Instant::now());
     fleet.start_changed_host(2, |config| config.replace("/key\"", "/other-key\""));
     fleet.wait_until("that it is told", |fleet| {
         fleet.hosts[2].log().contains("takes no part in the fleet")
@@ -110,14 +106,20 @@ fn host_with_another_key_takes_no_part_and_does_no_harm() {
     let token = fleet.hosts[0].token("classic").unwrap();
     fleet.wait_for_rotation("classic", &token, &[0, 1]);
     assert_eq!(fleet.hosts[2].token("classic"), None);
-    assert!(fleet.calls("classic") <= calls + 2);
+    assert!(fleet.calls("classic") <= calls + 1 + rotations(began));
     readers.stop().assert_always_fresh(1);
+}
+
+/// Tokens that may have followed each other since then.
+fn rotations(began: Instant) -> u64 {
+    began.elapsed().as_secs() / (LIFETIME.as_secs() / 2 - 1) + 1
 }
 
 #[test]
 fn hosts_are_upgraded_one_after_the_other() {
     needs_root!();
-    let mut fleet = TestFleet::start(LIFETIME);
+    // No token ends meanwhile.
+    let mut fleet = TestFleet::start(Duration::from_secs(900));
     let files = fleet.read_files(&[0, 1, 2]);
     let calls = fleet.calls("classic");
     for number in 0..3 {
@@ -125,8 +127,7 @@ fn hosts_are_upgraded_one_after_the_other() {
         fleet.start_host(number);
         fleet.wait_for_rotation("classic", "", &[0, 1, 2]);
     }
-    let more = fleet.calls("classic") - calls;
-    assert!(more <= 6, "{more} calls");
+    assert_eq!(fleet.calls("classic"), calls);
     let found = files.stop();
     assert_eq!(
         (found.dead, found.missing, found.partial),

@@ -1,8 +1,9 @@
 //! A fleet: hosts with a daemon each, one platform and one cluster for all.
 
 use crate::cluster::{Cluster, Door};
-use crate::common::{Bench, Freshness, PATIENCE, ReadFrom, call, json, raw, wait_until};
+use crate::common::{Bench, Findings, Freshness, PATIENCE, ReadFrom, call, json, raw, wait_until};
 use crate::network::{NetMachine, TestNetwork};
+use crate::stalls::{Stalls, Stopwatch};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use std::ffi::OsString;
@@ -13,13 +14,17 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wxtokend::sim::{Endpoint, SimPlatform, World};
 
 /// Longest time without a leader.
 pub(crate) const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// The time for which a replaced classic token lives on.
 const OVERLAP: Duration = Duration::from_secs(300);
+/// The pause between two reads of a reader: there are many, and few processors.
+const READ_EVERY: Duration = Duration::from_millis(4);
+/// The longest time for which a stall of the machine may keep a daemon from taking away what has ended, milliseconds.
+const OVERDUE_LIMIT: i64 = 10_000;
 /// The port of the platform.
 const PLATFORM_PORT: u16 = 8080;
 /// The key of every fleet.
@@ -49,6 +54,7 @@ pub(crate) struct TestFleet {
     pub(crate) platform: Arc<SimPlatform>,
     pub(crate) platform_machine: NetMachine,
     config: String,
+    stalls: Stalls,
     _network: TestNetwork,
 }
 
@@ -99,7 +105,7 @@ impl TestFleet {
         });
         let cluster = Cluster::start(&network, members, door);
         let hosts = (0..hosts).map(|_| FleetHost {
-            bench: Bench::new(),
+            bench: Bench::in_memory(),
             machine: network.add(),
             environment: Vec::new(),
             daemon: None,
@@ -112,6 +118,7 @@ impl TestFleet {
             platform: Arc::new(platform),
             platform_machine,
             config,
+            stalls: Stalls::watch(),
             _network: network,
         }
     }
@@ -163,6 +170,22 @@ impl TestFleet {
         wait_until(what, PATIENCE, || self.logs(), || condition(self));
     }
 
+    /// Waits until there is something to return.
+    pub(crate) fn wait_for<T>(&self, what: &str, find: impl Fn(&Self) -> Option<T>) -> T {
+        let mut found = None;
+        let log = || self.logs();
+        wait_until(what, PATIENCE, log, || {
+            found = find(self);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Starts to measure a time.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        self.stalls.stopwatch()
+    }
+
     pub(crate) fn logs(&self) -> String {
         let mut logs = String::new();
         for (number, host) in self.hosts.iter().enumerate() {
@@ -183,23 +206,20 @@ impl TestFleet {
         }
     }
 
-    /// The leader, as soon as there is one.
+    /// The leader, as soon as there is one. It may change at any moment, but not in these tests.
     pub(crate) fn find_leader(&self, account: &str) -> usize {
-        self.wait_until("a leader", |fleet| fleet.leader(account).is_some());
-        // It may change at any moment, but not in these tests.
-        self.leader(account).unwrap()
+        self.wait_for("a leader", |fleet| fleet.leader(account))
     }
 
     /// Waits until another host than this leads an account. Returns it, and how long that took.
     pub(crate) fn wait_for_other_leader(&self, account: &str, old: usize) -> (usize, Duration) {
-        let began = Instant::now();
-        let other = |fleet: &Self| {
+        let watch = self.stopwatch();
+        let other = self.wait_for("another leader", |fleet| {
             (0..fleet.hosts.len()).find(|&number| {
                 number != old && fleet.hosts[number].fleet(account)["leader"] == true
             })
-        };
-        self.wait_until("another leader", |fleet| other(fleet).is_some());
-        (other(self).unwrap(), began.elapsed())
+        });
+        (other, watch.elapsed())
     }
 
     /// Readers of the files on some hosts, which never may find a dead token.
@@ -212,7 +232,7 @@ impl TestFleet {
                 })
             })
             .collect();
-        Freshness::watch(&self.platform, &sources)
+        Freshness::watch_every(READ_EVERY, &self.platform, &sources)
     }
 
     /// Readers of the files and sockets of `classic` and `stable` on some hosts: there is a token at every moment. One of
@@ -229,7 +249,7 @@ impl TestFleet {
                 })
             })
             .collect();
-        Freshness::watch(&self.platform, &sources)
+        Freshness::watch_every(READ_EVERY, &self.platform, &sources)
     }
 
     /// Readers of the sockets of `classic` and `stable` on some hosts: there is a token at every moment, and nobody tells when
@@ -242,7 +262,7 @@ impl TestFleet {
                 })
             })
             .collect();
-        Freshness::watch(&self.platform, &sources)
+        Freshness::watch_every(READ_EVERY, &self.platform, &sources)
     }
 
     /// Calls for tokens of an account, by any host.
@@ -264,18 +284,14 @@ impl TestFleet {
 
     /// Waits until every host has published the same token of an account, and another one than `old`.
     pub(crate) fn wait_for_rotation(&self, account: &str, old: &str, hosts: &[usize]) -> String {
-        let held = |fleet: &Self| {
-            let tokens: Vec<_> = (hosts.iter())
-                .map(|&number| fleet.hosts[number].token(account))
-                .collect();
-            let first = tokens[0].clone()?;
-            let is_one = tokens.iter().all(|token| token.as_ref() == Some(&first));
+        self.wait_for(&format!("another token of {account}"), |fleet| {
+            let mut tokens = hosts
+                .iter()
+                .map(|&number| fleet.hosts[number].token(account));
+            let first = tokens.next()??;
+            let is_one = tokens.all(|token| token.as_ref() == Some(&first));
             (is_one && first != old).then_some(first)
-        };
-        self.wait_until(&format!("another token of {account}"), |fleet| {
-            held(fleet).is_some()
-        });
-        held(self).unwrap()
+        })
     }
 
     /// Waits until a host has a token that lives of each of these accounts.
@@ -313,12 +329,38 @@ impl TestFleet {
         self.hosts[host].machine.cut(&self.platform_machine, cut);
     }
 
+    /// Waits until a command on a host ends so and says something. Returns what it printed.
+    pub(crate) fn wait_for_run(
+        &self,
+        host: usize,
+        arguments: &[&str],
+        status: i32,
+        words: &str,
+    ) -> String {
+        let run = || self.hosts[host].run(arguments);
+        let mut text = String::new();
+        let log = || format!("{:?}\n{}", run(), self.logs());
+        wait_until(&format!("{arguments:?}: {words}"), PATIENCE, log, || {
+            let (found, said) = run();
+            text = said;
+            found == status && text.contains(words)
+        });
+        text
+    }
+
     /// Asserts that no daemon has panicked or shown a secret.
     pub(crate) fn assert_quiet_logs(&self) {
         let logs = self.logs();
         assert!(!logs.contains("panicked"), "{logs}");
         assert!(!logs.contains(SECRET), "a secret in the log");
     }
+}
+
+/// Asserts that no reader was handed a dead token as one that lives, or half a file.
+pub(crate) fn assert_not_misled(found: &Findings) {
+    let bad = (found.misled(), found.partial, found.errors);
+    assert_eq!(bad, (0, 0, 0), "misled, partial, errors: {found:?}");
+    assert!(found.overdue_ms < OVERDUE_LIMIT, "{found:?}");
 }
 
 impl FleetHost {

@@ -36,7 +36,9 @@ fn reload(fleet: &TestFleet, host: usize) {
 /// A dead token is replaced, on every host.
 fn assert_in_order(fleet: &TestFleet) {
     for host in [0, 1] {
-        assert_eq!(fleet.hosts[host].fleet("classic")["engine"], "ok");
+        fleet.wait_until("the engine", |fleet| {
+            fleet.hosts[host].fleet("classic")["engine"] == "ok"
+        });
         let dead = fleet.wait_for_rotation("classic", "", &[0, 1]);
         fleet.platform.with(|world, now| {
             world.kill(now, "wx00000000000000c1", "access_token", Kill::End);
@@ -114,7 +116,9 @@ fn key_is_replaced_host_by_host_at_no_call_and_no_reader_notices() {
         !fleet.hosts[1].told(&told).is_empty()
     });
     fleet.wait_until("one leader", |fleet| fleet.leader("classic") == Some(0));
-    assert_eq!(fleet.hosts[1].fleet("classic")["engine"], "away");
+    fleet.wait_until("the same in the status", |fleet| {
+        fleet.hosts[1].fleet("classic")["engine"] == "away"
+    });
     assert!(fleet.hosts[1].token("classic").is_some());
     fleet.wait_for_check(1, 69, &told);
     fleet.hosts[1].write("key", &new);

@@ -1,7 +1,6 @@
 //! The leader dies, hangs, or loses its connections: another one leads, and no reader notices.
 
-use crate::common::PATIENCE;
-use crate::hosts::{TAKEOVER_LIMIT, TestFleet};
+use crate::hosts::{TAKEOVER_LIMIT, TestFleet, assert_not_misled};
 use crate::root::needs_root;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -16,21 +15,27 @@ fn others(host: usize) -> Vec<usize> {
 fn hosts_hold_one_token_which_one_of_them_fetched() {
     needs_root!();
     let fleet = TestFleet::start(LIFETIME);
-    let leader = fleet.find_leader("classic");
-    let view = fleet.hosts[leader].fleet("classic");
-    assert_eq!(view["host"], format!("host{leader}"), "{view}");
-    assert_eq!(view["engine"], "ok", "{view}");
-    let view = fleet.hosts[(leader + 1) % 3].fleet("classic");
-    assert_eq!(view["host"], format!("host{leader}"), "{view}");
-    assert_eq!(view["leader"], false, "{view}");
+    fleet.wait_until("one leader in the eyes of all", |fleet| {
+        let Some(leader) = fleet.leader("classic") else {
+            return false;
+        };
+        (0..3).all(|number| {
+            let view = fleet.hosts[number].fleet("classic");
+            view["host"] == format!("host{leader}")
+                && view["engine"] == "ok"
+                && view["leader"] == (number == leader)
+        })
+    });
     let readers = fleet.read_all(&[0, 1, 2]);
     for name in ["classic", "stable", "corp"] {
-        let before = fleet.calls(name);
-        let old = fleet.hosts[0].token(name).unwrap();
+        let (before, began) = (fleet.calls(name), Instant::now());
+        let old = fleet.wait_for_rotation(name, "", &[0, 1, 2]);
         let new = fleet.wait_for_rotation(name, &old, &[0, 1, 2]);
         assert!(fleet.is_alive(&new));
         let calls = fleet.calls(name) - before;
-        assert!(calls <= 12, "{calls} calls of three hosts for {name}");
+        // As of one host: it polls `stable` each 10 s at most, and more often before the end.
+        let limit = 12 + began.elapsed().as_secs() / 5;
+        assert!(calls <= limit, "{calls} calls of three hosts for {name}");
     }
     readers.stop().assert_always_fresh(1);
     fleet.assert_quiet_logs();
@@ -52,7 +57,9 @@ fn another_host_leads_when_the_leader_is_killed() {
     fleet.wait_until("the same token", |fleet| {
         fleet.hosts[old].token("classic") == fleet.hosts[new].token("classic")
     });
-    assert_eq!(fleet.hosts[old].fleet("classic")["leader"], false);
+    fleet.wait_until("that it follows", |fleet| {
+        fleet.leader("classic") == Some(new)
+    });
     readers.stop().assert_always_fresh(1);
     fleet.assert_quiet_logs();
 }
@@ -63,15 +70,12 @@ fn leader_that_stops_by_order_is_followed_at_once() {
     let mut fleet = TestFleet::start(LIFETIME);
     let old = fleet.find_leader("classic");
     let readers = fleet.read_all(&others(old));
-    let began = Instant::now();
     fleet.hosts[old].terminate();
-    fleet.wait_for_other_leader("classic", old);
     // It gives its leadership up; nobody waits for the end of the lease.
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    let leader = fleet.cluster.value("/wxtokend/accounts/classic/leader");
+    let is_old = leader.is_some_and(|leader| leader.contains(&format!("\"host{old}\"")));
+    assert!(!is_old, "{}", fleet.logs());
+    fleet.wait_for_other_leader("classic", old);
     readers.stop().assert_always_fresh(0);
 }
 
@@ -113,9 +117,9 @@ fn leader_that_is_cut_off_from_the_engine_fetches_no_classic_token() {
     let (new, took) = fleet.wait_for_other_leader("classic", old);
     assert!(took < TAKEOVER_LIMIT, "{took:?}");
     fleet.wait_until("that it is told", |fleet| {
-        fleet.hosts[old].fleet("classic")["engine"] == "away"
+        let view = fleet.hosts[old].fleet("classic");
+        view["engine"] == "away" && view["leader"] == false
     });
-    assert_eq!(fleet.hosts[old].fleet("classic")["leader"], false);
     let token = fleet.hosts[new].token("classic").unwrap();
     fleet.wait_for_rotation("classic", &token, &others(old));
     // Alone it serves what it has until its end, and then nothing, under classic; the others it may fetch itself.
@@ -129,7 +133,7 @@ fn leader_that_is_cut_off_from_the_engine_fetches_no_classic_token() {
         token.is_some() && fleet.hosts[old].token("classic") == token
     });
     readers.stop().assert_always_fresh(1);
-    assert_eq!(files.stop().dead, 0);
+    assert_not_misled(&files.stop());
     fleet.assert_quiet_logs();
 }
 
@@ -165,13 +169,11 @@ fn leader_without_any_connection_is_followed_by_another() {
     let token = fleet.hosts[new].token("classic").unwrap();
     fleet.wait_for_rotation("classic", &token, &others(old));
     fleet.hosts[old].machine.plug(true);
-    let began = Instant::now();
     fleet.wait_until("the same token", |fleet| {
         fleet.hosts[old].token("classic") == fleet.hosts[new].token("classic")
     });
-    assert!(began.elapsed() < PATIENCE);
     readers.stop().assert_always_fresh(1);
-    assert_eq!(files.stop().dead, 0);
+    assert_not_misled(&files.stop());
     fleet.assert_quiet_logs();
 }
 

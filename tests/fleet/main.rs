@@ -1,6 +1,6 @@
 //! Fleets: daemons on hosts of their own, three members of etcd, and the simulated platform, each in a network namespace
-//! with an address of its own. Needs root, `etcd`, `ip`, `nsenter`, `setpriv`
-//! and `openssl`.
+//! with an address of its own. Needs root, `etcd`, `ip`, `mount`, `nsenter`,
+//! `setpriv` and `openssl`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -19,6 +19,7 @@ mod leaders;
 mod network;
 mod orphans;
 mod secure;
+mod stalls;
 mod strangers;
 
 use common::root;

@@ -18,19 +18,22 @@ pub(crate) struct TestNetwork {
     next: AtomicU8,
 }
 
-/// A network namespace, held by a process that ends with the test.
+/// A network namespace, and one of mounts with a file system in memory at [`MEMORY`]. A process that ends with the test holds
+/// both.
 struct Namespace(Child);
+
+/// The directory that each machine has for itself: no disk of the host stalls what works there, and nothing has to be removed.
+/// It takes up no more than what is written (a tmpfs would hold all that is reserved).
+pub(crate) const MEMORY: &str = "/mnt";
 
 impl Namespace {
     fn new() -> Self {
         let mut held = Command::new("unshare");
+        let begin =
+            format!("ip link set lo up && mount -t ramfs ramfs {MEMORY} && echo up && exec cat");
         let held = held
-            .args([
-                "--net",
-                "sh",
-                "-c",
-                "ip link set lo up && echo up && exec cat",
-            ])
+            .args(["--net", "--mount", "--propagation", "private"])
+            .args(["sh", "-c", &begin])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
@@ -112,6 +115,7 @@ impl NetMachine {
                 "-t",
                 &self.namespace.pid(),
                 "-n",
+                "-m",
                 "setpriv",
                 "--pdeathsig",
                 "KILL",

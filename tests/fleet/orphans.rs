@@ -1,7 +1,7 @@
 //! A leader has a classic token granted and cannot share it: it is left to whoever leads then.
 
 use crate::cluster::Door;
-use crate::hosts::TestFleet;
+use crate::hosts::{TestFleet, assert_not_misled};
 use crate::root::needs_root;
 use std::time::Duration;
 use wxtokend::sim::{Endpoint, Kill, SimFault};
@@ -11,6 +11,8 @@ const TOLD: &str = "a leader before had access_token ";
 
 /// Tells why the platform answers late: the leader is cut off meanwhile.
 const ANSWER: Duration = Duration::from_secs(3);
+/// A machine that stalls may share the token before the test has cut its leader off.
+const ATTEMPTS: usize = 3;
 
 /// A fleet whose leader, which is returned, was cut off from etcd during a call for `classic`, and holds a token that the
 /// other host does not know. That one has fetched another.
@@ -21,6 +23,17 @@ fn start() -> (TestFleet, usize, [String; 2]) {
             config.replace("timeout = \"3s\"", "timeout = \"5s\"")
         });
     }
+    for _ in 0..ATTEMPTS {
+        if let Some((old, tokens)) = cut_off_in_a_call(&fleet) {
+            return (fleet, old, tokens);
+        }
+    }
+    panic!("it was always shared in time\n{}", fleet.logs());
+}
+
+/// Cuts the leader off during its next call. Returns it, its token, and that of the other host; nothing if it was too late
+/// for that, and all is as before.
+fn cut_off_in_a_call(fleet: &TestFleet) -> Option<(usize, [String; 2])> {
     let before = fleet.wait_for_rotation("classic", "", &[0, 1]);
     let old = fleet.find_leader("classic");
     let late = SimFault::delay(ANSWER)
@@ -34,22 +47,19 @@ fn start() -> (TestFleet, usize, [String; 2]) {
     });
     fleet.wait_until("a call", |fleet| fleet.calls("classic") > calls);
     fleet.cut_from_engine(old, true);
-    fleet.wait_until("its answer", |fleet| {
-        fleet.hosts[old]
-            .token("classic")
-            .is_some_and(|token| token != before)
-    });
-    let orphan = fleet.hosts[old].token("classic").unwrap();
     let (new, _) = fleet.wait_for_other_leader("classic", old);
-    fleet.wait_until("a token of the new leader's own", |fleet| {
-        fleet.hosts[new]
-            .token("classic")
-            .is_some_and(|token| token != before)
+    let stored = fleet.wait_for("another token", |fleet| {
+        let token = fleet.hosts[new].token("classic");
+        token.filter(|token| *token != before)
     });
-    let stored = fleet.hosts[new].token("classic").unwrap();
-    assert_ne!(stored, orphan);
+    let orphan = fleet.hosts[old].token("classic");
+    let orphan = orphan.filter(|token| *token != before && *token != stored);
+    if orphan.is_none() {
+        fleet.cut_from_engine(old, false);
+    }
+    let orphan = orphan?;
     assert_eq!(fleet.calls("classic"), calls + 2);
-    (fleet, old, [orphan, stored])
+    Some((old, [orphan, stored]))
 }
 
 #[test]
@@ -67,7 +77,9 @@ fn orphan_is_adopted_when_the_stored_token_is_dead() {
         (fleet.hosts.iter()).all(|host| host.token("classic").as_ref() == Some(&orphan))
     });
     assert_eq!(fleet.hosts[new].told(TOLD).len(), 1, "{}", fleet.logs());
-    assert_eq!(fleet.leader("classic"), Some(new));
+    fleet.wait_until("the same leader", |fleet| {
+        fleet.leader("classic") == Some(new)
+    });
     assert_eq!(fleet.calls("classic"), calls, "{}", fleet.logs());
     assert_eq!(
         fleet.cluster.value("/wxtokend/accounts/classic/orphan"),
@@ -96,7 +108,6 @@ fn orphan_is_left_when_the_stored_token_lives() {
     });
     assert_eq!(fleet.wait_for_rotation("classic", "", &[0, 1]), stored);
     assert_eq!(fleet.calls("classic"), calls, "{}", fleet.logs());
-    let found = files.stop();
-    assert_eq!((found.dead, found.errors), (0, 0), "{found:?}");
+    assert_not_misled(&files.stop());
     fleet.assert_quiet_logs();
 }

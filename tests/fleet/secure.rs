@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, Door};
 use crate::hosts::TestFleet;
 use crate::root::needs_root;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIFETIME: Duration = Duration::from_secs(40);
 const AWAY: &str = "the fleet's engine is away";
@@ -27,24 +27,34 @@ fn assert_agree(fleet: &TestFleet) {
     }
     let token = fleet.wait_for_rotation("classic", "", &[0, 1]);
     fleet.wait_for_rotation("classic", &token, &[0, 1]);
-    assert!(fleet.hosts[0].told(AWAY).is_empty(), "{}", fleet.logs());
+    // It may be slow, and lets nobody wait outside.
+    let mut told = fleet.hosts[0].told(AWAY).into_iter();
+    assert!(
+        told.all(|line| line.contains(" in time")),
+        "{}",
+        fleet.logs()
+    );
 }
 
 /// Starts the second host as it must not be: its daemon and `check --online` say so, each in one line, and no call is made.
 fn assert_told(fleet: &mut TestFleet, config: &str, told: &str) {
-    let calls = fleet.calls("classic");
+    let (calls, began) = (fleet.calls("classic"), Instant::now());
     fleet.hosts[1].terminate();
     fleet.start_changed_host(1, with(config));
     let before = fleet.hosts[1].told(AWAY).len();
     fleet.wait_until(told, |fleet| {
         (fleet.hosts[1].told(AWAY).iter()).any(|line| line.contains(told))
     });
-    assert_eq!(fleet.hosts[1].fleet("classic")["engine"], "away");
+    fleet.wait_until("the same in the status", |fleet| {
+        fleet.hosts[1].fleet("classic")["engine"] == "away"
+    });
     fleet.wait_for_check(1, 69, told);
     // Tried again and again, told once.
     let lines = fleet.hosts[1].told(AWAY).len();
     assert!(lines <= before + 1, "{}", fleet.hosts[1].log());
-    assert!(fleet.calls("classic") <= calls + 1);
+    // The other host goes on.
+    let rotations = began.elapsed().as_secs() / (LIFETIME.as_secs() / 2 - 1) + 1;
+    assert!(fleet.calls("classic") <= calls + rotations);
 }
 
 fn assert_checked(fleet: &TestFleet) {
