@@ -46,28 +46,19 @@ impl MysqlSession {
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        self.0
-            .execute("START TRANSACTION")
-            .await
-            .map(drop)
-            .map_err(|error| failure(&error))
+        self.0.execute("START TRANSACTION").await?;
+        Ok(())
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
-        self.0
-            .execute("COMMIT")
-            .await
-            .map(drop)
-            .map_err(|error| failure(&error))
+        self.0.execute("COMMIT").await?;
+        Ok(())
     }
 
     pub(super) async fn prepare(&mut self, sql: &str) -> Result<(), Failure> {
         let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
-        (&mut self.0)
-            .prepare(sql)
-            .await
-            .map(drop)
-            .map_err(|error| failure(&error))
+        (&mut self.0).prepare(sql).await?;
+        Ok(())
     }
 
     pub(super) async fn execute(
@@ -75,16 +66,14 @@ impl MysqlSession {
         sql: &str,
         bound: Vec<BoundParameter>,
     ) -> Result<u64, Failure> {
-        let done = bind(sql, &bound).execute(&mut self.0).await;
-        let done = done.map_err(|error| failure(&error))?;
+        let done = bind(sql, &bound).execute(&mut self.0).await?;
         self.check_warnings().await?;
         Ok(done.rows_affected())
     }
 
     /// Outside strict mode a value that is too long is cut, and only a warning says so.
     async fn check_warnings(&mut self) -> Result<(), Failure> {
-        let warnings = self.0.fetch_all("SHOW WARNINGS").await;
-        for warning in &warnings.map_err(|error| failure(&error))? {
+        for warning in &self.0.fetch_all("SHOW WARNINGS").await? {
             let code = warning.try_get_unchecked::<u32, _>(1).unwrap_or_default();
             let text = warning
                 .try_get_unchecked::<String, _>(2)
@@ -101,12 +90,8 @@ impl MysqlSession {
         sql: &str,
         bound: Vec<BoundParameter>,
     ) -> Result<Vec<Cell>, Failure> {
-        let rows = bind(sql, &bound).fetch_all(&mut self.0).await;
-        Ok(rows
-            .map_err(|error| failure(&error))?
-            .iter()
-            .map(cell)
-            .collect())
+        let rows = bind(sql, &bound).fetch_all(&mut self.0).await?;
+        Ok(rows.iter().map(cell).collect())
     }
 
     /// The length of the column that a message names, in the first table of that name that the statement names too.
@@ -165,10 +150,12 @@ fn cell(row: &MySqlRow) -> Cell {
     Some(Zeroizing::new(bytes))
 }
 
-fn failure(error: &sqlx::Error) -> Failure {
-    match error {
-        sqlx::Error::Database(_) => Failure::Refused(message(error)),
-        other => Failure::Away(message(other)),
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(_) => Failure::Refused(message(&error)),
+            other => Failure::Away(message(other)),
+        }
     }
 }
 

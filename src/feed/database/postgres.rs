@@ -60,34 +60,22 @@ impl PostgresSession {
         // A column with a time zone takes a local time as of the session's.
         if let Some(zone) = config.time_zone.iana_name() {
             let set = format!("SET TIME ZONE '{}'", zone.replace('\'', ""));
-            client
-                .batch_execute(&set)
-                .await
-                .map_err(|error| failure(&error))?;
+            client.batch_execute(&set).await?;
         }
         Ok(Self(client))
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
-        self.0
-            .batch_execute("BEGIN")
-            .await
-            .map_err(|error| failure(&error))
+        Ok(self.0.batch_execute("BEGIN").await?)
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
-        self.0
-            .batch_execute("COMMIT")
-            .await
-            .map_err(|error| failure(&error))
+        Ok(self.0.batch_execute("COMMIT").await?)
     }
 
     pub(super) async fn prepare(&mut self, sql: &str) -> Result<(), Failure> {
-        self.0
-            .prepare(sql)
-            .await
-            .map(drop)
-            .map_err(|error| failure(&error))
+        self.0.prepare(sql).await?;
+        Ok(())
     }
 
     pub(super) async fn execute(
@@ -96,10 +84,7 @@ impl PostgresSession {
         bound: Vec<BoundParameter>,
     ) -> Result<u64, Failure> {
         let texts: Vec<Text> = bound.iter().map(|bound| Text(bound.to_text())).collect();
-        self.0
-            .execute_raw(sql, &texts)
-            .await
-            .map_err(|error| failure(&error))
+        Ok(self.0.execute_raw(sql, &texts).await?)
     }
 
     pub(super) async fn query(
@@ -109,11 +94,7 @@ impl PostgresSession {
     ) -> Result<Vec<Cell>, Failure> {
         let texts: Vec<Text> = bound.iter().map(|bound| Text(bound.to_text())).collect();
         let parameters: Vec<&(dyn ToSql + Sync)> = texts.iter().map(|text| text as _).collect();
-        let rows = self
-            .0
-            .query(sql, &parameters)
-            .await
-            .map_err(|error| failure(&error))?;
+        let rows = self.0.query(sql, &parameters).await?;
         let cells = rows
             .iter()
             .map(|row| row.try_get::<_, Option<Raw>>(0).ok().flatten());
@@ -174,10 +155,12 @@ impl<'a> FromSql<'a> for Raw {
     }
 }
 
-fn failure(error: &tokio_postgres::Error) -> Failure {
-    match error.as_db_error() {
-        Some(_) if !error.is_closed() => Failure::Refused(message(error)),
-        _ => Failure::Away(message(error)),
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(_) if !error.is_closed() => Failure::Refused(message(&error)),
+            _ => Failure::Away(message(&error)),
+        }
     }
 }
 

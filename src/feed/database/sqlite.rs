@@ -65,10 +65,7 @@ impl SqliteSession {
         let job: SqliteJob = Box::new(move |connection| drop(done.send(job(connection))));
         let ended = || Failure::Away("the thread of the database ended".to_owned());
         self.work.send(job).map_err(|_| ended())?;
-        is_done
-            .await
-            .map_err(|_| ended())?
-            .map_err(|error| failure(&error))
+        Ok(is_done.await.map_err(|_| ended())??)
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
@@ -149,10 +146,8 @@ fn open(path: &Path) -> Result<Connection, Failure> {
         )));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| failure(&error))?;
-    connection
-        .busy_timeout(BUSY_TIMEOUT)
-        .map_err(|error| failure(&error))?;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -177,25 +172,27 @@ fn cell(value: ValueRef<'_>) -> Cell {
     Some(Zeroizing::new(bytes))
 }
 
-fn failure(error: &rusqlite::Error) -> Failure {
-    use rusqlite::ErrorCode as Code;
-    let message = match error {
-        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
-        other => other.to_string(),
-    };
-    match error.sqlite_error_code() {
-        Some(
-            Code::CannotOpen
-            | Code::ReadOnly
-            | Code::DiskFull
-            | Code::SystemIoFailure
-            | Code::DatabaseBusy
-            | Code::DatabaseLocked
-            | Code::DatabaseCorrupt
-            | Code::NotADatabase
-            | Code::PermissionDenied
-            | Code::OperationInterrupted,
-        ) => Failure::Away(message),
-        _ => Failure::Refused(message),
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        let message = match &error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+            other => other.to_string(),
+        };
+        match error.sqlite_error_code() {
+            Some(
+                Code::CannotOpen
+                | Code::ReadOnly
+                | Code::DiskFull
+                | Code::SystemIoFailure
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::DatabaseCorrupt
+                | Code::NotADatabase
+                | Code::PermissionDenied
+                | Code::OperationInterrupted,
+            ) => Failure::Away(message),
+            _ => Failure::Refused(message),
+        }
     }
 }

@@ -76,16 +76,9 @@ impl SqlServerSession {
     }
 
     async fn batch(&mut self, sql: &str) -> Result<(), Failure> {
-        let stream = self
-            .0
-            .simple_query(sql)
-            .await
-            .map_err(|error| failure(&error))?;
-        stream
-            .into_results()
-            .await
-            .map(drop)
-            .map_err(|error| failure(&error))
+        let stream = self.0.simple_query(sql).await?;
+        stream.into_results().await?;
+        Ok(())
     }
 
     /// Compiles the statement without running it.
@@ -100,11 +93,8 @@ impl SqlServerSession {
         );
         query.bind(declared.join(", "));
         query.bind(sql.to_owned());
-        query
-            .execute(&mut self.0)
-            .await
-            .map(drop)
-            .map_err(|error| failure(&error))
+        query.execute(&mut self.0).await?;
+        Ok(())
     }
 
     pub(super) async fn execute(
@@ -112,9 +102,7 @@ impl SqlServerSession {
         sql: &str,
         bound: Vec<BoundParameter>,
     ) -> Result<u64, Failure> {
-        let done = bind(sql, bound).execute(&mut self.0).await;
-        done.map(tiberius::ExecuteResult::total)
-            .map_err(|error| failure(&error))
+        Ok(bind(sql, bound).execute(&mut self.0).await?.total())
     }
 
     pub(super) async fn query(
@@ -122,14 +110,8 @@ impl SqlServerSession {
         sql: &str,
         bound: Vec<BoundParameter>,
     ) -> Result<Vec<Cell>, Failure> {
-        let stream = bind(sql, bound)
-            .query(&mut self.0)
-            .await
-            .map_err(|error| failure(&error))?;
-        let rows = stream
-            .into_first_result()
-            .await
-            .map_err(|error| failure(&error))?;
+        let stream = bind(sql, bound).query(&mut self.0).await?;
+        let rows = stream.into_first_result().await?;
         Ok(rows.into_iter().map(cell).collect())
     }
 
@@ -161,10 +143,12 @@ fn cell(row: Row) -> Cell {
     Some(Zeroizing::new(bytes))
 }
 
-fn failure(error: &Error) -> Failure {
-    match error {
-        Error::Server(_) => Failure::Refused(message(error)),
-        other => Failure::Away(message(other)),
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Server(_) => Failure::Refused(message(&error)),
+            other => Failure::Away(message(other)),
+        }
     }
 }
 
