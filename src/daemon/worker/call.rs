@@ -1,6 +1,6 @@
 //! A call of one account, from its turn to its answer.
 
-use super::{Arrival, SAVE_GRACE, VERDICT_GRACE, Worker};
+use super::{Arrival, SAVE_GRACE, Worker};
 use crate::call::Refusal;
 use crate::clock;
 use crate::counters::{Counted, Counters};
@@ -19,8 +19,9 @@ const SECRET_LIMIT: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Makes the call that is due, unless none is any more. It is counted, and what is known of the token stored, before it is
-    /// made: but a state disk that hangs keeps no token from being renewed, and a dead one from being replaced for
-    /// [`VERDICT_GRACE`] only.
+    /// made: but a state disk that hangs keeps no token from being replaced for longer than [`SAVE_GRACE`]. What was to be
+    /// stored goes first once it answers. If the daemon is killed before, the next one goes on from the suspicion: it hands
+    /// the token out until it has asked.
     pub(super) fn call(&mut self, client: Arc<Client>, permit: Permit) {
         let now = clock::now();
         let Step::Call(call) = self.schedule.next(&now) else {
@@ -28,11 +29,6 @@ impl Worker {
         };
         self.schedule.on_sent(&now, call);
         let saving = self.write(false, &now);
-        let grace = if self.schedule.is_called_dead() {
-            VERDICT_GRACE
-        } else {
-            SAVE_GRACE
-        };
         let intent = self.intent(call, client.timeout());
         let account = self.schedule.account().clone();
         let token = self.schedule.token().cloned();
@@ -43,7 +39,7 @@ impl Worker {
         let credential = self.shared.secrets(&account).run(look);
         self.under_way = Some(Box::pin(async move {
             // A failure to store is told with the next answer, which is stored too.
-            let _ = timeout(grace, saving).await;
+            let _ = timeout(SAVE_GRACE, saving).await;
             let until = match intent {
                 None => None,
                 Some((intent, is_limited)) => match intent.await {

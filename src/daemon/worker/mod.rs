@@ -42,9 +42,6 @@ const LOOK_AROUND: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(4);
 /// Time that a call, or a stopping task, waits for the state's disk.
 const SAVE_GRACE: Duration = Duration::from_secs(1);
-/// The same for the call that replaces a dead token: if the daemon is killed before its verdict is stored, the next one
-/// hands the token out again until it has asked.
-const VERDICT_GRACE: Duration = Duration::from_secs(10);
 /// A deadline that is never the next one.
 const FAR: Duration = Duration::from_secs(86_400);
 
