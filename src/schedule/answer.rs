@@ -7,7 +7,6 @@ use super::{Flight, Outcome, Schedule};
 use crate::call::{Answer, Call, Refusal};
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
-use crate::trouble::Class;
 use crate::value::{Value, ValueName};
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ impl Schedule {
         if flight.as_ref().is_some_and(|flight| flight.is_foreign) {
             return (Outcome::AskAgain, None);
         }
-        self.is_plan_shared = false;
+        self.fleet.on_answer();
         let on_sent = flight.as_ref().map_or(now, |flight| &flight.sent);
         let sent = Now {
             at: sent,
@@ -121,16 +120,15 @@ impl Schedule {
 
     fn on_new_token(&mut self, now: &Now) {
         self.belief = Belief::Trusted;
-        self.told = None;
-        self.is_shared = false;
-        self.orphan = None;
-        self.force_at = None;
+        self.fleet.on_new_token();
+        self.force.at = None;
         self.routine_from = now.at;
         if let Some(look) = &mut self.look {
             look.verified = Some(now.at);
         }
         if self.terms().tickets_follow_token {
             self.tickets
+                .slots
                 .iter_mut()
                 .for_each(|ticket| ticket.due = now.at);
         }
@@ -142,7 +140,7 @@ impl Schedule {
         refusal: Refusal,
         flight: Option<&Flight>,
     ) -> (Outcome, Option<Verdict>) {
-        self.force_at = None;
+        self.force.at = None;
         if refusal.errcode.is_some() {
             // Of this call it is known that it minted nothing; of one before that failed otherwise it is not.
             self.lost = flight.and_then(|flight| flight.lost_before);
@@ -161,58 +159,5 @@ impl Schedule {
         let is_decided = !self.belief.is(Why::Report) || !self.may_live(now.at);
         let verdict = is_decided && self.asked.end();
         (outcome, verdict.then(|| self.unavailable(now)))
-    }
-
-    fn ticket_granted(
-        &mut self,
-        now: &Now,
-        sent: &Now,
-        name: ValueName,
-        value: Value,
-        life: Duration,
-    ) -> Outcome {
-        let Some(at) = self.tickets.iter().position(|slot| slot.name == name) else {
-            return Outcome::Alive;
-        };
-        let before = self.tickets[at].held.take();
-        let changed = before.as_ref().is_none_or(|held| held.value != value);
-        let held = match before {
-            Some(before) if !changed => {
-                let (end, was_valid) = (before.end, now.at < before.expires());
-                let mut held = before.granted_again(sent, life, now);
-                // The platform may answer a full life for a ticket in mid-life: the first answer is the one to believe.
-                if was_valid && end.moment() < held.expires() {
-                    held.end = end;
-                }
-                held
-            }
-            _ => Held::granted(value, sent, life, now),
-        };
-        let due = self.ticket_due(now, &held);
-        let slot = &mut self.tickets[at];
-        slot.due = due;
-        slot.held = Some(held);
-        let ended = slot.recover();
-        Outcome::Granted {
-            name,
-            changed,
-            ended,
-        }
-    }
-
-    fn ticket_failed(&mut self, now: &Now, name: ValueName, refusal: Refusal) -> Outcome {
-        if refusal.class == Class::DeadToken {
-            self.doubt_token(now);
-        }
-        let class = refusal.class;
-        let Some(slot) = self.tickets.iter_mut().find(|slot| slot.name == name) else {
-            return Outcome::Unsure(refusal);
-        };
-        let outcome = slot.fail(now, refusal, &mut self.rng);
-        if let (Class::Frequency, Some(ledger)) = (class, &self.ledger) {
-            // All apps of the id are refused.
-            ledger.block(slot.due);
-        }
-        outcome
     }
 }

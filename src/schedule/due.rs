@@ -8,12 +8,8 @@ use std::time::Duration;
 
 /// A value with less life left is about to end.
 pub(super) const WINDOW: Duration = Duration::from_secs(300);
-/// In the window in which a new value may come, an eighth of what is left passes between two calls: at most so much.
-const WINDOW_LONGEST: Duration = Duration::from_secs(20);
-/// Interval between two looks at a ticket.
-const TICKET_EVERY: Duration = Duration::from_secs(1800);
-/// Looks at a ticket in its last minutes.
-const TICKET_LAST_LOOKS: u32 = 6;
+/// The longest of the waits that are an eighth of the life that is left.
+const LONGEST_EIGHTH: Duration = Duration::from_secs(20);
 /// The jitter of `refresh_at`: at the earliest at this part of it.
 const EARLIEST: f64 = 0.95;
 /// A token that is due and comes back the same is asked for no sooner than this.
@@ -27,6 +23,16 @@ pub(super) const fn window(terms: &Terms) -> Duration {
         Repeat::Same { window, .. } => window,
         Repeat::New { .. } => Duration::ZERO,
     }
+}
+
+/// The wait for a value that may come any time: an eighth of the life that is left.
+pub(super) fn an_eighth(left: Duration) -> Duration {
+    (left / 8).clamp(MIN_INTERVAL, LONGEST_EIGHTH)
+}
+
+/// An interval less up to a tenth, so that what began together does not go on together.
+pub(super) fn a_little_less(interval: Duration, rng: &mut fastrand::Rng) -> Duration {
+    interval.mul_f64(1.0 - 0.1 * rng.f64())
 }
 
 /// The moment when its life began, as its end tells: a pause of the host, or a set clock, moves it, and the first
@@ -55,8 +61,7 @@ impl Schedule {
             Repeat::Same { window, polled } => {
                 let opens = expires - window;
                 if now.at >= opens {
-                    let wait = now.at.until(expires) / 8;
-                    return now.at + wait.clamp(MIN_INTERVAL, WINDOW_LONGEST);
+                    return now.at + an_eighth(now.at.until(expires));
                 }
                 let look = if polled {
                     self.next_poll(now)
@@ -74,7 +79,7 @@ impl Schedule {
         let every = self.account.poll_every;
         (!every.is_zero()).then(|| {
             let every = every.clamp(MIN_INTERVAL, LONGEST_LIFE);
-            now.at + every.mul_f64(1.0 - 0.1 * self.rng.f64())
+            now.at + a_little_less(every, &mut self.rng)
         })
     }
 
@@ -82,23 +87,5 @@ impl Schedule {
         let jitter = EARLIEST + (1.0 - EARLIEST) * self.rng.f64();
         let part = self.account.refresh_at * jitter;
         begin(held) + held.life.mul_f64(part)
-    }
-
-    /// The moment when a ticket is looked at next: every half hour, about six times while it is about to end, and at
-    /// its end.
-    pub(super) fn ticket_due(&mut self, now: &Now, ticket: &Held) -> Moment {
-        let expires = ticket.expires();
-        let window = WINDOW.min(ticket.life / 4);
-        let opens = expires - window;
-        if now.at < opens {
-            let every = TICKET_EVERY.mul_f64(1.0 - 0.1 * self.rng.f64());
-            return (now.at + every).min(opens);
-        }
-        // The last look but one leaves time for its answer.
-        let last = expires - 2 * MIN_INTERVAL;
-        let last = if now.at < last { last } else { expires };
-        (now.at + window / TICKET_LAST_LOOKS)
-            .min(last)
-            .max(now.at + MIN_INTERVAL)
     }
 }

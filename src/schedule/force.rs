@@ -2,6 +2,7 @@
 
 use super::belief::{AskedBy, Belief, Why};
 use super::{Outcome, Schedule};
+use crate::budget::Budget;
 use crate::call::{Call, Refusal};
 use crate::pace::Need;
 use crate::snapshot::Verdict;
@@ -14,6 +15,15 @@ const CONTRADICTION_EVERY: Duration = Duration::from_secs(300);
 const FORCED_A_DAY: u32 = 10;
 const FORCED_EVERY: Duration = Duration::from_secs(30);
 
+/// Tokens that are forced.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Force {
+    /// The moment when the next one is.
+    pub(super) at: Option<Moment>,
+    /// Those of the day.
+    pub(super) made: Budget,
+}
+
 impl Schedule {
     /// A call for a new token brought the one that was called dead.
     pub(super) fn granted_dead_again(
@@ -21,17 +31,17 @@ impl Schedule {
         now: &Now,
         call: Call,
     ) -> (Outcome, Option<Verdict>) {
-        if self.force_at.is_some() && call == Call::Token {
+        if self.force.at.is_some() && call == Call::Token {
             // Its turn comes.
             return (Outcome::AskAgain, None);
         }
-        self.force_at = None;
+        self.force.at = None;
         if call == Call::Token
             && self.may_force(now)
             && let Some(at) = self.next_force(now)
         {
-            self.forced.spend(&Now { at, ..*now });
-            self.force_at = Some(at);
+            self.force.made.spend(&Now { at, ..*now });
+            self.force.at = Some(at);
             return (Outcome::AskAgain, None);
         }
         self.belief = Belief::Suspected {
@@ -62,8 +72,8 @@ impl Schedule {
     }
 
     fn next_force(&self, now: &Now) -> Option<Moment> {
-        let last = self.forced.last_call;
-        (self.forced.calls_today(now) < FORCED_A_DAY)
+        let last = self.force.made.last_call;
+        (self.force.made.calls_today(now) < FORCED_A_DAY)
             .then(|| last.map_or(now.at, |last| (last + FORCED_EVERY).max(now.at)))
     }
 }

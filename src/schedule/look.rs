@@ -118,7 +118,7 @@ impl Schedule {
 
     /// The question that the belief asks, and when.
     pub(super) fn question(&self, now: &Now) -> Option<(Moment, Call)> {
-        let (at, need, call) = match (self.belief, self.force_at) {
+        let (at, need, call) = match (self.belief, self.force.at) {
             (_, Some(at)) => (at, Need::Heal, Call::ForceToken),
             (Belief::Suspected { why, at, .. }, None) => {
                 // Apps may report all day; the other reasons are our own.

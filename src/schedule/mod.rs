@@ -11,6 +11,7 @@ mod record;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod told;
 mod wish;
 
@@ -21,18 +22,20 @@ pub use record::{Record, StoredBlock, StoredGrant};
 use crate::account::Account;
 use crate::budget::Budget;
 use crate::call::{Call, Refusal};
-use crate::ledger::{HourlyRate, TicketLedger};
 use crate::pace::{Need, affordable};
 use crate::snapshot::State;
 use crate::terms::Terms;
-use crate::time::{End, Moment, Now};
+use crate::time::{Moment, Now};
 use crate::trouble::LastError;
 use crate::value::{Grant, Value, ValueName};
 use belief::{AskedBy, Lost};
+use force::Force;
 use look::LastLook;
+use part::InFleet;
 use slot::{Held, Slot};
 use std::sync::Arc;
 use std::time::Duration;
+use tickets::Tickets;
 
 /// Minimum interval between two calls that a configured time causes.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,24 +101,17 @@ struct Flight {
 pub struct Schedule {
     account: Arc<Account>,
     token: Slot,
-    tickets: Box<[Slot]>,
+    tickets: Tickets,
     /// The belief about the token.
     belief: Belief,
-    /// The end that apps are told, where the daemon's own next call ends the token.
-    told: Option<End>,
     /// Calls whose answer is missing: each may have ended the token.
     lost: Option<Lost>,
     /// The waiters for a verdict.
     asked: AskedBy,
     /// The last look at the token.
     look: Option<LastLook>,
-    /// The moment when a new token is to be forced.
-    force_at: Option<Moment>,
-    /// Forced refreshes of the day.
-    forced: Budget,
+    force: Force,
     budget: Budget,
-    /// Those that were made while this host did not reach the fleet.
-    alone: Budget,
     /// From when on the configured looks at the token count.
     routine_from: Moment,
     last_success: Option<Moment>,
@@ -123,18 +119,7 @@ pub struct Schedule {
     /// 41002 to a correct body happens: once more before it is believed.
     is_asked_again: bool,
     flight: Option<Box<Flight>>,
-    ticket_rate: HourlyRate,
-    ledger: Option<Arc<TicketLedger>>,
-    /// The part of this host in the calls.
-    part: Part,
-    /// No call for a token before: one of the leader before may be under way.
-    hold: Option<Moment>,
-    /// A token that a leader before could not share.
-    orphan: Option<Box<Held>>,
-    /// True if the other hosts of the fleet know the token.
-    is_shared: bool,
-    /// True if they know what the last answer changed.
-    is_plan_shared: bool,
+    fleet: InFleet,
     rng: fastrand::Rng,
 }
 
@@ -143,40 +128,22 @@ impl Schedule {
     pub fn new(account: Arc<Account>, now: &Now, rng: fastrand::Rng) -> Self {
         Self {
             token: Slot::new(ValueName::AccessToken, now.at),
-            tickets: account
-                .tickets
-                .iter()
-                .map(|ticket| Slot::new(*ticket, now.at))
-                .collect(),
+            tickets: Tickets::new(&account, now),
             belief: Belief::Trusted,
-            told: None,
             lost: None,
             asked: AskedBy::Nobody,
             look: None,
-            force_at: None,
-            forced: Budget::default(),
+            force: Force::default(),
             budget: Budget::default(),
-            alone: Budget::default(),
             routine_from: now.at,
             last_success: None,
             last_wish: None,
             is_asked_again: false,
             flight: None,
-            ticket_rate: HourlyRate::below(account.terms().ticket_limits.app),
-            ledger: None,
-            part: Part::Alone,
-            hold: None,
-            orphan: None,
-            is_shared: true,
-            is_plan_shared: true,
+            fleet: InFleet::default(),
             account,
             rng,
         }
-    }
-
-    /// Shares the limit on calls for tickets with the other apps of the id.
-    pub fn share(&mut self, ledger: Option<Arc<TicketLedger>>) {
-        self.ledger = ledger;
     }
 
     /// The account that it is for.
@@ -188,32 +155,37 @@ impl Schedule {
         self.account.terms()
     }
 
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        std::iter::once(&self.token).chain(&self.tickets.slots)
+    }
+
+    fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        std::iter::once(&mut self.token).chain(&mut self.tickets.slots)
+    }
+
+    fn slot(&self, name: ValueName) -> Option<&Slot> {
+        self.slots().find(|slot| slot.name == name)
+    }
+
+    fn slot_mut(&mut self, name: ValueName) -> Option<&mut Slot> {
+        self.slots_mut().find(|slot| slot.name == name)
+    }
+
     /// Goes on with a changed configuration. Values and troubles stay, unless it is another app now.
     pub fn reconfigure(&mut self, account: Arc<Account>, now: &Now) {
         if record::identity(&account) != record::identity(&self.account) {
-            *self = Self {
-                flight: self.flight.take().map(|flight| {
-                    Box::new(Flight {
-                        is_foreign: true,
-                        ..*flight
-                    })
-                }),
-                asked: self.asked,
-                ledger: self.ledger.take(),
-                part: self.part,
-                ..Self::new(account, now, self.rng.fork())
-            };
+            let mut other = Self::new(account, now, self.rng.fork());
+            other.flight = self.flight.take();
+            if let Some(flight) = &mut other.flight {
+                flight.is_foreign = true;
+            }
+            other.asked = self.asked;
+            other.tickets.ledger = self.tickets.ledger.take();
+            other.fleet.part = self.fleet.part;
+            *self = other;
             return;
         }
-        let mut old = std::mem::take(&mut self.tickets).into_vec();
-        self.tickets = account
-            .tickets
-            .iter()
-            .map(|name| {
-                let kept = old.iter().position(|slot| slot.name == *name);
-                kept.map_or_else(|| Slot::new(*name, now.at), |at| old.swap_remove(at))
-            })
-            .collect();
+        self.tickets.reconfigure(&account, now);
         let other_method = account.terms() != self.account.terms();
         self.account = account;
         self.hurry(now, false);
@@ -228,7 +200,7 @@ impl Schedule {
         }
         if other_method {
             // Calls by the new method do not end the token of the old one.
-            self.told = None;
+            self.token.tell(None);
             self.lost = None;
         }
         self.tell(now);
@@ -237,7 +209,7 @@ impl Schedule {
     /// Tries again at once whatever failed: somebody may have mended it just now. What the platform itself said to wait
     /// for is tried only if `blocked` says so, once.
     pub fn hurry(&mut self, now: &Now, blocked: bool) {
-        for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
+        for slot in self.slots_mut() {
             if slot.trouble.is_some() && (blocked || !slot.is_blocked(now)) {
                 slot.due = slot.due.min(now.at);
             }
@@ -268,7 +240,7 @@ impl Schedule {
             if let Some(due) = self.routine_look(now) {
                 offer(due, Call::Verify);
             }
-            for ticket in &self.tickets {
+            for ticket in &self.tickets.slots {
                 offer(self.ticket_call(ticket, now), Call::Ticket(ticket.name));
             }
         }
@@ -299,25 +271,6 @@ impl Schedule {
         })
     }
 
-    fn ticket_call(&self, ticket: &Slot, now: &Now) -> Moment {
-        let need = if ticket.is_valid(now.at) && ticket.trouble.is_none() {
-            Need::Look
-        } else {
-            Need::Renew
-        };
-        ticket
-            .due
-            .max(self.affordable(need, now))
-            .max(self.ticket_allowed(now))
-    }
-
-    /// The moment when the limits on calls for tickets allow the next one.
-    fn ticket_allowed(&self, now: &Now) -> Moment {
-        let shared = self.ledger.as_ref();
-        let shared = shared.map_or(now.at, |ledger| ledger.earliest(now.at));
-        self.ticket_rate.earliest(now.at).max(shared)
-    }
-
     fn affordable(&self, need: Need, now: &Now) -> Moment {
         affordable(&self.budget, self.account.daily_budget, need, now)
     }
@@ -328,15 +281,12 @@ impl Schedule {
             sent: *now,
             is_foreign: self.flight.as_ref().is_some_and(|f| f.is_foreign),
             budget_before: self.budget,
-            alone_before: self.alone,
+            alone_before: self.fleet.alone,
             lost_before: self.lost,
         };
         self.spend(now);
         if matches!(call, Call::Ticket(_)) {
-            self.ticket_rate.spend(now.at);
-            if let Some(ledger) = &self.ledger {
-                ledger.spend(now.at);
-            }
+            self.tickets.spend(now);
         }
         if call.is_token() && self.terms().overlap().is_some() && self.token.held.is_some() {
             self.lost = Some(Lost::another(self.lost, now.at));
@@ -351,15 +301,15 @@ impl Schedule {
 
     fn spend(&mut self, now: &Now) {
         self.budget.spend(now);
-        if matches!(self.part, Part::Cut { .. }) {
-            self.alone.spend(now);
+        if matches!(self.fleet.part, Part::Cut { .. }) {
+            self.fleet.alone.spend(now);
         }
     }
 
     /// Takes the count back: the call never reached the platform.
     pub fn on_unsent(&mut self) {
         if let Some(flight) = &self.flight {
-            (self.budget, self.alone) = (flight.budget_before, flight.alone_before);
+            (self.budget, self.fleet.alone) = (flight.budget_before, flight.alone_before);
             self.lost = flight.lost_before;
         }
     }
@@ -369,15 +319,10 @@ impl Schedule {
         self.belief.is_shown() && self.token.is_valid(now)
     }
 
-    /// True if the platform called the token dead and has not taken it back.
-    pub fn is_called_dead(&self) -> bool {
-        matches!(self.belief, Belief::CalledDead) || !self.belief.is_shown()
-    }
-
     /// The access token that is handed out.
     pub fn standing(&self, now: Moment) -> Option<Grant> {
         let held = self.token.held.as_ref().filter(|_| self.stands(now))?;
-        Some(held.grant(self.told)).filter(|grant| grant.is_valid(now))
+        Some(held.grant()).filter(|grant| grant.is_valid(now))
     }
 
     /// The access token that a call carries: also the one that is asked about because it may be dead.
@@ -388,11 +333,9 @@ impl Schedule {
     /// Every value to hand out, with the end that apps are told; expired ones are among them, withdrawn ones are not.
     pub fn grants(&self) -> Box<[(ValueName, Grant)]> {
         let token = self.token.held.iter().filter(|_| self.belief.is_shown());
-        let token = token.map(|held| (ValueName::AccessToken, held.grant(self.told)));
-        let tickets = self
-            .tickets
-            .iter()
-            .filter_map(|slot| Some((slot.name, slot.held.as_ref()?.grant(None))));
+        let token = token.map(|held| (ValueName::AccessToken, held.grant()));
+        let tickets = self.tickets.slots.iter();
+        let tickets = tickets.filter_map(|slot| Some((slot.name, slot.held.as_ref()?.grant())));
         token.chain(tickets).collect()
     }
 
@@ -406,14 +349,11 @@ impl Schedule {
                 State::Expired
             };
         }
-        let failed = self
-            .tickets
-            .iter()
-            .any(|slot| slot.trouble.is_some() || slot.is_expired(now));
-        if failed || self.token.trouble.is_some() {
+        let is_failed = |slot: &Slot| slot.trouble.is_some() || slot.is_expired(now);
+        if self.slots().any(is_failed) {
             return State::Degraded;
         }
-        if self.tickets.iter().any(|slot| slot.held.is_none()) {
+        if self.tickets.slots.iter().any(|slot| slot.held.is_none()) {
             State::Starting
         } else {
             State::Fresh
@@ -422,8 +362,8 @@ impl Schedule {
 
     /// The trouble that lasts: of the token, else of a ticket.
     pub fn last_error(&self) -> Option<Arc<LastError>> {
-        let mut slots = std::iter::once(&self.token).chain(&self.tickets);
-        slots.find_map(|slot| slot.trouble.as_ref().map(|trouble| trouble.error.clone()))
+        self.slots()
+            .find_map(|slot| slot.trouble.as_ref().map(|trouble| trouble.error.clone()))
     }
 
     /// The moment when a call for the access token last succeeded.
@@ -434,9 +374,9 @@ impl Schedule {
     /// The moment when what is handed out changes next without an answer: a value expires, or the end that apps are
     /// told moves on.
     pub fn next_change(&self, now: Moment) -> Option<Moment> {
-        let slots = std::iter::once(&self.token).chain(&self.tickets);
-        let ends = slots.filter_map(|slot| slot.held.as_ref().map(Held::expires));
-        let told = self.told.map(|told| told.moment());
+        let ends = self.slots();
+        let ends = ends.filter_map(|slot| slot.held.as_ref().map(Held::expires));
+        let told = self.token.told().map(|told| told.moment());
         let told = told.map(|told| [told - told::NEAR, told - told::MOMENT]);
         ends.chain(told.into_iter().flatten())
             .filter(|change| *change > now)

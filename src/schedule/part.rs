@@ -37,29 +37,74 @@ pub enum Part {
     },
 }
 
+/// What the other hosts of the fleet know of the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum OthersKnow {
+    /// Not even the token.
+    Nothing,
+    /// The token, but not what the last answer changed.
+    Token,
+    /// All that this host knows.
+    #[default]
+    All,
+}
+
+/// This host in its fleet.
+#[derive(Debug, Default)]
+pub(super) struct InFleet {
+    pub(super) part: Part,
+    /// No call for a token before: one of the leader before may be under way.
+    hold: Option<Moment>,
+    /// A token that a leader before could not share.
+    orphan: Option<Box<Held>>,
+    /// The calls that were made while this host did not reach the fleet.
+    pub(super) alone: Budget,
+    others_know: OthersKnow,
+}
+
+impl InFleet {
+    /// True if the other hosts know the token and what is planned.
+    pub(super) fn is_known(&self) -> bool {
+        self.others_know == OthersKnow::All
+    }
+
+    /// An answer changes what is planned.
+    pub(super) fn on_answer(&mut self) {
+        self.others_know = self.others_know.min(OthersKnow::Token);
+    }
+
+    /// There is a token that nobody else has.
+    pub(super) fn on_new_token(&mut self) {
+        self.others_know = OthersKnow::Nothing;
+        self.orphan = None;
+    }
+}
+
 impl Schedule {
     /// The part that this host has.
     pub const fn part(&self) -> Part {
-        self.part
+        self.fleet.part
     }
 
     /// This host has another part now.
     pub fn set_part(&mut self, part: Part, now: &Now) {
-        if self.part != part {
-            self.part = part;
+        if self.fleet.part != part {
+            self.fleet.part = part;
             self.tell(now);
         }
     }
 
     /// Goes on from what the fleet's leader shares. Who waits for a verdict goes on waiting.
     pub fn follow(&mut self, record: Record, now: &Now) {
-        let own_orphan = self.orphan.take();
         let rng = self.rng.fork();
-        let mut next = Self::restored(self.account.clone(), record, now, rng, self.part);
+        let mut next = Self::restored(self.account.clone(), record, now, rng, self.fleet.part);
+        next.fleet = InFleet {
+            others_know: OthersKnow::All,
+            ..std::mem::take(&mut self.fleet)
+        };
         // The calls of a host that had to fetch for itself count too, until others know of them.
-        next.alone = self.alone;
-        next.budget.add(&self.alone);
-        for slot in std::iter::once(&mut next.token).chain(&mut next.tickets) {
+        next.budget.add(&next.fleet.alone);
+        for slot in next.slots_mut() {
             if let Some(held) = &mut slot.held {
                 held.is_restored = false;
             }
@@ -78,14 +123,11 @@ impl Schedule {
             next.token.due = self.token.due;
             next.token.trouble = Some(trouble);
         }
-        next.is_shared = true;
-        next.orphan = own_orphan;
         next.asked = self.asked;
         next.look = self.look;
         next.flight = self.flight.take();
-        next.ledger = self.ledger.take();
+        next.tickets.ledger = self.tickets.ledger.take();
         next.last_wish = self.last_wish;
-        next.hold = self.hold;
         *self = next;
     }
 
@@ -98,21 +140,21 @@ impl Schedule {
                 .map(|token| token.obtained + Duration::from_secs(1));
             if self.stands(now.at) && self.obtained() > theirs {
                 self.budget = shared.budget;
-                self.budget.add(&self.alone);
+                self.budget.add(&self.fleet.alone);
             } else {
                 self.follow(shared, now);
             }
         }
         // The others will know of them.
-        self.alone = Budget::default();
+        self.fleet.alone = Budget::default();
         self.take_over(hold, now);
     }
 
     /// This host leads from now on. No call for a token is made before `hold`, while one of the leader before may be under way,
     /// unless the value ends. Where calls end tokens, the one that stands is looked at: the leader before may have made one.
     pub fn take_over(&mut self, hold: Option<Moment>, now: &Now) {
-        self.part = Part::Leads;
-        self.hold = hold;
+        self.fleet.part = Part::Leads;
+        self.fleet.hold = hold;
         if self.terms().overlap().is_some() && self.stands(now.at) {
             let left = self.token.left(now.at).unwrap_or_default();
             let part = TAKEOVER_EARLIEST + (1.0 - TAKEOVER_EARLIEST) * self.rng.f64();
@@ -123,19 +165,19 @@ impl Schedule {
     }
 
     /// The record for the other hosts, with the end to tell once they know it.
-    pub fn record_to_share(&mut self, now: &Now) -> Record {
-        let before = (self.told, self.is_shared, self.is_plan_shared);
-        (self.is_shared, self.is_plan_shared) = (true, true);
-        self.tell(now);
-        let record = self.record();
-        (self.told, self.is_shared, self.is_plan_shared) = before;
+    pub fn record_to_share(&self, now: &Now) -> Record {
+        let mut record = self.record();
+        let mut grants = record.grants.iter_mut();
+        if let Some(token) = grants.find(|grant| grant.name == ValueName::AccessToken) {
+            token.told = self.end_to_tell(now, true);
+        }
         record
     }
 
     /// The fleet's engine has taken what this host knows: others know it too.
     pub fn on_shared(&mut self, now: &Now) {
-        if !(self.is_shared && self.is_plan_shared) {
-            (self.is_shared, self.is_plan_shared) = (true, true);
+        if !self.fleet.is_known() {
+            self.fleet.others_know = OthersKnow::All;
             self.tell(now);
         }
     }
@@ -154,6 +196,7 @@ impl Schedule {
             obtained: orphan.obtained.min(now.at),
             life: orphan.life,
             end: orphan.end,
+            told: None,
             is_restored: false,
         };
         if orphan.expires() <= now.at || self.token() == Some(&orphan.value) {
@@ -161,19 +204,19 @@ impl Schedule {
         }
         let is_later = self.obtained().is_none_or(|held| held < orphan.obtained);
         if is_later || self.stands(now.at) {
-            self.orphan = Some(Box::new(orphan));
+            self.fleet.orphan = Some(Box::new(orphan));
         }
         if is_later {
             self.adopt(now);
-        } else if self.orphan.is_some() {
+        } else if self.fleet.orphan.is_some() {
             self.belief.suspect(Why::Report, now.at);
         }
     }
 
     /// Holds the orphan in the place of the token, which becomes the orphan, and asks whether it lives. True if there was one.
     pub(super) fn adopt(&mut self, now: &Now) -> bool {
-        let Some(orphan) = self.orphan.take_if(|orphan| now.at < orphan.expires()) else {
-            self.orphan = None;
+        let orphan = self.fleet.orphan.take();
+        let Some(orphan) = orphan.filter(|orphan| now.at < orphan.expires()) else {
             return false;
         };
         // The orphan's call ends the token that it replaced. One that was sent later may have ended the orphan.
@@ -187,9 +230,12 @@ impl Schedule {
             Some(_) => now.at,
             None => self.due_of(now, &orphan),
         };
-        self.orphan = self.token.held.replace(*orphan).map(Box::new);
-        self.told = None;
-        self.is_shared = false;
+        let orphan = Held {
+            told: None,
+            ..*orphan
+        };
+        self.fleet.orphan = self.token.held.replace(orphan).map(Box::new);
+        self.fleet.others_know = OthersKnow::Nothing;
         self.belief = Belief::Suspected {
             why: Why::Report,
             at: now.at,
@@ -201,7 +247,7 @@ impl Schedule {
 
     /// The adopted token lives: the other one is of no use any more.
     pub(super) fn keep_adopted(&mut self) {
-        if self.orphan.take().is_some() {
+        if self.fleet.orphan.take().is_some() {
             self.lost = self.lost.filter(|lost| lost.first < lost.last);
         }
     }
@@ -210,16 +256,20 @@ impl Schedule {
     pub(super) fn adopt_instead(&mut self, now: &Now) -> Option<(Outcome, Option<Verdict>)> {
         let is_adopted = self.adopt(now);
         // The dead one is of no use any more.
-        self.orphan = None;
+        self.fleet.orphan = None;
         is_adopted.then_some((Outcome::AskAgain, None))
     }
 
     /// The earliest moment at which this host's part allows a call; nothing if it does not.
     pub(super) fn allowed(&self, call: Call, now: &Now) -> Option<Moment> {
-        match self.part {
+        match self.fleet.part {
             Part::Alone => Some(now.at),
             Part::Leads => {
-                let hold = self.hold.filter(|_| call.is_token()).unwrap_or(now.at);
+                let hold = self
+                    .fleet
+                    .hold
+                    .filter(|_| call.is_token())
+                    .unwrap_or(now.at);
                 let ends = self.token.held.as_ref().map(Held::expires);
                 Some(ends.map_or(hold, |ends| hold.min(ends)))
             }
@@ -228,15 +278,12 @@ impl Schedule {
                 if !may_call || self.terms().overlap().is_some() {
                     return None;
                 }
-                let slots = std::iter::once(&self.token).chain(&self.tickets);
                 let name = match call {
                     Call::Ticket(name) => name,
                     Call::Verify => return Some(since + WITHOUT_ENGINE),
                     Call::Token | Call::ForceToken => ValueName::AccessToken,
                 };
-                let held = slots
-                    .filter(|slot| slot.name == name)
-                    .find_map(|slot| slot.held.as_ref());
+                let held = self.slot(name).and_then(|slot| slot.held.as_ref());
                 // Only a value in need: the others are fetched by whoever leads.
                 let is_shown = name != ValueName::AccessToken || self.stands(now.at);
                 let needed = held.filter(|_| is_shown).map_or(now.at, |held| {
@@ -249,7 +296,7 @@ impl Schedule {
 
     /// True if this host plans the calls that end tokens.
     pub(super) const fn plans(&self) -> bool {
-        matches!(self.part, Part::Alone | Part::Leads)
+        matches!(self.fleet.part, Part::Alone | Part::Leads)
     }
 
     /// Somebody wants `value` to last until `until`, and this host makes no calls.
@@ -269,8 +316,8 @@ impl Schedule {
     }
 
     /// True if the other hosts do not know the token.
-    pub const fn is_unshared(&self) -> bool {
-        !self.is_shared
+    pub fn is_unshared(&self) -> bool {
+        self.fleet.others_know == OthersKnow::Nothing
     }
 
     /// No leader can be asked just now.

@@ -1,7 +1,7 @@
 //! The part of an account's state that outlives a restart.
 
 use super::belief::{Belief, Lost, Why};
-use super::due::LONGEST_LIFE;
+use super::due::{self, LONGEST_LIFE};
 use super::slot::{Held, Trouble};
 use super::told::{DOUBTED, LOST_CHECK};
 use super::{Part, Schedule};
@@ -97,9 +97,6 @@ impl Record {
     }
 }
 
-/// A value that was due while the daemon did not run is asked for within this time.
-const SOON: Duration = Duration::from_secs(20);
-
 /// Everything that makes an account another app: id, `agentid`, or else the place of the secret where apps share an id.
 pub(super) fn identity(account: &Account) -> (Box<str>, Option<u32>, Option<Box<str>>) {
     let is_ambiguous = account.terms().shares_id && account.agentid.is_none();
@@ -118,7 +115,6 @@ impl Schedule {
     /// The record to keep.
     pub fn record(&self) -> Record {
         let (id, agentid, secret) = identity(&self.account);
-        let slots = std::iter::once(&self.token).chain(&self.tickets);
         let stored = |slot: &super::slot::Slot| {
             let held = slot.held.clone()?;
             Some(StoredGrant {
@@ -127,7 +123,7 @@ impl Schedule {
                 obtained: held.obtained,
                 life: held.life,
                 end: held.end,
-                told: self.told.filter(|_| slot.name == ValueName::AccessToken),
+                told: held.told,
             })
         };
         let blocked = self.token.trouble.as_ref();
@@ -136,11 +132,11 @@ impl Schedule {
             id,
             agentid,
             secret,
-            grants: slots.filter_map(stored).collect(),
+            grants: self.slots().filter_map(stored).collect(),
             belief: self.belief,
             lost: self.lost.map(|lost| lost.first),
             budget: self.budget,
-            forced: self.forced,
+            forced: self.force.made,
             block: blocked.map(|trouble| StoredBlock {
                 until: self.token.due,
                 failures: trouble.failures,
@@ -164,7 +160,7 @@ impl Schedule {
         of_host: Part,
     ) -> Self {
         let mut schedule = Self::new(account, now, rng);
-        schedule.part = of_host;
+        schedule.fleet.part = of_host;
         let (id, agentid, secret) = identity(&schedule.account);
         // Records of earlier versions do not name the place of the secret.
         let is_other_secret = record.secret.is_some() && record.secret != secret;
@@ -178,7 +174,7 @@ impl Schedule {
             ..budget
         };
         schedule.budget = spent(record.budget);
-        schedule.forced = spent(record.forced);
+        schedule.force.made = spent(record.forced);
         schedule.last_success = by_now(record.last_success);
         schedule.belief = restored_belief(record.belief, now);
         for grant in record.grants {
@@ -230,15 +226,18 @@ impl Schedule {
             obtained: obtained.min(now.at),
             life,
             end,
+            told,
             is_restored: true,
         };
         let (expires, is_token) = (held.expires(), name == ValueName::AccessToken);
+        if let Some(slot) = self.slot_mut(name) {
+            slot.held = Some(held.clone());
+        }
         // What is due, and what is worth who knows how much: soon, but a daemon that starts all the time calls no more often.
-        let soon = now.at + SOON.min(now.at.until(expires) / 8);
+        let soon = now.at + due::an_eighth(now.at.until(expires));
         let due = if expires <= now.at {
             now.at
         } else if is_token {
-            self.told = told;
             self.due_of(now, &held).max(self.not_before(now)).max(soon)
         } else {
             self.ticket_due(now, &held).max(soon)
@@ -246,10 +245,8 @@ impl Schedule {
         if is_token && (clock_was_ahead || end.doubted(now.at) > DOUBTED) {
             self.belief.suspect(Why::Clock, now.at);
         }
-        let slots = std::iter::once(&mut self.token).chain(&mut self.tickets);
-        for slot in slots.filter(|slot| slot.name == name) {
+        if let Some(slot) = self.slot_mut(name) {
             slot.due = due;
-            slot.held = Some(held.clone());
         }
     }
 }

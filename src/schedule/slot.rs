@@ -32,6 +32,8 @@ pub(super) struct Held {
     /// The life that it had then.
     pub(super) life: Duration,
     pub(super) end: End,
+    /// The end that apps are told, where the daemon's own next call ends the value.
+    pub(super) told: Option<End>,
     /// From before a restart, with nothing heard of it since.
     pub(super) is_restored: bool,
 }
@@ -68,6 +70,18 @@ impl Slot {
     /// True until an answer for it has come since the start.
     pub(super) fn is_untried(&self) -> bool {
         self.held.as_ref().is_none_or(|held| held.is_restored)
+    }
+
+    /// The end that apps are told, if it may be earlier than the true one.
+    pub(super) fn told(&self) -> Option<End> {
+        self.held.as_ref().and_then(|held| held.told)
+    }
+
+    /// Tells apps this end of the value that is held.
+    pub(super) fn tell(&mut self, told: Option<End>) {
+        if let Some(held) = &mut self.held {
+            held.told = told;
+        }
     }
 
     /// The life that is left; nothing if there never was a value.
@@ -125,6 +139,7 @@ impl Held {
             obtained: sent.at,
             life,
             end: End::granted(sent.at + life, sent, now),
+            told: None,
             is_restored: false,
         }
     }
@@ -152,8 +167,8 @@ impl Held {
     }
 
     /// The value as apps are told of it: with its own end, or an earlier one.
-    pub(super) fn grant(&self, told: Option<End>) -> Grant {
-        let earlier = told.filter(|told| told.moment() < self.expires());
+    pub(super) fn grant(&self) -> Grant {
+        let earlier = self.told.filter(|told| told.moment() < self.expires());
         let end = earlier.unwrap_or(self.end);
         Grant {
             value: self.value.clone(),

@@ -19,23 +19,26 @@ impl Schedule {
     /// Tells apps the end that follows from what is planned. It moves at once when it comes earlier; later only by a
     /// good part of the overlap, so that an outage rewrites no file at each attempt.
     pub fn tell(&mut self, now: &Now) {
-        let (Some(overlap), Some(held)) = (self.terms().overlap(), &self.token.held) else {
-            self.told = None;
-            return;
-        };
+        let told = self.end_to_tell(now, self.fleet.is_known());
+        self.token.tell(told);
+    }
+
+    /// The end to tell apps. `is_known` says that the other hosts of the fleet know the token and what is planned.
+    pub(super) fn end_to_tell(&self, now: &Now, is_known: bool) -> Option<End> {
+        let (overlap, held) = (self.terms().overlap()?, self.token.held.as_ref()?);
+        let before = held.told.map(|told| told.moment());
         let mut safe = if self.plans() {
             let call = self.token_call(now).unwrap_or(held.expires());
             let next = call.max(now.at) + overlap;
             // If this host fails now, another one that does not know the plan may call at once.
-            let known = self.told.map_or(now.at, |told| told.moment());
-            if self.part == Part::Alone || (self.is_shared && self.is_plan_shared) {
+            if self.fleet.part == Part::Alone || is_known {
                 next
             } else {
-                next.min(known.max(now.at + overlap))
+                next.min(before.unwrap_or(now.at).max(now.at + overlap))
             }
         } else {
             // Whoever leads plans the calls, and says so.
-            self.told.map_or(held.expires(), |told| told.moment())
+            before.unwrap_or(held.expires())
         };
         if let Some(lost) = self.lost {
             let may_be_dead = lost.first + overlap;
@@ -53,24 +56,21 @@ impl Schedule {
         let safe = safe.min(held.expires());
         // While a clock is in doubt nothing moves on.
         let is_certain = !self.belief.is(Why::Clock);
-        let moves = self.told.is_none_or(|told| {
-            let told = told.moment();
+        let moves = before.is_none_or(|told| {
             let is_near = told <= now.at + NEAR && told < safe;
             safe < told || (is_certain && (is_near || told + overlap / 2 <= safe))
         });
-        if moves {
-            self.told = Some(if safe == held.expires() {
-                held.end
-            } else {
-                End::of(safe, now)
-            });
+        match held.told {
+            told if !moves => told,
+            _ if safe == held.expires() => Some(held.end),
+            _ => Some(End::of(safe, now)),
         }
     }
 
     /// The earliest moment at which a call for a living token breaks no promise: where the call ends the token, apps
     /// were told that it lives on.
     pub(super) fn not_before(&self, now: &Now) -> Moment {
-        match (self.told, self.terms().overlap()) {
+        match (self.token.told(), self.terms().overlap()) {
             (Some(told), Some(overlap)) if self.belief.is_shown() => {
                 (told.moment() - overlap).max(now.at)
             }
@@ -89,11 +89,14 @@ impl Schedule {
     /// Unix time was set, or the daemon's clock stood still while the host was paused. No life gets longer than apps
     /// were told, and what is in doubt is verified at once.
     pub fn on_clock_set(&mut self, now: &Now) {
-        for slot in std::iter::once(&mut self.token).chain(&mut self.tickets) {
+        for slot in self.slots_mut() {
             if let Some(held) = &mut slot.held {
                 let before = held.expires();
                 held.end.reread(now);
                 held.end.limit(now.at + held.life);
+                if let Some(told) = &mut held.told {
+                    told.reread(now);
+                }
                 let after = held.expires();
                 // Only Unix time tells its end, and was wrong then or is now: the platform is asked.
                 let moved = before.until(after).max(after.until(before));
@@ -109,9 +112,6 @@ impl Schedule {
                 slot.due = slot.due.min(until.moment());
             }
         }
-        if let Some(told) = &mut self.told {
-            told.reread(now);
-        }
         if let Some(held) = self.token.held.clone() {
             if held.end.doubted(now.at) > DOUBTED {
                 self.belief.suspect(Why::Clock, now.at);
@@ -126,8 +126,10 @@ impl Schedule {
     /// The token lives. Its end is the earlier one, and later changes of a clock begin from there; but where Unix time said that it
     /// had ended (`is_misread`), the daemon's clock was right.
     pub(super) fn settle_ends(&mut self, now: &Now, is_misread: bool) {
-        let held = self.token.held.as_mut().map(|held| &mut held.end);
-        for end in held.into_iter().chain(&mut self.told) {
+        let Some(held) = &mut self.token.held else {
+            return;
+        };
+        for end in std::iter::once(&mut held.end).chain(&mut held.told) {
             if let Some(boot) = end.boot() {
                 let right = if is_misread { boot } else { end.moment() };
                 *end = End::of(right, now);
@@ -137,7 +139,7 @@ impl Schedule {
 
     /// The moment at which a token that stands has to be asked for at the latest.
     fn latest_due(&self, held: &super::slot::Held) -> Moment {
-        match (self.told, self.terms().overlap()) {
+        match (held.told, self.terms().overlap()) {
             (Some(told), Some(overlap)) => told.moment() - overlap,
             _ => held.expires() - due::window(self.terms()),
         }

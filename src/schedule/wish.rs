@@ -21,8 +21,7 @@ impl Schedule {
         if grant.is_some_and(|(_, grant)| grant.is_valid(now.at) && grant.expires >= until) {
             return Some(Verdict::StillValid);
         }
-        let slots = std::iter::once(&self.token).chain(&self.tickets);
-        let Some(slot) = slots.into_iter().find(|slot| slot.name == value) else {
+        let Some(slot) = self.slot(value) else {
             return Some(Verdict::Unavailable {
                 retry_at: now.at,
                 error: None,
@@ -50,9 +49,9 @@ impl Schedule {
         };
         let (need, allowed) = match (is_valid, is_token) {
             (true, true) => (Need::Look, now.at),
-            (true, false) => (Need::Look, self.ticket_allowed(now)),
+            (true, false) => (Need::Look, self.tickets.allowed(now)),
             (false, true) => (Need::Heal, now.at),
-            (false, false) => (Need::Renew, self.ticket_allowed(now)),
+            (false, false) => (Need::Renew, self.tickets.allowed(now)),
         };
         let earliest = earliest.max(self.affordable(need, now)).max(allowed);
         if earliest > now.at {
@@ -63,8 +62,7 @@ impl Schedule {
             });
         }
         self.last_wish = Some(now.at);
-        let mut slots = std::iter::once(&mut self.token).chain(&mut self.tickets);
-        if let Some(slot) = slots.find(|slot| slot.name == value) {
+        if let Some(slot) = self.slot_mut(value) {
             slot.due = now.at;
         }
         self.tell(now);

@@ -413,7 +413,7 @@ fn frequency_limit_is_waited_out_for_longer_each_time() {
         let (now, sent) = (bench.now, bench.now.at);
         bench.schedule.on_sent(&now, AGENT);
         bench.schedule.on_answer(&now, sent, AGENT, too_often());
-        let next = bench.schedule.tickets[0].due;
+        let next = bench.schedule.tickets.slots[0].due;
         assert_eq!(now.at.until(next), secs(60 * minutes));
     }
 }
