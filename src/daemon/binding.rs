@@ -1,17 +1,21 @@
 //! The daemon's own sockets, and the file descriptors that they take.
 
+use super::mirror::{MirrorBound, PreparedMirror};
+use super::shared::Shared;
 use super::supervisor;
 use crate::api::listener::Listener;
 use crate::config::{Config, Places, Setting};
 use crate::fault::Fault;
 use crate::logging::Entry;
+use crate::offload::{Hazard, Stopping};
 use crate::publish::stored_name;
-use crate::systemd::Notifier;
+use crate::systemd::{KeptSockets, Notifier};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 /// File descriptors besides sockets: the store, connections to the platform, the runtime.
 const SPARE_FILES: usize = 256;
@@ -22,7 +26,25 @@ pub(super) fn unbound(places: &Places, faults: Vec<(Box<Path>, String)>) -> Vec<
     faults.into_iter().map(fault).collect()
 }
 
-pub(super) fn listen(
+/// Opens the API's socket, or takes over the one that the service manager kept; others that it kept are closed. Takes its
+/// place at once.
+pub(super) fn open_api(
+    shared: &Shared,
+    config: &Config,
+    mut kept: KeptSockets,
+) -> impl Future<Output = Result<Result<Listener, String>, Stopping>> + Send + use<> {
+    let (path, runtime) = (config.api.socket.clone(), Handle::current());
+    let notifier = shared.notifier.clone();
+    shared.outputs_at(&path).run(move || {
+        let _runtime = runtime.enter();
+        let inherited = stored_name(&path).and_then(|name| kept.take(&name));
+        let listener = listen(&path, inherited, &notifier);
+        kept.drop_rest(&notifier);
+        listener
+    })
+}
+
+fn listen(
     path: &Path,
     inherited: Option<OwnedFd>,
     notifier: &Notifier,
@@ -42,10 +64,33 @@ pub(super) fn listen(
     Ok(listener)
 }
 
-pub(super) async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// Binds the address that metrics are served on, if there is one.
+pub(super) async fn listen_tcp(address: Option<SocketAddr>) -> Result<Option<TcpListener>, String> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(address).await.map_err(|error| {
         let reason = crate::fault::reason(&error);
         format!("`metrics` cannot listen on {address}: {reason}; choose a free port or stop what uses it")
+    });
+    listener.map(Some)
+}
+
+/// Binds the sockets of the mirror that are not bound yet.
+pub(super) fn bind_mirror(
+    shared: &Shared,
+    config: &Config,
+    bound: MirrorBound,
+) -> impl Future<Output = Result<Result<PreparedMirror, (Setting, String)>, Stopping>> + Send + use<>
+{
+    let (section, runtime) = (config.mirror.clone(), Handle::current());
+    let lane = match &section.socket {
+        Some(path) => shared.outputs_at(path),
+        None => shared.offload.lane(Hazard::Configuration),
+    };
+    lane.run(move || {
+        let _runtime = runtime.enter();
+        bound.prepare(&section)
     })
 }
 

@@ -33,13 +33,14 @@ use crate::logging::Log;
 use crate::offload::{Hazard, Offload};
 use crate::platform::client::Client;
 use crate::publish::expiry::Expiry;
-use crate::publish::stored_name;
 use crate::publish::{self, Directories};
 use crate::store::{Store, StoreError};
 use crate::systemd::{KeptSockets, Notifier};
-use binding::{enough_files, listen, listen_tcp, raise_file_limit, unbound, warn_of};
+use binding::{
+    bind_mirror, enough_files, listen_tcp, open_api, raise_file_limit, unbound, warn_of,
+};
 use clocks::Clocks;
-use mirror::{MirrorBound, MirrorService, PreparedMirror};
+use mirror::{MirrorBound, MirrorService};
 use run::next_signal;
 use shared::Shared;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -146,10 +147,6 @@ impl Daemon {
         Ok(daemon)
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "the steps of a start, in their order"
-    )]
     async fn start_unless_stopped(
         loaded: Loaded,
         environment: Environment,
@@ -164,36 +161,8 @@ impl Daemon {
         let kept = KeptSockets::from_process();
         let notifier = Notifier::from_process();
         raise_file_limit();
-        let offload = Offload::default();
         let fault = |subject, message| StartError::Faults(vec![places.fault(&subject, message)]);
-        let store = open_store(&offload, &config).await?;
-        let client = make_client(&offload, &config).await?;
-        let client = client.map_err(|message| fault(Setting::Platform, message))?;
-        let (client, client_receiver) = watch::channel(Arc::new(client));
-        let metrics = Arc::new(Metrics::new());
-        let server = publish::SocketServer::start(metrics.denied(ReadVia::Socket))
-            .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
-        let expiry = Expiry::start(offload.clone()).map_err(|error| {
-            StartError::Other(format!("cannot watch over the ends of values: {error}"))
-        })?;
-        let news = Arc::new(Notify::new());
-        let fleet = join_fleet(&offload, &config, &metrics, &news).await?;
-        let fleet = fleet.map_err(|message| fault(Setting::Fleet, message))?;
-        let shared = Arc::new(Shared {
-            fleet,
-            store,
-            notifier,
-            offload,
-            client: client_receiver,
-            metrics: metrics.clone(),
-            server,
-            directories: Directories::new(&config.daemon.runtime_dir),
-            expiry,
-            turns: Semaphore::new(TURNS),
-            subscribers: Arc::default(),
-            changed: news,
-            ledgers: TicketLedgers::default(),
-        });
+        let (client, shared) = share(&config, notifier, fault).await?;
         let accounts = config.accounts.clone();
         left::remove_leftovers(&config, &shared).await;
         enough_files(&config).map_err(|message| fault(Setting::Platform, message))?;
@@ -202,18 +171,15 @@ impl Daemon {
         let bound = prepare::bind(new, &shared, kept).await;
         let (prepared, kept) =
             bound.map_err(|faults| StartError::Faults(unbound(&places, faults)))?;
-        let tcp = match config.api.metrics {
-            Some(address) => {
-                let listening = listen_tcp(address).await;
-                Some(listening.map_err(|message| fault(Setting::ApiMetrics, message))?)
-            }
-            None => None,
-        };
-        let prepared_mirror = bind_mirror(&shared, &config).await?;
+        let tcp = listen_tcp(config.api.metrics).await;
+        let tcp = tcp.map_err(|message| fault(Setting::ApiMetrics, message))?;
+        let bind = bind_mirror(&shared, &config, MirrorBound::default());
+        let prepared_mirror = limited("the socket of `mirror`", bind).await?;
         let prepared_mirror =
             prepared_mirror.map_err(|(subject, message)| fault(subject, message))?;
         // Last, since it takes its place at once.
-        let listener = open_api(&shared, &config, kept).await?;
+        let open = open_api(&shared, &config, kept);
+        let listener = limited("the directory of `api.socket`", open).await?;
         let listener = listener.map_err(|message| fault(Setting::ApiSocket, message))?;
         left::take_away(&config, &shared).await;
         let (unready_sender, unready) = mpsc::channel(1);
@@ -230,9 +196,9 @@ impl Daemon {
             reload,
             started: clock::now().at,
             subscribers: shared.subscribers.clone(),
-            metrics: metrics.clone(),
+            metrics: shared.metrics.clone(),
         };
-        metrics.config_loaded(&clock::now());
+        shared.metrics.config_loaded(&clock::now());
         let mut mirror = MirrorService::new(environment.platforms);
         mirror
             .apply(
@@ -284,7 +250,45 @@ impl Daemon {
 }
 
 /// The result of a step of the start: what it made, or what is wrong with the configuration.
-type Made<T, E = String> = Result<Result<T, E>, StartError>;
+type Made<T> = Result<Result<T, String>, StartError>;
+
+/// Opens and starts all that accounts share: the state, the client, the servers of sockets, the fleet.
+async fn share(
+    config: &Config,
+    notifier: Notifier,
+    fault: impl Fn(Setting, String) -> StartError,
+) -> Result<(watch::Sender<Arc<Client>>, Arc<Shared>), StartError> {
+    let offload = Offload::default();
+    let store = open_store(&offload, config).await?;
+    let client = make_client(&offload, config).await?;
+    let client = client.map_err(|message| fault(Setting::Platform, message))?;
+    let (client, client_receiver) = watch::channel(Arc::new(client));
+    let metrics = Arc::new(Metrics::new());
+    let server = publish::SocketServer::start(metrics.denied(ReadVia::Socket))
+        .map_err(|error| StartError::Other(format!("cannot serve sockets: {error}")))?;
+    let expiry = Expiry::start(offload.clone()).map_err(|error| {
+        StartError::Other(format!("cannot watch over the ends of values: {error}"))
+    })?;
+    let news = Arc::new(Notify::new());
+    let fleet = join_fleet(&offload, config, &metrics, &news).await?;
+    let fleet = fleet.map_err(|message| fault(Setting::Fleet, message))?;
+    let shared = Arc::new(Shared {
+        fleet,
+        store,
+        notifier,
+        offload,
+        client: client_receiver,
+        metrics,
+        server,
+        directories: Directories::new(&config.daemon.runtime_dir),
+        expiry,
+        turns: Semaphore::new(TURNS),
+        subscribers: Arc::default(),
+        changed: news,
+        ledgers: TicketLedgers::default(),
+    });
+    Ok((client, shared))
+}
 
 async fn make_client(offload: &Offload, config: &Config) -> Made<Client> {
     let (platform, runtime) = (config.platform.clone(), Handle::current());
@@ -311,33 +315,6 @@ async fn join_fleet(
         Fleet::start(&section, &of_fleet, news, requests).map(Some)
     });
     limited("the certificates of etcd", join).await
-}
-
-async fn bind_mirror(shared: &Shared, config: &Config) -> Made<PreparedMirror, (Setting, String)> {
-    let lane = match &config.mirror.socket {
-        Some(path) => shared.outputs_at(path),
-        None => shared.offload.lane(Hazard::Configuration),
-    };
-    let (section, runtime) = (config.mirror.clone(), Handle::current());
-    let bind = lane.run(move || {
-        let _runtime = runtime.enter();
-        MirrorBound::default().prepare(&section)
-    });
-    limited("the socket of `mirror`", bind).await
-}
-
-/// Opens the API's socket, or takes over the one that the service manager kept. Others that it kept are closed.
-async fn open_api(shared: &Shared, config: &Config, mut kept: KeptSockets) -> Made<Listener> {
-    let (path, runtime) = (config.api.socket.clone(), Handle::current());
-    let notifier = shared.notifier.clone();
-    let open = shared.outputs_at(&path).run(move || {
-        let _runtime = runtime.enter();
-        let inherited = stored_name(&path).and_then(|name| kept.take(&name));
-        let listener = listen(&path, inherited, &notifier);
-        kept.drop_rest(&notifier);
-        listener
-    });
-    limited("the directory of `api.socket`", open).await
 }
 
 async fn open_store(offload: &Offload, config: &Config) -> Result<Store, StartError> {

@@ -1,7 +1,7 @@
 //! A reload: everything is parsed, checked and bound first, then swapped; on any fault the old configuration goes on.
 //! What may hang is done beside the main loop, which the swap alone takes a moment of.
 
-use super::binding::{enough_files, listen, listen_tcp, unbound, warn_of};
+use super::binding::{bind_mirror, enough_files, listen_tcp, open_api, unbound, warn_of};
 use super::mirror::{MirrorBound, PreparedMirror};
 use super::prepare::{self, Prepared};
 use super::run::told_to_stop;
@@ -12,14 +12,15 @@ use crate::api;
 use crate::api::listener::Listener;
 use crate::changes::{Changes, Reloaded};
 use crate::clock;
-use crate::config::{self, Config, Environment, Setting};
+use crate::config::{self, Config, Environment, Loaded, Places, Setting};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::logging::Entry;
-use crate::offload::Hazard;
+use crate::offload::{Hazard, Stopping};
 use crate::platform::client::Client;
 use crate::publish::stored_name;
 use crate::systemd::KeptSockets;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -235,6 +236,43 @@ impl Daemon {
 impl Old {
     /// Does all that may fail or hang, and changes nothing.
     async fn load(self) -> Result<ToApply, Vec<Fault>> {
+        let (loaded, client) = self.read().await?;
+        let Loaded {
+            config: new,
+            warnings,
+            places,
+        } = loaded;
+        let fault = |subject, message: String| vec![places.fault(&subject, message)];
+        self.look_for_frozen(&new, &places)?;
+        enough_files(&new).map_err(|message| fault(Setting::Platform, message))?;
+        let is_other = |address: &SocketAddr| self.config.api.metrics != Some(*address);
+        let tcp = listen_tcp(new.api.metrics.filter(is_other)).await;
+        let tcp = tcp.map_err(|message| fault(Setting::ApiMetrics, message))?;
+        let changes = Supervisor::changed(&self.accounts, &new.accounts);
+        let prepared = prepare::bind(changes, &self.shared, KeptSockets::default()).await;
+        let (prepared, _) = prepared.map_err(|faults| unbound(&places, faults))?;
+        let mirror = self.bind_mirror(&new).await;
+        let mirror = mirror.map_err(|(subject, message)| fault(subject, message))?;
+        // Last, since it takes its place at once.
+        let listener = if new.api.socket == self.config.api.socket {
+            None
+        } else {
+            let listening = self.listen(&new).await;
+            Some(listening.map_err(|message| fault(Setting::ApiSocket, message))?)
+        };
+        Ok(ToApply {
+            config: new,
+            client,
+            tcp,
+            listener,
+            prepared,
+            mirror,
+            warnings,
+        })
+    }
+
+    /// Reads and checks the configuration, and makes a client for its platforms if those differ.
+    async fn read(&self) -> Result<(Loaded, Option<Client>), Vec<Fault>> {
         let (path, environment) = (self.config.path.clone(), self.environment.clone());
         let (platform, runtime) = (self.config.platform.clone(), Handle::current());
         let client = self.client.clone();
@@ -269,94 +307,47 @@ impl Old {
             timeout(LOAD_LIMIT, load).await.unwrap_or_else(given_up)
         };
         let loaded = loaded.unwrap_or_else(|_| Err(Vec::new()));
-        let (loaded, client) = loaded.map_err(|mut faults| {
+        loaded.map_err(|mut faults| {
             faults.retain(|fault| !fault.is_warning);
             faults
-        })?;
-        let config::Loaded {
-            config: new,
-            warnings,
-            places,
-        } = loaded;
-        let fault = |subject, message: String| vec![places.fault(&subject, message)];
+        })
+    }
+
+    /// The settings that cannot change while the daemon runs.
+    fn look_for_frozen(&self, new: &Config, places: &Places) -> Result<(), Vec<Fault>> {
+        let fault = |subject, message: &str| vec![places.fault(&subject, message.to_owned())];
         if new.daemon.state_dir != self.config.daemon.state_dir {
             return Err(fault(
                 Setting::StateDir,
-                "`state_dir` cannot change while the daemon runs: restart it".to_owned(),
+                "`state_dir` cannot change while the daemon runs: restart it",
             ));
         }
         if new.fleet != self.config.fleet {
             return Err(fault(
                 Setting::Fleet,
-                "[fleet] cannot change while the daemon runs: restart it".to_owned(),
+                "[fleet] cannot change while the daemon runs: restart it",
             ));
         }
-        enough_files(&new).map_err(|message| fault(Setting::Platform, message))?;
-        let tcp = match new.api.metrics {
-            Some(address) if new.api.metrics != self.config.api.metrics => {
-                let listening = listen_tcp(address).await;
-                Some(listening.map_err(|message| fault(Setting::ApiMetrics, message))?)
-            }
-            _ => None,
-        };
-        let changes = Supervisor::changed(&self.accounts, &new.accounts);
-        let prepared = prepare::bind(changes, &self.shared, KeptSockets::default()).await;
-        let (prepared, _) = prepared.map_err(|faults| unbound(&places, faults))?;
-        let mirror = self.bind_mirror(&new).await;
-        let mirror = mirror.map_err(|(subject, message)| fault(subject, message))?;
-        // Last, since it takes its place at once.
-        let listener = if new.api.socket == self.config.api.socket {
-            None
-        } else {
-            let listening = self.listen(&new).await;
-            Some(listening.map_err(|message| fault(Setting::ApiSocket, message))?)
-        };
-        Ok(ToApply {
-            config: new,
-            client,
-            tcp,
-            listener,
-            prepared,
-            mirror,
-            warnings,
-        })
+        Ok(())
     }
 
     async fn bind_mirror(&self, new: &Config) -> Result<PreparedMirror, (Setting, String)> {
-        let (section, bound, runtime) =
-            (new.mirror.clone(), self.mirror.clone(), Handle::current());
-        let lane = match &new.mirror.socket {
-            Some(path) => self.shared.outputs_at(path),
-            None => self.shared.offload.lane(Hazard::Configuration),
-        };
-        let bind = lane.run(move || {
-            let _runtime = runtime.enter();
-            bound.prepare(&section)
-        });
-        let fail = |what: &str| {
-            (
-                Setting::MirrorSocket,
-                format!("`socket` cannot be had: {what}"),
-            )
-        };
-        match timeout(LISTEN_LIMIT, bind).await {
-            Ok(bound) => bound.map_err(|error| fail(&error.to_string()))?,
-            Err(_) => Err(fail("its file system does not answer")),
-        }
+        let bind = bind_mirror(&self.shared, new, self.mirror.clone());
+        let fail = |what| (Setting::MirrorSocket, what);
+        in_time(bind).await.map_err(fail)?
     }
 
     async fn listen(&self, new: &Config) -> Result<Listener, String> {
-        let (path, notifier) = (new.api.socket.clone(), self.shared.notifier.clone());
-        let runtime = Handle::current();
-        let lane = self.shared.outputs_at(&path);
-        let listen = lane.run(move || {
-            let _runtime = runtime.enter();
-            listen(&path, None, &notifier)
-        });
-        match timeout(LISTEN_LIMIT, listen).await {
-            Ok(listener) => listener.map_err(|error| error.to_string())?,
-            Err(_) => Err("`socket` cannot be had: its file system does not answer".to_owned()),
-        }
+        in_time(open_api(&self.shared, new, KeptSockets::default())).await?
+    }
+}
+
+/// Waits for the socket of a table for [`LISTEN_LIMIT`].
+async fn in_time<T>(bind: impl Future<Output = Result<T, Stopping>>) -> Result<T, String> {
+    match timeout(LISTEN_LIMIT, bind).await {
+        Ok(Ok(bound)) => Ok(bound),
+        Ok(Err(stopping)) => Err(format!("`socket` cannot be had: {stopping}")),
+        Err(_) => Err("`socket` cannot be had: its file system does not answer".to_owned()),
     }
 }
 
