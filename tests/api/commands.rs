@@ -140,7 +140,7 @@ fn degrade(fake: &Fake) {
     fake.publish(|snapshot| {
         snapshot.state = State::Degraded;
         snapshot.last_error = Some(Arc::new(LastError {
-            at: clock::now().at,
+            at: clock::now().at - Duration::from_secs(600),
             class: Class::Operator,
             errcode: Some(40164),
             rid: None,
@@ -168,7 +168,8 @@ shop     fresh  in 1h52m  in 4m         31 of 10000
     degrade(&blog);
     let ended = cli.run(&["status"]);
     assert_eq!(ended.status, 1);
-    let below = "\n  40164 invalid ip 203.0.113.7 (now)\n  → add 203.0.113.7 to the IP whitelist\n";
+    let below =
+        "\n  40164 invalid ip 203.0.113.7 (10m ago)\n  → add 203.0.113.7 to the IP whitelist\n";
     assert!(ended.out.contains(below), "{}", ended.out);
 
     let ended = cli.run(&["status", "shop"]);
@@ -455,7 +456,7 @@ fn refresh() {
             }
         ));
         Some(Verdict::TooSoon {
-            retry_at: clock::now().at + Duration::from_millis(12_500),
+            retry_at: clock::now().at + Duration::from_millis(12_999),
         })
     });
     cli.run(&["refresh", "shop"])
@@ -469,7 +470,7 @@ fn refresh() {
 
     let unavailable = |_: &TaskCommand, _: &_| {
         Some(Verdict::Unavailable {
-            retry_at: clock::now().at + Duration::from_millis(59_500),
+            retry_at: clock::now().at + Duration::from_millis(59_999),
             error: None,
         })
     };

@@ -215,8 +215,16 @@ fn a_rotation_wakes_who_waits_at_once() {
     let alone = Arc::strong_count(&shop.snapshot);
     let start = Instant::now();
     let asking: Vec<_> = (0..50)
-        .map(|_| waiting(&daemon, &shop, &format!("wait=300&after={after}")))
+        .map(|before| {
+            until("those before wait, and nothing else is under way", || {
+                Arc::strong_count(&shop.snapshot) == alone + before
+            });
+            waiting(&daemon, &shop, &format!("wait=300&after={after}"))
+        })
         .collect();
+    until("all of them wait", || {
+        Arc::strong_count(&shop.snapshot) == alone + asking.len()
+    });
     // What changes otherwise wakes nobody.
     shop.publish(|snapshot| snapshot.calls_today += 1);
     shop.publish(|snapshot| snapshot.grants[1].1 = grant("TICKET-shop-2", 7200));
@@ -228,7 +236,7 @@ fn a_rotation_wakes_who_waits_at_once() {
             "TOKEN-shop-2"
         );
     }
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_secs(290));
 }
 
 #[test]
@@ -253,7 +261,7 @@ fn another_value_than_the_one_named_is_given_without_waiting() {
         let reply = daemon.get(&format!("/v1/accounts/shop/token?{query}"));
         assert_eq!(reply.json()["access_token"], "TOKEN-shop-1");
     }
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_secs(290));
 }
 
 #[test]
@@ -314,7 +322,7 @@ fn long_poll_gets_what_stands_when_the_daemon_stops() {
 fn a_refresh_ends_as_the_account_says() {
     let shop = account("shop", vec![]);
     let daemon = ApiDaemon::of_one(&shop);
-    let later = || clock::now().at + Duration::from_millis(12_500);
+    let later = || clock::now().at + Duration::from_millis(12_999);
     let refresh = || {
         daemon.post(
             "/v1/accounts/shop/refresh",

@@ -1,13 +1,12 @@
 //! The stream: what a follower is told, and when.
 
-use crate::fixture::{ApiDaemon, Fake, HttpReply, Who, account, directory, grant, user};
+use crate::fixture::{ApiDaemon, Fake, HttpReply, PATIENCE, Who, account, directory, grant, user};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use wxtokend::value::ValueName;
 
 const READER: u32 = 4102;
@@ -21,9 +20,7 @@ struct StreamReader<R> {
 impl StreamReader<UnixStream> {
     fn start(daemon: &ApiDaemon, query: &str) -> Self {
         let mut stream = UnixStream::connect(&daemon.socket).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
             "GET /v1/watch{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -241,6 +238,7 @@ fn value_that_is_not_valid_any_more_is_none() {
 
 #[test]
 fn reader_is_told_gone_as_soon_as_access_is_taken_away() {
+    crate::root::needs_root!();
     let (shop, blog, daemon) = two();
     let reader = Who {
         uid: READER,
@@ -358,6 +356,19 @@ fn slow_reader_gets_the_newest_of_each_value() {
     assert!(count < 50_000, "{count} of 100,000 rotations were told");
 }
 
+/// The items up to the first for which something holds, with it.
+fn up_to<T>(items: impl Iterator<Item = T>, holds: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut taken = Vec::new();
+    for item in items {
+        let is_last = holds(&item);
+        taken.push(item);
+        if is_last {
+            break;
+        }
+    }
+    taken
+}
+
 #[test]
 fn idle_stream_wakes_the_daemon_for_heartbeats_only() {
     let (shop, _blog, daemon) = two();
@@ -367,14 +378,22 @@ fn idle_stream_wakes_the_daemon_for_heartbeats_only() {
         let now = std::time::SystemTime::now();
         now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
     };
-    let first = follower.any().unwrap()["heartbeat"].as_u64().unwrap();
-    assert!(unix().abs_diff(first) < 5, "{first}");
-    let before = daemon.wake_ups();
-    let second = follower.any().unwrap()["heartbeat"].as_u64().unwrap();
-    assert!((29..35).contains(&(second - first)), "{first} {second}");
-    let wake_ups = daemon.wake_ups() - before;
+    let asked = unix();
+    let mut heartbeat = || follower.any().unwrap()["heartbeat"].as_u64().unwrap();
+    let mut last = heartbeat();
+    assert!((asked..=unix()).contains(&last), "{asked} {last}");
+    // What the daemon does by itself it does in each interval; a machine that is short of memory wakes it in some.
+    let wake_ups = (0..6).map(|_| {
+        let before = daemon.wake_ups();
+        let next = heartbeat();
+        // The second one follows 30 s later, but for a machine that stands still.
+        assert!((29..60).contains(&(next - last)), "{last} {next}");
+        last = next;
+        daemon.wake_ups() - before
+    });
     // One for the heartbeat, and up to four by which tokio's timer comes closer to it.
-    assert!(wake_ups <= 5, "{wake_ups} wake-ups");
+    let wake_ups: Vec<u64> = up_to(wake_ups, |count| *count <= 5);
+    assert!(*wake_ups.last().unwrap() <= 5, "{wake_ups:?} wake-ups");
     // And it was not cut off for its silence.
     rotate(&shop, ValueName::AccessToken, "TOKEN-shop-2");
     assert_eq!(brief(&follower.line()).2.unwrap(), "TOKEN-shop-2");
