@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A TCP port of 127.0.0.1 where nobody listens. It lies below those that the kernel gives to whoever asks for any (32768 and
 /// up), so that it is still free when the server binds it, and no two calls give the same.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     // Test programs that run at the same time begin far apart.
     let first = std::process::id().wrapping_mul(101);

@@ -1,9 +1,11 @@
 //! Apps that cache as their SDKs do, each taking its margin off `expires_in`: none ever uses a dead token.
 
+use crate::common::wait_until;
 use crate::fixture::{BLOG, SHOP, Stage, entry, stable_body, token_target};
 use crate::http::HttpClient;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// Margins for token and ticket, and whose they are.
@@ -40,27 +42,30 @@ impl CachingCaller {
         {
             return value.clone();
         }
+        let asked = Instant::now();
         let (value, expires_in) = fetch();
+        // As SDKs do it counts from the answer, but for one that a busy machine was slow to hand over.
+        let answered = Instant::now().min(asked + Duration::from_secs(5));
         self.fetches += 1;
         assert!(
             expires_in > self.margin,
             "an SDK with a margin of {} would choke on {expires_in}",
             self.margin
         );
-        let until = Instant::now() + Duration::from_secs(expires_in - self.margin);
+        let until = answered + Duration::from_secs(expires_in - self.margin);
         self.held = Some((value.clone(), until));
         value
     }
 }
 
 /// Tokens that live so long, of which the last 10 s are kept by nobody.
-const LIFE: Duration = Duration::from_secs(24);
+const LIFE: Duration = Duration::from_secs(40);
 const ROTATIONS: usize = 4;
 
 #[test]
 fn no_sdk_ever_uses_a_dead_value() {
     let stage = Stage::new(LIFE);
-    let mut text = stage.text("", "0");
+    let mut text = stage.text("poll_every = \"5s\"", "0");
     for (name, token, ticket) in SDKS {
         for account in ["shop", "blog"] {
             stage
@@ -83,33 +88,37 @@ fn no_sdk_ever_uses_a_dead_value() {
         });
     }
     let stop = AtomicBool::new(false);
+    let values: Vec<_> = (0..2 * SDKS.len()).map(|_| AtomicUsize::new(0)).collect();
     let seen = std::thread::scope(|scope| {
         let apps: Vec<_> = (SDKS.iter())
             .flat_map(|sdk| [(SHOP, "shop", sdk), (BLOG, "blog", sdk)])
-            .map(|(id, account, &(name, token, ticket))| {
+            .zip(&values)
+            .map(|((id, account, &(name, token, ticket)), values)| {
                 let (stage, stop) = (&stage, &stop);
                 scope.spawn(move || {
                     let key = key_of(account, name);
-                    run(stage, id, &key, (token, ticket), stop)
+                    run(stage, id, &key, (token, ticket), stop, values)
                 })
             })
             .collect();
-        // The tokens of the classic account change twice in a life, those of the stable one once.
-        let began = Instant::now();
-        let mut tokens = std::collections::BTreeSet::new();
-        while tokens.len() <= ROTATIONS {
-            tokens.insert(stage.ask(SHOP, &key_of("shop", "wechatpy")).token());
-            assert!(began.elapsed() < LIFE * 2 * u32::try_from(ROTATIONS).unwrap());
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        // An app gets another token once it has kept one for as long as it was told: some 30 s.
+        wait_until(
+            "tokens in every app",
+            10 * LIFE,
+            || daemon.log(),
+            || {
+                values
+                    .iter()
+                    .all(|seen| seen.load(Ordering::Relaxed) >= ROTATIONS)
+                    || apps.iter().any(ScopedJoinHandle::is_finished)
+            },
+        );
         stop.store(true, Ordering::Relaxed);
         let seen: Vec<_> = apps.into_iter().map(|app| app.join().unwrap()).collect();
         seen
     });
-    for (uses, values, dead) in seen {
+    for (uses, dead) in seen {
         assert_eq!(dead, 0, "of {uses} uses");
-        // The last one may not have reached every cache.
-        assert!(values >= ROTATIONS, "{values} values in {uses} uses");
     }
     daemon.terminate();
 }
@@ -118,20 +127,28 @@ fn key_of(account: &str, name: &str) -> String {
     format!("key-{account}-{name}-0000000000000000")
 }
 
-/// Uses token and ticket all the time. Returns how often, how many different tokens, and how many of the uses were dead.
+/// Uses token and ticket all the time, and counts the different tokens. Returns how often, and how many of the uses were dead.
 fn run(
     stage: &Stage,
     id: &str,
     key: &str,
     margins: (u64, u64),
     stop: &AtomicBool,
-) -> (usize, usize, usize) {
+    seen: &AtomicUsize,
+) -> (usize, usize) {
     let (mut tokens, mut tickets) = (CachingCaller::new(margins.0), CachingCaller::new(margins.1));
     let (mut uses, mut dead) = (0, 0);
     let mut values = std::collections::BTreeSet::new();
     let mut client = HttpClient::connect(stage.address);
+    let is_dead = |value: &str, taken: Instant| {
+        let truth = stage.platform.with(|world, now| world.probe(now, value));
+        // What ended since the app took it out of its cache was alive when it did.
+        let since = i64::try_from(taken.elapsed().as_millis()).unwrap();
+        !truth.alive && truth.ended_ms_ago.is_none_or(|ago| ago > since)
+    };
     while !stop.load(Ordering::Relaxed) {
         let body = stable_body(id, key, false);
+        let taken = Instant::now();
         let token = tokens.get(|| {
             let answer = if uses % 2 == 0 {
                 client.post("/cgi-bin/stable_token", "application/json", &body)
@@ -140,22 +157,20 @@ fn run(
             };
             (answer.token(), u64::try_from(answer.expires_in()).unwrap())
         });
+        dead += usize::from(is_dead(&token, taken));
+        let taken = Instant::now();
         let ticket = tickets.get(|| {
             let target = format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi");
             let answer = client.get(&target);
             (answer.token(), u64::try_from(answer.expires_in()).unwrap())
         });
-        for value in [&token, &ticket] {
-            let truth = stage.platform.with(|world, now| world.probe(now, value));
-            // What ended within the last moment was alive when the app took it out of its cache.
-            let was_alive = truth.alive || truth.ended_ms_ago.is_some_and(|ago| ago < 50);
-            dead += usize::from(!was_alive);
-        }
+        dead += usize::from(is_dead(&ticket, taken));
         values.insert(token);
+        seen.store(values.len(), Ordering::Relaxed);
         uses += 1;
         std::thread::sleep(Duration::from_millis(10));
     }
-    (uses, values.len(), dead)
+    (uses, dead)
 }
 
 #[test]

@@ -14,9 +14,12 @@ use wxtokend::sim::SimPlatform;
 
 /// Packages of `PyPI` and npm, as `tests/run` installs them.
 const PACKAGES: &str = "target/clients";
-const LIFE: Duration = Duration::from_secs(30);
-/// A value that ended so shortly before its line was read was alive when it was used, in milliseconds.
-const ON_THE_WAY: i64 = 500;
+const LIFE: Duration = Duration::from_secs(40);
+/// A value that ended so shortly before its line was read was alive when it was used, in milliseconds: programs and their
+/// reader wait for a processor.
+const ON_THE_WAY: i64 = 3000;
+/// A failure of the time when nobody listened is read so much later at most.
+const LATE: Duration = Duration::from_secs(15);
 
 /// The lines that a program printed so far.
 #[derive(Debug, Default)]
@@ -292,7 +295,7 @@ fn sdks_with_another_base_url_always_hold_living_tokens() {
             .join("\n")
     };
     let all = |what: &str, holds: &dyn Fn(&ClientApp) -> bool| {
-        wait_until(what, 4 * LIFE, story, || apps.iter().all(holds));
+        wait_until(what, 6 * LIFE, story, || apps.iter().all(holds));
     };
     let more_lines = |what: &str| {
         let before: Vec<_> = apps.iter().map(ClientApp::lines).collect();
@@ -317,7 +320,7 @@ fn sdks_with_another_base_url_always_hold_living_tokens() {
     let down = Instant::now();
     assert_eq!(daemon.terminate().code(), Some(0));
     let daemon = stage.start();
-    let up = Instant::now() + Duration::from_secs(3);
+    let up = Instant::now() + LATE;
     more_lines("uses after the restart");
     all("a fourth token each", &|app| app.tokens() >= 4);
     for app in &apps {

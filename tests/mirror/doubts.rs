@@ -15,12 +15,16 @@ fn a_forced_refresh_is_a_doubt_that_costs_one_question() {
     let token = stage.ask(SHOP, cms).token();
     let granted = stage.calls_of(Endpoint::StableToken);
     let mut client = stage.client();
+    let began = Instant::now();
     for _ in 0..20 {
         let body = stable_body(SHOP, cms, true);
         let answer = client.post("/cgi-bin/stable_token", "application/json", &body);
         assert_eq!(answer.token(), token, "it lives, so it stays");
     }
-    assert_eq!(stage.calls_of(Endpoint::ApiDomainIp), 1, "asked about once");
+    // A token is looked at every 30 s at most.
+    let most = 1 + began.elapsed().as_secs() / 30;
+    let looks = stage.calls_of(Endpoint::ApiDomainIp);
+    assert!((1..=most).contains(&looks), "asked about {looks} times");
     assert_eq!(
         stage.calls_of(Endpoint::StableToken),
         granted,
@@ -47,8 +51,12 @@ fn a_forced_refresh_of_a_dead_token_brings_a_living_one() {
     stage.platform.with(|world, now| {
         world.kill(now, BLOG, "access_token", Kill::End);
     });
-    let new = stage.ask_stable(BLOG, cms, true).token();
-    assert_ne!(new, old);
+    // An answer waits for the platform for 3 s at most.
+    let mut new = old.clone();
+    daemon.wait_until("a living token", || {
+        new = stage.ask_stable(BLOG, cms, true).token();
+        new != old
+    });
     assert!(stage.is_alive(&new));
     // A ticket asked with the old one: known, superseded, no call.
     let calls = stage.calls();
@@ -61,22 +69,18 @@ fn a_forced_refresh_of_a_dead_token_brings_a_living_one() {
 
 #[test]
 fn a_ticket_is_given_for_the_present_and_for_recent_tokens() {
-    let stage = Stage::new(Duration::from_secs(30));
+    let stage = Stage::new(Duration::from_secs(100));
     stage.configure("method = \"classic\"\nrefresh_at = 0.1", "0");
     let daemon = stage.start();
     let cms = key("shop", "cms");
     let mut client = stage.client();
     let first = client.get(&token_target(SHOP, cms)).token();
     assert_eq!(stage.ask_ticket(&first).errcode(), 0);
-    let began = Instant::now();
-    let second = loop {
-        let token = client.get(&token_target(SHOP, cms)).token();
-        if token != first {
-            break token;
-        }
-        assert!(began.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let mut second = first.clone();
+    daemon.wait_until("another token", || {
+        second = client.get(&token_target(SHOP, cms)).token();
+        second != first
+    });
     for token in [&first, &second] {
         let ticket = stage.ask_ticket(token);
         assert!(stage.is_alive(&ticket.token()), "{ticket:?}");
@@ -99,7 +103,8 @@ fn a_ticket_is_given_for_the_present_and_for_recent_tokens() {
 #[test]
 fn a_platform_that_is_away_delays_a_doubt_by_seconds_and_the_token_stays() {
     let stage = Stage::new(LIFE);
-    stage.configure("", "0");
+    // A call alone would take ten minutes.
+    stage.write(&format!("timeout = \"10m\"\n{}", stage.text("", "0")));
     let daemon = stage.start();
     let cms = key("shop", "cms");
     let token = stage.ask(SHOP, cms).token();
@@ -109,7 +114,7 @@ fn a_platform_that_is_away_delays_a_doubt_by_seconds_and_the_token_stays() {
     let began = Instant::now();
     assert_eq!(stage.ask_stable(SHOP, cms, true).token(), token);
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
     assert_eq!(stage.ask(SHOP, cms).token(), token);
     daemon.terminate();
 }

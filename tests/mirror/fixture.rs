@@ -2,8 +2,9 @@
 
 use crate::common::{ApiReply, Bench, RunningDaemon, call};
 use crate::http::{HttpClient, MirrorAnswer};
+use crate::port::free_port;
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 use wxtokend::sim::{Endpoint, SimAccount, SimPlatform, World};
@@ -41,13 +42,18 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// A platform whose tokens live so long; a replaced one lives 5 minutes more, as with the real one.
+    /// A platform whose tokens live so long; a replaced one lives 5 minutes more, as with the real one. A stable token that
+    /// lives for less than two minutes is replaced by the first call after a quarter of its life, so that a busy machine has
+    /// the rest for it.
     pub(crate) fn new(life: Duration) -> Self {
         let mut world = World::new();
         for id in [SHOP, BLOG] {
             let account = world.account(id, SECRET);
             account.lifetime(life);
             account.overlap = Some(Duration::from_secs(300));
+            if life < Duration::from_secs(120) {
+                account.window = Some(life * 3 / 4);
+            }
         }
         for (name, agentid) in AGENTS {
             let mut account = SimAccount::new(CORP, &format!("{SECRET}-{name}"));
@@ -70,8 +76,7 @@ impl Stage {
         for (account, name, key) in KEYS {
             bench.secret(&format!("{account}-{name}"), key);
         }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
+        let address = (Ipv4Addr::LOCALHOST, free_port()).into();
         Self {
             bench,
             platform,

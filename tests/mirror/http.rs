@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Long, for machines that do much else besides.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A connection that is kept.
 pub(crate) struct HttpClient<S: Read + Write>(BufReader<S>);

@@ -145,12 +145,11 @@ fn a_guesser_waits_and_nobody_else_does() {
         app.get(&token_target(BLOG, key("blog", "cms"))).errcode(),
         0
     );
-    let metrics = stage.api("/metrics").body;
     for line in [
         "wxtokend_mirror_refusals_total{account=\"shop\",reason=\"wrong_key\"} 4",
         "wxtokend_mirror_reads_total{account=\"blog\",app=\"cms\",value=\"access_token\"} 1",
     ] {
-        assert!(metrics.contains(line), "{line}: {metrics}");
+        daemon.wait_until(line, || stage.api("/metrics").body.contains(line));
     }
     for line in [
         "shop: the mirror refuses a wrong key, which 127.0.0.1:",
@@ -176,11 +175,9 @@ fn a_key_file_that_is_missing_is_one_apps_trouble() {
     daemon.log_with(&["the mirror cannot answer `pos`: key file `"]);
     // Made later, it counts with the next look, half a minute at most.
     stage.bench.secret("shop-pos", key("shop", "pos"));
-    let began = Instant::now();
-    while stage.ask(SHOP, key("shop", "pos")).errcode() != 0 {
-        assert!(began.elapsed() < Duration::from_secs(90));
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    daemon.wait_until("an answer", || {
+        stage.ask(SHOP, key("shop", "pos")).errcode() == 0
+    });
     daemon.terminate();
 }
 

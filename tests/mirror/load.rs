@@ -1,8 +1,9 @@
 //! Crowds: of idle connections, and of connections that come and go.
 
 use crate::fixture::{SHOP, Stage, key, token_target};
+use rustix::process::Pid;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[test]
 fn ten_thousand_idle_connections_cost_readers_nothing() {
@@ -30,21 +31,33 @@ fn ten_thousand_idle_connections_cost_readers_nothing() {
     let mut idle = Vec::new();
     for number in 0..crowd {
         idle.push(TcpStream::connect(stage.address).unwrap());
-        if number % 500 == 0 {
+        if number % 100 == 0 {
             assert_eq!(reader.get(&target).errcode(), 0, "the one that reads stays");
         }
     }
     // A reader that comes now is served as the one that came first is.
     for mut client in [reader, stage.client()] {
-        let began = Instant::now();
+        let before = cpu_time(daemon.pid());
         for _ in 0..100 {
             assert_eq!(client.get(&target).errcode(), 0);
         }
-        let took = began.elapsed();
-        assert!(took < Duration::from_secs(10), "100 answers in {took:?}");
+        let took = cpu_time(daemon.pid()) - before;
+        assert!(took < Duration::from_secs(5), "100 answers by {took:?}");
     }
     // The API and the accounts do not notice.
     assert_eq!(stage.api("/v1/accounts/shop").status, 200);
     drop(idle);
     daemon.terminate();
+}
+
+/// The time of processors that a process has used, whatever else the machine does.
+fn cpu_time(process: Pid) -> Duration {
+    let path = format!("/proc/{}/stat", process.as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap();
+    let fields = stat.rsplit(") ").next().unwrap().split(' ');
+    // utime and stime, in the kernel's hundredths of a second.
+    let ticks: u64 = (fields.skip(11).take(2))
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum();
+    Duration::from_millis(ticks * 10)
 }

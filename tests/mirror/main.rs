@@ -11,6 +11,8 @@ mod fixture;
 mod http;
 mod keys;
 mod load;
+#[path = "../common/port.rs"]
+mod port;
 mod requests;
 
 use common::root;
