@@ -12,8 +12,8 @@ use tempfile::TempDir;
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,ca-certificates,acl,curl,iproute2,locales,php-cli,php-curl,procps";
 
-/// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for anything. The daemon itself waits for up to a minute after what failed, and the host may be busy.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Joins a control group and becomes systemd-nspawn. In a chroot the root directory is no mount point, without which
 /// systemd-nspawn cannot work: there it gets the same tree bound to a directory.
@@ -177,7 +177,7 @@ impl Machine {
                 .unwrap_or(0);
             assert!(
                 began.elapsed() < PATIENCE,
-                "it is not up after a minute: {}{}",
+                "it is not up after {PATIENCE:?}: {}{}",
                 fs::read_to_string(self.scratch.path().join("console")).unwrap_or_default(),
                 self.try_sh("systemctl is-system-running; systemctl list-jobs; journalctl -n 50")
                     .text,
@@ -264,6 +264,23 @@ impl Machine {
         self.sh(&format!(
             "systemctl show wxtokend --property={name} --value"
         ))
+    }
+
+    /// Waits until the line of `systemctl status` begins so. The daemon tells it a moment after what it tells of.
+    #[track_caller]
+    pub(crate) fn until_status(&self, beginning: &str) {
+        eventually(beginning, || {
+            self.property("StatusText")
+                .starts_with(beginning)
+                .then_some(())
+        });
+    }
+
+    /// Seconds since the host started, by the clock that counts all of them.
+    pub(crate) fn uptime(&self) -> u64 {
+        let text = self.sh("cat /proc/uptime");
+        let seconds = text.split('.').next().expect("a number");
+        seconds.parse().expect("seconds")
     }
 
     /// The journal of the service since some time, as journalctl shows it with these options.
@@ -405,7 +422,7 @@ fn is_apart(pid: u32) -> bool {
         })
 }
 
-/// Polls until there is an answer; a minute without one is a failure.
+/// Polls until there is an answer; some minutes without one are a failure.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -413,7 +430,7 @@ pub(crate) fn eventually<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -
         if let Some(answer) = answer() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited a minute: {what}");
+        assert!(Instant::now() < deadline, "waited for {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(50));
     }
 }

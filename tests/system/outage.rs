@@ -1,7 +1,7 @@
 //! The daemon is down, and apps go on with what it has left: `packaging/guide/outage.md` under the shipped unit.
 
 use crate::accounts::{APPID, SECRET, SHOP, token};
-use crate::machine::Machine;
+use crate::machine::{Machine, eventually};
 use crate::packages::Packages;
 use crate::platform::{URL, is_alive, order};
 use crate::readers::read_files;
@@ -64,8 +64,12 @@ pub(crate) fn files_stay(machine: &mut Machine, _packages: &Packages) {
     machine.write("/etc/wxtokend/accounts.d/later.toml", later, 0o644);
     machine.sh("chown root:wxtokend /etc/wxtokend/secrets/shop; systemctl reload wxtokend");
     machine.until("wxtokend status later");
-    let there = mounted("cat /srv/mounted/later.json").text;
-    assert!(there.contains(&machine.sh("wxtokend get later")), "{there}");
+    eventually("the new file where it is mounted", || {
+        let there = mounted("cat /srv/mounted/later.json").text;
+        there
+            .contains(&machine.sh("wxtokend get later"))
+            .then_some(())
+    });
     machine.sh(
         "rm /etc/wxtokend/accounts.d/later.toml; systemctl reload wxtokend; systemctl stop mounted",
     );
@@ -105,7 +109,7 @@ pub(crate) fn writable_file(machine: &mut Machine, _packages: &Packages) {
         format!("{head}{}\n", toml[0]),
         0o644,
     );
-    lives(12);
+    lives(40);
     // So that it starts with such a token.
     machine.sh("systemctl stop wxtokend; find /var/lib/wxtokend -type f -delete");
     let end = format!(r#"{{"account":"{APPID}","how":"end"}}"#);
