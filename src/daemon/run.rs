@@ -25,8 +25,9 @@ const STOP_LIMIT: Duration = Duration::from_millis(4200);
 const LEAVE_LIMIT: Duration = Duration::from_millis(4600);
 /// Limit on removing the API socket.
 const RETIRE_LIMIT: Duration = Duration::from_millis(200);
-/// Time for which a stopping daemon waits for requests on connections that it has accepted, and for their answers.
-const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+/// Time for which a stopping daemon waits for requests on connections that it has accepted, and for their answers. The
+/// accounts come to their end meanwhile.
+const ANSWER_LIMIT: Duration = Duration::from_millis(1500);
 /// Longest wait until the last messages are read.
 const FLUSH_LIMIT: Duration = Duration::from_millis(100);
 
