@@ -17,6 +17,8 @@ const BLOCKING_THREADS: usize = 4;
 
 /// Longest wait until the last lines of the log are read.
 const LOG_FLUSH: Duration = Duration::from_millis(200);
+/// The same when they say why the daemon did not start.
+const REASON_FLUSH: Duration = Duration::from_secs(2);
 
 /// Run the daemon in the foreground
 ///
@@ -86,7 +88,11 @@ pub fn run(common: &CommonArgs, _args: &RunArgs) -> Exit {
     });
     // A thread that hangs on a dead disk does not keep the process.
     runtime.shutdown_background();
-    log.flush(LOG_FLUSH);
+    log.flush(if matches!(exit, Exit::Success) {
+        LOG_FLUSH
+    } else {
+        REASON_FLUSH
+    });
     exit
 }
 
