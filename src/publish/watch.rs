@@ -272,7 +272,7 @@ mod tests {
     }
 
     async fn changed(watch: &mut Watch) -> Vec<usize> {
-        let changed = timeout(Duration::from_secs(10), watch.changed());
+        let changed = timeout(Duration::from_secs(120), watch.changed());
         let mut indices: Vec<_> = changed
             .await
             .unwrap()
