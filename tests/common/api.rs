@@ -1,10 +1,10 @@
 //! A client of the API socket, as simple as a legacy app's.
 
+use super::PATIENCE;
 use serde_json::Value as Json;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 /// An answer of the API.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl ApiReply {
 /// Sends one request as whoever the thread is.
 pub fn call(socket: &Path, method: &str, target: &str, body: &str) -> std::io::Result<ApiReply> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(90)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     write!(
         stream,

@@ -1,7 +1,8 @@
 //! The daemon as a process.
 
-use super::{Bench, wait_until};
+use super::{Bench, call, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value as Json;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 /// Longest wait for a condition: longer than the daemon's longest wait after a transient failure (60 s), and long for machines
 /// that do much else besides.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A daemon that runs. Killed when dropped; what it logged is shown if the test fails.
 pub struct RunningDaemon<'a> {
@@ -64,6 +65,15 @@ impl<'a> RunningDaemon<'a> {
         self.bench.manager.said_since(self.said_before, line)
     }
 
+    /// Returns whether each account has published its value, or told its trouble.
+    pub(super) fn has_settled(&self) -> bool {
+        let Ok(answer) = call(&self.bench.socket(), "GET", "/v1/accounts", "") else {
+            return false;
+        };
+        let accounts = answer.json()["accounts"].clone();
+        accounts.as_array().into_iter().flatten().all(is_settled)
+    }
+
     /// Waits until a condition holds, for [`PATIENCE`]; panics with the log.
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         wait_until(what, PATIENCE, || self.log(), condition);
@@ -113,6 +123,22 @@ impl<'a> RunningDaemon<'a> {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+}
+
+fn is_settled(account: &Json) -> bool {
+    let is_late = |output: &Json| {
+        let error = output["error"].as_str();
+        error.is_some_and(|error| error.contains("its file system does not answer"))
+    };
+    let mut outputs = account["outputs"].as_array().into_iter().flatten();
+    match account["state"].as_str() {
+        // It waits for its budget.
+        Some("starting") => account["next_refresh_time"]
+            .as_u64()
+            .is_some_and(|next| next > std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 5),
+        Some("degraded") => account["last_error"].is_object() || !outputs.any(is_late),
+        _ => true,
     }
 }
 

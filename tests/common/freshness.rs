@@ -56,7 +56,8 @@ pub enum ReadFrom {
     Socket(PathBuf, Parse),
 }
 
-/// The findings of readers. A value counts as dead if it had ended before they began to read, to the millisecond.
+/// The findings of readers. A value counts as dead if it had ended before they began to read: to the millisecond, and to the
+/// pauses of the machine.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub reads: usize,
@@ -143,7 +144,7 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Starts to read, each source about once a millisecond.
+    /// Starts to read, each source about once a millisecond; each has been read once when this returns.
     pub fn watch(platform: &Arc<SimPlatform>, sources: &[ReadFrom]) -> Self {
         Self::watch_every(Duration::from_millis(1), platform, sources)
     }
@@ -157,8 +158,9 @@ impl Freshness {
             let round = round.clone();
             std::thread::spawn(move || {
                 let mut findings = Findings::default();
+                let mut pace = ReaderPace::new();
                 while !stop.load(Ordering::Relaxed) {
-                    look(&source, &platform, &mut findings);
+                    look(&source, &platform, &mut findings, pace.next());
                     round.store(findings.reads, Ordering::Relaxed);
                     std::thread::sleep(pause);
                 }
@@ -166,11 +168,13 @@ impl Freshness {
             })
         };
         let threads = sources.iter().zip(&rounds).map(reader).collect();
-        Self {
+        let readers = Self {
             stop,
             threads,
             rounds,
-        }
+        };
+        readers.wait_for_rounds(1);
+        readers
     }
 
     /// Waits until each reader has read that many times more.
@@ -184,24 +188,60 @@ impl Freshness {
     }
 
     /// Ends the readers; says what all of them saw together.
-    pub fn stop(self) -> Findings {
+    pub fn stop(mut self) -> Findings {
+        self.wait_for_rounds(1);
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Findings::default();
-        for thread in self.threads {
+        for thread in std::mem::take(&mut self.threads) {
             all.add(thread.join().unwrap());
         }
         all
     }
 }
 
-fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings) {
-    let (began, wall_before) = (Instant::now(), unix_seconds());
+impl Drop for Freshness {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The beginnings of a reader's looks. A machine that stood still for a moment did so for the daemon too, which cannot take
+/// away a value that ends just then.
+struct ReaderPace {
+    last: Instant,
+    longest: Duration,
+    longest_at: Instant,
+}
+
+impl ReaderPace {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            last: now,
+            longest: Duration::ZERO,
+            longest_at: now,
+        }
+    }
+
+    /// The machine's longest pause of the last seconds, as this reader noticed it.
+    fn next(&mut self) -> Duration {
+        let now = Instant::now();
+        let pause = now - std::mem::replace(&mut self.last, now);
+        if pause >= self.longest || now - self.longest_at > Duration::from_secs(5) {
+            (self.longest, self.longest_at) = (pause, now);
+        }
+        self.longest
+    }
+}
+
+fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings, pause: Duration) {
+    let began = Instant::now();
+    let (wall_before, wall) = (unix_seconds(Duration::ZERO), unix_seconds(2 * pause));
     let (read, path, parse) = match source {
         ReadFrom::File(path, parse) => (std::fs::read_to_string(path), path, parse),
         ReadFrom::Socket(path, parse) => (read_socket(path), path, parse),
     };
     let path = path.display();
-    let wall = unix_seconds();
     findings.reads += 1;
     let text = match read {
         Ok(text) => text,
@@ -229,7 +269,7 @@ fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings) {
         findings.trouble(|f| &mut f.looks_expired, format!("{path}: looks expired"));
     }
     let truth = platform.with(|world, now| world.probe(now, &held.value));
-    let since = i64::try_from(began.elapsed().as_millis()).unwrap();
+    let since = i64::try_from((began.elapsed() + 2 * pause).as_millis()).unwrap();
     // What ended while it was read was alive when the app asked for it.
     if truth.alive || truth.ended_ms_ago.is_some_and(|ago| ago <= since) {
         findings.values.insert(hash(&held.value));
@@ -246,8 +286,9 @@ fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings) {
     }
 }
 
-fn unix_seconds() -> u64 {
-    SystemTime::now()
+/// The Unix time so long ago.
+fn unix_seconds(ago: Duration) -> u64 {
+    (SystemTime::now() - ago)
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs()
@@ -262,7 +303,7 @@ fn hash(value: &str) -> u64 {
 /// Reads a socket to its end, as whoever the thread is.
 pub fn read_socket(path: &Path) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)

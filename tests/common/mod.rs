@@ -7,6 +7,7 @@
 
 mod api;
 mod daemon;
+mod fair_time;
 mod freshness;
 mod manager;
 mod program;
@@ -15,6 +16,7 @@ mod terminal;
 
 pub use api::{ApiReply, call};
 pub use daemon::{PATIENCE, RunningDaemon};
+pub use fair_time::FairTime;
 pub use freshness::{Findings, Freshness, ReadFrom, Reading, json, raw, read_socket};
 pub use manager::{Manager, Message};
 pub use program::program;
@@ -26,6 +28,7 @@ use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use wxtokend::sim::SimPlatform;
 
@@ -59,6 +62,36 @@ pub fn as_user<T: Send>(uid: u32, gid: u32, groups: &[u32], f: impl FnOnce() -> 
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// A fresh directory: in memory where that serves as well as a disk, which takes seconds for an fsync when it is busy with
+/// other things. A test that is about disks mounts one.
+pub fn directory() -> tempfile::TempDir {
+    static MEMORY: LazyLock<Option<&Path>> =
+        LazyLock::new(|| Some(Path::new("/dev/shm")).filter(|memory| serves(memory)));
+    let in_memory = MEMORY.map(tempfile::tempdir_in);
+    match in_memory {
+        Some(Ok(directory)) => directory,
+        _ => tempfile::tempdir().unwrap(),
+    }
+}
+
+/// Returns whether a directory has room, runs programs, keeps lists of access, and may be entered by others.
+fn serves(memory: &Path) -> bool {
+    const ROOM: u64 = 1 << 30;
+    let room = rustix::fs::statvfs(memory).map(|found| found.f_bavail * found.f_frsize);
+    let may_enter = fs::metadata(memory).is_ok_and(|found| found.permissions().mode() & 0o1 != 0);
+    let Some(directory) = tempfile::tempdir_in(memory)
+        .ok()
+        .filter(|_| may_enter && room.is_ok_and(|room| room >= ROOM))
+    else {
+        return false;
+    };
+    let probe = directory.path().join("probe");
+    let succeeds = |command: &mut Command| command.output().is_ok_and(|out| out.status.success());
+    fs::copy("/bin/true", &probe).is_ok()
+        && succeeds(&mut Command::new(&probe))
+        && succeeds(Command::new("setfacl").args(["-m", "u:7:r"]).arg(&probe))
+}
+
 /// A fresh directory with all that a daemon needs. Removed when dropped.
 pub struct Bench {
     dir: tempfile::TempDir,
@@ -68,12 +101,12 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        Self::within(tempfile::tempdir().unwrap())
+        Self::within(directory())
     }
 
-    /// The same in memory, as `/run` is: no disk that stalls keeps the daemon from its files.
-    pub fn in_memory() -> Self {
-        Self::within(tempfile::tempdir_in("/dev/shm").unwrap())
+    /// The same on the disk that `/` is on: the daemon holds directories open only there, and below `/run`.
+    pub fn on_disk() -> Self {
+        Self::within(tempfile::tempdir().unwrap())
     }
 
     fn within(dir: tempfile::TempDir) -> Self {
@@ -140,10 +173,17 @@ impl Bench {
         command
     }
 
-    /// Starts the daemon and waits until it is ready.
+    /// Starts the daemon and waits until it is ready, and each account has published its value or told its trouble: what
+    /// takes long on a busy host holds up READY for a while only.
     pub fn start(&self) -> RunningDaemon<'_> {
-        let daemon = self.spawn();
+        self.start_with(|_| {})
+    }
+
+    /// The same after a change to its command line, environment or user.
+    pub fn start_with(&self, change: impl FnOnce(&mut Command)) -> RunningDaemon<'_> {
+        let daemon = self.spawn_with(change);
         daemon.wait_until("READY=1", || daemon.said("READY=1"));
+        daemon.wait_until("accounts that have settled", || daemon.has_settled());
         daemon
     }
 

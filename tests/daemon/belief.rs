@@ -2,10 +2,12 @@
 
 use crate::common::{call, read_json};
 use crate::fixture::{
-    SHOP, bench, get, in_file, is_alive, platform, probe, shop, state, token_calls,
+    SHOP, bench, clear_of_midnight, get, in_file, is_alive, platform, probe, shop, token_calls,
+    until_midnight,
 };
 use serde_json::json;
 use std::thread;
+use std::time::Duration;
 use wxtokend::sim::{Effect, Endpoint, Kill, SimFault, SimPlatform};
 
 fn verifications(platform: &SimPlatform) -> u64 {
@@ -35,7 +37,7 @@ fn dead_token_is_not_handed_out_again_after_a_restart() {
             let _ = call(&socket, "POST", "/v1/accounts/shop/refresh", &body);
         });
         daemon.wait_until("the verdict, and a fetch that hangs", || {
-            verifications(&platform) == 1 && token_calls(&platform, SHOP) == 2
+            verifications(&platform) > 0 && token_calls(&platform, SHOP) > 1
         });
         if is_crash {
             daemon.kill();
@@ -43,8 +45,9 @@ fn dead_token_is_not_handed_out_again_after_a_restart() {
             daemon.terminate();
         }
         reporter.join().unwrap();
+        let calls = token_calls(&platform, SHOP);
         let daemon = bench.spawn();
-        daemon.wait_until("a new fetch", || token_calls(&platform, SHOP) == 3);
+        daemon.wait_until("a new fetch", || token_calls(&platform, SHOP) > calls);
         daemon.wait_until("no file", || in_file(&bench, "shop").is_none());
         platform.with(|world, _| world.heal_all());
         daemon.wait_until("another token", || in_file(&bench, "shop").is_some());
@@ -56,6 +59,7 @@ fn dead_token_is_not_handed_out_again_after_a_restart() {
 
 #[test]
 fn doubted_token_may_be_verified_although_the_budget_is_used_up() {
+    clear_of_midnight(Duration::ZERO);
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop("daily_budget = 1\npoll_every = \"0s\""));
     let daemon = bench.start();
@@ -64,7 +68,11 @@ fn doubted_token_may_be_verified_although_the_budget_is_used_up() {
     assert_eq!(answer.status, 503, "{answer:?}");
     let (_, after) = answer.head.split_once("retry-after: ").unwrap();
     let seconds: u64 = after.lines().next().unwrap().parse().unwrap();
-    assert!((550..=600).contains(&seconds), "the last resort: {seconds}");
+    let least = 550.min(until_midnight() - 1);
+    assert!(
+        (least..=600).contains(&seconds),
+        "the last resort: {seconds}"
+    );
     daemon.terminate();
 }
 
@@ -75,8 +83,11 @@ fn first_refusal_after_a_success_is_overcome_within_seconds() {
     let daemon = bench.start();
     // A host behind several addresses: only one of them is not on the whitelist.
     fault(&platform, SimFault::from(Effect::errcode(40164)).times(1));
-    daemon.wait_until("the refusal", || state(&bench, "shop") == "degraded");
-    daemon.wait_until("the next try", || state(&bench, "shop") == "fresh");
+    // The next try but for a first failure is in minutes.
+    daemon.log_with(&[
+        "WARN  shop: cannot refresh access_token: 40164",
+        "INFO  shop: fresh again",
+    ]);
     daemon.terminate();
 }
 
@@ -111,6 +122,7 @@ fn classic_end_that_apps_are_told_is_no_later_than_the_next_fetch_allows() {
 
 #[test]
 fn daily_quota_is_waited_out_over_restarts_and_may_be_tried_once() {
+    clear_of_midnight(Duration::ZERO);
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop(""));
     fault(&platform, Effect::errcode(45009));
@@ -125,7 +137,7 @@ fn daily_quota_is_waited_out_over_restarts_and_may_be_tried_once() {
     assert_eq!(token_calls(&platform, SHOP), 2, "once in half a minute");
     bench.configure(&platform, &format!("timeout = \"9s\"\n{}", shop("")));
     daemon.reload();
-    daemon.wait_until("another try", || token_calls(&platform, SHOP) == 3);
+    daemon.wait_until("another try", || token_calls(&platform, SHOP) > 2);
     let account = get(&bench, "/v1/accounts/shop").json();
     assert_eq!(account["last_error"]["class"], "daily_quota");
     daemon.terminate();

@@ -6,7 +6,8 @@
 
 use crate::common::{Bench, RunningDaemon, call, read_json};
 use crate::fixture::{
-    SECRET, SHOP, bench, get, in_file, is_alive, platform, probe, shop, state, token_calls,
+    SECRET, SHOP, bench, clear_of_midnight, get, in_file, is_alive, platform, probe, shop, state,
+    token_calls,
 };
 use crate::root::needs_root;
 use rustix::process::Signal;
@@ -14,7 +15,7 @@ use serde_json::json;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wxtokend::sim::{Effect, Endpoint, Kill, SimFault, SimPlatform};
 
 const HOUR: i64 = 3600;
@@ -106,8 +107,9 @@ fn stopped_outside(daemon: &RunningDaemon<'_>, part: std::ops::Range<u64>, work:
     let all = |file: &str| -> Vec<String> {
         let tasks = fs::read_dir(&tasks).unwrap();
         let paths = tasks.map(|task| task.unwrap().path().join(file));
+        // A thread that has gone meanwhile is in no part of the memory.
         paths
-            .map(|path| fs::read_to_string(path).unwrap())
+            .filter_map(|path| fs::read_to_string(path).ok())
             .collect()
     };
     daemon.wait_until("that no thread reads a clock", || {
@@ -131,12 +133,10 @@ fn stopped_outside(daemon: &RunningDaemon<'_>, part: std::ops::Range<u64>, work:
 
 /// Starts a daemon that looks at its clocks every second.
 fn start(bench: &Bench, change: impl FnOnce(&mut Command)) -> RunningDaemon<'_> {
-    let daemon = bench.spawn_with(|command| {
+    bench.start_with(|command| {
         command.env("WATCHDOG_USEC", "2000000");
         change(command);
-    });
-    daemon.wait_until("READY=1", || daemon.said("READY=1"));
-    daemon
+    })
 }
 
 fn verifications(platform: &SimPlatform) -> u64 {
@@ -171,7 +171,7 @@ fn after_a_pause_a_dead_token_is_not_given_another_life_and_a_set_clock_costs_no
             platform.with(|world, now| world.kill(now, SHOP, "access_token", Kill::End));
         }
         clocks.set(3 * HOUR, 0);
-        daemon.wait_until("the question", || verifications(&platform) == 1);
+        daemon.wait_until("the question", || verifications(&platform) > 0);
         let file = bench.path("run/shop.json");
         daemon.wait_until("a token whose end is to come", || {
             let Ok(text) = fs::read_to_string(&file) else {
@@ -252,10 +252,11 @@ fn after_boot(bench: &Bench, command: &mut Command) {
 #[test]
 fn token_that_a_lost_answer_may_have_ended_is_verified_before_five_minutes_are_over() {
     needs_root!();
+    clear_of_midnight(Duration::from_secs(3600));
     let (bench, platform) = (
         bench(),
         platform(|world| {
-            world.account(SHOP, SECRET).overlap = Some(std::time::Duration::ZERO);
+            world.account(SHOP, SECRET).overlap = Some(Duration::ZERO);
         }),
     );
     bench.configure(&platform, &shop("method = \"classic\""));

@@ -1,10 +1,12 @@
 //! Hundreds of accounts in trouble do nothing to one that is well: neither hosts that hang nor name servers that never
 //! answer.
 
-use crate::common::{Bench, call};
-use crate::fixture::{SECRET, account, bench, get, in_file, is_alive, platform, state};
+use crate::common::{Bench, FairTime, RunningDaemon, call};
+use crate::fixture::{
+    SECRET, account, bench, get, in_file, is_alive, platform, replaced_early, state,
+};
 use crate::root::needs_root;
-use rustix::process::Signal;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -14,9 +16,11 @@ use wxtokend::sim::{Effect, Kill, SimFault, SimPlatform};
 
 /// The account that is well.
 const WELL: &str = "wx00000000000000ff";
-/// Longest time that a healthy account may be without a living token, and that anything else may wait. Far below the
-/// tens of seconds that the troubles last, far above what a busy machine takes.
-const SOON: Duration = Duration::from_secs(5);
+/// Longest time that a reload, or an end, may take. Below the tens of seconds that the troubles last, above what a busy
+/// machine takes.
+const SOON: Duration = Duration::from_secs(10);
+/// Longest silence towards the watchdog, which is told every two seconds and restarts the service after 30.
+const SILENCE: Duration = Duration::from_secs(15);
 
 fn crowd(count: u64, key: &str, prefix: &str) -> String {
     (0..count).fold(String::new(), |mut text, n| {
@@ -29,28 +33,29 @@ fn crowd(count: u64, key: &str, prefix: &str) -> String {
     })
 }
 
-/// Reports the token of `well` as dead, and returns the new one.
-fn replace_dead(bench: &Bench, platform: &SimPlatform) -> (String, Duration) {
-    let dead = in_file(bench, "well").unwrap();
-    platform.with(|world, now| world.kill(now, WELL, "access_token", Kill::End));
-    let began = Instant::now();
+/// Reports a token of `well` as dead, and returns the new one.
+fn replace_dead(bench: &Bench, platform: &SimPlatform) -> String {
+    let dead = platform.with(|world, now| {
+        world.kill(now, WELL, "access_token", Kill::End);
+        in_file(bench, "well").unwrap_or_default()
+    });
     let body = format!("{{\"bad_token\":\"{dead}\",\"errcode\":40001}}");
     let answer = call(&bench.socket(), "POST", "/v1/accounts/well/refresh", &body).unwrap();
     let answer = answer.json();
-    assert_eq!(answer["outcome"], "refreshed", "{answer}");
-    (
-        answer["access_token"].as_str().unwrap().to_owned(),
-        began.elapsed(),
-    )
+    // Another one may have been fetched meanwhile, since it was due.
+    let outcome = answer["outcome"].as_str();
+    assert!(
+        matches!(outcome, Some("refreshed" | "superseded")),
+        "{answer}"
+    );
+    answer["access_token"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn hundreds_of_hanging_accounts_do_not_delay_one_of_another_platform() {
     let (bench, platform) = (bench(), platform(|_| ()));
     platform.with(|world, _| {
-        world
-            .account(WELL, SECRET)
-            .lifetime(Duration::from_secs(16));
+        replaced_early(world.account(WELL, SECRET));
         for n in 0..300 {
             world.account(&format!("ww{n:016x}"), SECRET);
             world.set_fault(SimFault::from(Effect::Hang).of(&format!("ww{n:016x}")));
@@ -62,27 +67,25 @@ fn hundreds_of_hanging_accounts_do_not_delay_one_of_another_platform() {
     daemon.wait_until("a token of the one that is well", || {
         in_file(&bench, "well").is_some()
     });
-    stays_well(&bench, &platform, Duration::from_secs(20));
+    stays_well(&bench, &daemon, &platform, Duration::from_secs(20));
     // A token must be some seconds old before it is believed to be dead.
-    let (token, took) = replace_dead(&bench, &platform);
-    assert!(is_alive(&platform, &token) && took < 3 * SOON, "{took:?}");
+    let time = FairTime::start();
+    let token = replace_dead(&bench, &platform);
+    assert!(is_alive(&platform, &token));
+    time.assert_within(3 * SOON);
     daemon.terminate();
 }
 
-/// Looks at the file of `well` for a while: there is always a living token in it.
-fn stays_well(bench: &Bench, platform: &SimPlatform, time: Duration) {
+/// Looks at the file of `well` for a while, and until its token was replaced twice: there is always a living one in it.
+fn stays_well(bench: &Bench, daemon: &RunningDaemon<'_>, platform: &SimPlatform, time: Duration) {
     let end = Instant::now() + time;
-    let (mut looks, mut bad) = (0, 0);
-    while Instant::now() < end {
-        let token = in_file(bench, "well");
-        looks += 1;
-        bad += u32::from(token.is_none_or(|token| !is_alive(platform, &token)));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(
-        bad * 50 < looks,
-        "{bad} of {looks} looks found no living token"
-    );
+    let mut tokens = HashSet::new();
+    daemon.wait_until("other tokens", || {
+        let token = in_file(bench, "well").expect("a token");
+        assert!(is_alive(platform, &token), "a dead token");
+        tokens.insert(token);
+        tokens.len() > 2 && Instant::now() > end
+    });
 }
 
 /// A name server that takes every question and answers none.
@@ -120,10 +123,12 @@ impl SilentServer {
     }
 }
 
-/// The messages to the watchdog so far.
-fn beats(bench: &Bench) -> usize {
-    let manager = &bench.manager;
-    manager.with(|messages| messages.iter().filter(|m| m.has("WATCHDOG=1")).count())
+/// The moments when the watchdog was told so far.
+fn beats(bench: &Bench) -> Vec<Instant> {
+    bench.manager.with(|messages| {
+        let beats = messages.iter().filter(|message| message.has("WATCHDOG=1"));
+        beats.map(|message| message.at).collect()
+    })
 }
 
 #[test]
@@ -132,9 +137,7 @@ fn a_silent_name_server_holds_up_nobody_else() {
     let (bench, platform) = (bench(), platform(|_| ()));
     platform.with(|world, _| {
         // Its host needs no look-up.
-        world
-            .account(WELL, SECRET)
-            .lifetime(Duration::from_secs(16));
+        replaced_early(world.account(WELL, SECRET));
     });
     let text = crowd(200, "corpid", "ww") + &account("well", WELL, "poll_every = \"1s\"");
     bench.configure(&platform, &text);
@@ -153,9 +156,13 @@ fn a_silent_name_server_holds_up_nobody_else() {
         in_file(&bench, "well").is_some()
     });
     daemon.wait_until("READY=1", || daemon.said("READY=1"));
-    let before = beats(&bench);
-    stays_well(&bench, &platform, Duration::from_secs(12));
-    assert!(beats(&bench) >= before + 4, "the watchdog beats each 2 s");
+    let before = beats(&bench).len();
+    stays_well(&bench, &daemon, &platform, Duration::from_secs(12));
+    daemon.wait_until("signs of life", || beats(&bench).len() > before + 4);
+    for pair in beats(&bench).windows(2) {
+        let silence = pair[1] - pair[0];
+        assert!(silence < SILENCE, "{silence:?}");
+    }
     let error = || get(&bench, "/v1/accounts/a0").json()["last_error"].clone();
     daemon.wait_until("a look-up without an answer", || error().is_object());
     let error = error();
@@ -171,12 +178,11 @@ fn a_silent_name_server_holds_up_nobody_else() {
         "\nwecom_hosts = ",
         "\nconnect_timeout = \"2s\"\nwecom_hosts = ",
     ));
-    let began = Instant::now();
+    let time = FairTime::start();
     daemon.reload();
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    time.assert_within(SOON);
     assert_eq!(state(&bench, "well"), "fresh");
-    let began = Instant::now();
-    daemon.signal(Signal::TERM);
+    let time = FairTime::start();
     assert!(daemon.terminate().success());
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    time.assert_within(SOON);
 }

@@ -46,7 +46,15 @@ pub(crate) fn replaced_early(account: &mut SimAccount) {
 
 /// A bench with the secret in its file.
 pub(crate) fn bench() -> Bench {
-    let bench = Bench::new();
+    with_secret(Bench::new())
+}
+
+/// The same on the disk that `/` is on.
+pub(crate) fn bench_on_disk() -> Bench {
+    with_secret(Bench::on_disk())
+}
+
+fn with_secret(bench: Bench) -> Bench {
     bench.secret("secret", SECRET);
     bench
 }
@@ -105,6 +113,23 @@ pub(crate) fn get(bench: &Bench, target: &str) -> ApiReply {
 pub(crate) fn state(bench: &Bench, name: &str) -> String {
     let account = get(bench, &format!("/v1/accounts/{name}")).json();
     account["state"].as_str().unwrap().to_owned()
+}
+
+/// Seconds until the platform's day ends, at midnight in UTC+8.
+pub(crate) fn until_midnight() -> u64 {
+    let unix = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    86_400 - (unix + 8 * 3600) % 86_400
+}
+
+/// Waits until no day of the platform ends in the next minutes of a host whose clock is so much ahead: budgets and quotas
+/// begin anew then.
+pub(crate) fn clear_of_midnight(ahead: Duration) {
+    const MARGIN: u64 = 360;
+    let ahead = ahead.as_secs();
+    let left = (until_midnight() + 86_400 - ahead) % 86_400;
+    if left < MARGIN {
+        std::thread::sleep(Duration::from_secs(left + 31));
+    }
 }
 
 /// The names in a directory.

@@ -2,7 +2,7 @@
 //! to do about it.
 
 use crate::common::Bench;
-use crate::fixture::{SECRET, bench, get, in_file, platform, shop, token_calls};
+use crate::fixture::{self, SECRET, bench, get, in_file, platform, shop, token_calls};
 use crate::tls::{CertificateKind, Tls, USUAL};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -113,9 +113,10 @@ fn a_proxy_that_opens_no_tunnel_is_named_with_its_status() {
 #[test]
 fn a_proxy_that_is_not_there_is_named_and_not_the_platform() {
     let (bench, platform) = (bench(), platform(|_| ()));
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap();
-    drop(closed);
+    // It keeps its port, so that nobody else listens there.
+    let closed = fixture::platform(|_| ());
+    closed.stop();
+    let address = closed.address();
     configure(&bench, &platform, "https://api.example", "");
     let said = trouble(&bench, |command| {
         command.env("HTTPS_PROXY", format!("http://{address}"));
@@ -211,6 +212,6 @@ fn a_self_signed_certificate_is_trusted_when_it_is_made_as_the_hint_says() {
     configure(&bench, &platform, &tls.url, "ca_file = \"self.pem\"");
     let daemon = bench.start();
     assert!(in_file(&bench, "shop").is_some());
-    assert_eq!(token_calls(&platform, crate::fixture::SHOP), 1);
+    assert_eq!(token_calls(&platform, fixture::SHOP), 1);
     daemon.terminate();
 }

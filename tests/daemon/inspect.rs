@@ -1,6 +1,6 @@
 //! `wxtokend check` looks as the service would: what the daemon's user cannot read or write is found.
 
-use crate::common::Bench;
+use crate::common::{Bench, PATIENCE};
 use crate::fixture::{bench, platform, shop};
 use crate::root::needs_root;
 use rustix::fs::chown;
@@ -8,7 +8,6 @@ use rustix::process::{Gid, Uid};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 /// A user that no host has.
 const SERVICE: u32 = 54_321;
@@ -17,12 +16,12 @@ fn check(bench: &Bench, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
     run(bench.wxtokend(&[&["check"], arguments].concat()), bench)
 }
 
-/// Runs it, for ten seconds at most; `DIR` stands for the directory.
+/// Runs it to its end; `DIR` stands for the directory.
 fn run(mut command: Command, bench: &Bench) -> (Option<i32>, Vec<String>) {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut status = None;
-    crate::common::wait_until("its end", Duration::from_secs(20), String::new, || {
+    crate::common::wait_until("its end", PATIENCE, String::new, || {
         status = child.try_wait().unwrap();
         status.is_some()
     });

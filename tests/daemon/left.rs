@@ -43,7 +43,7 @@ fn restart_removes_outputs_that_are_configured_no_more() {
     assert_eq!(outputs(&bench), ["other.sock", "shop.json"]);
     for gone in ["blog.json", "blog.sock", "shop.sock"] {
         let said = format!("/run/{gone}` is configured no more and is removed");
-        assert_eq!(daemon.log().matches(&said).count(), 1, "{gone}");
+        daemon.wait_until(&said, || daemon.log().matches(&said).count() == 1);
     }
     assert!(!names(&bench.path("state")).contains(&"outputs".to_owned()));
     daemon.terminate();

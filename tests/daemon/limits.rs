@@ -1,6 +1,6 @@
 //! Many accounts, many clients, few file descriptors.
 
-use crate::common::{Bench, Freshness, ReadFrom, call, json, raw};
+use crate::common::{Bench, FairTime, Freshness, ReadFrom, call, json, raw};
 use crate::fixture::{
     Mount, SECRET, SHOP, account, appid, bench, get, in_file, in_socket, limit_files, names,
     platform, replaced_early, shop,
@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wxtokend::sim::SimAccount;
 
 const MANY: u64 = 3000;
@@ -53,7 +53,12 @@ fn thousands_of_accounts_need_few_file_descriptors() {
         .count();
     assert!(open < 200, "{open}");
     let log = daemon.log();
-    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    // A busy machine may hold up a file for a moment.
+    let is_trouble = |line: &&str| {
+        (line.contains("WARN") || line.contains("ERROR"))
+            && !line.contains("its file system does not answer")
+    };
+    assert_eq!(log.lines().find(is_trouble), None);
     daemon.terminate();
     // Again, from what is stored.
     for name in names(&bench.path("run")) {
@@ -61,18 +66,13 @@ fn thousands_of_accounts_need_few_file_descriptors() {
     }
     let daemon = limited();
     daemon.wait_until("READY=1", || daemon.said("READY=1"));
-    let published = names(&bench.path("run"));
-    // All but the API socket.
-    let files = published
-        .iter()
-        .filter(|name| name.starts_with('a'))
-        .count()
-        - 1;
-    assert_eq!(files as u64, MANY);
-    let began = Instant::now();
+    // With the API socket.
+    daemon.wait_until("all files", || {
+        names(&bench.path("run")).len() as u64 == MANY + 1
+    });
+    let time = FairTime::start();
     daemon.reload();
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    time.assert_within(Duration::from_secs(20));
     assert_eq!(platform.with(|world, _| world.token_calls()), MANY);
     daemon.terminate();
     drop(disks);

@@ -1,6 +1,6 @@
 //! Messages to a service manager, and signals.
 
-use crate::common::{PATIENCE, RunningDaemon, wait_until};
+use crate::common::{Message, PATIENCE, RunningDaemon, wait_until};
 use crate::fixture::{SECRET, SHOP, account, appid, bench, in_file, platform, shop, state};
 use rustix::process::Signal;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ fn waits_for_status(daemon: &RunningDaemon<'_>, bench: &crate::common::Bench, wh
         bench
             .manager
             .status()
-            .is_some_and(|status| status.contains(what))
+            .is_some_and(|status| status.starts_with(what))
     });
 }
 
@@ -35,29 +35,28 @@ fn daemon_says_when_it_is_ready_reloading_and_stopping() {
                 .any(|line| line.starts_with(status))
         );
     });
-    let before = bench.manager.count();
     let monotonic = || rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let micros = |time: rustix::time::Timespec| time.tv_sec * 1_000_000 + time.tv_nsec / 1000;
     let began = micros(monotonic());
     daemon.reload();
     bench.manager.with(|messages| {
-        let reloading = &messages[before];
-        assert!(reloading.has("RELOADING=1"), "{}", reloading.text);
+        let is_reloading = |message: &Message| message.has("RELOADING=1");
+        let reloading = messages.iter().find(|message| is_reloading(message));
+        let reloading = reloading.unwrap();
         let at = reloading
             .text
             .lines()
             .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
         let at: i64 = at.unwrap().parse().unwrap();
         assert!((began..=micros(monotonic())).contains(&at));
-        assert!(
-            messages[before + 1].has("READY=1"),
-            "{}",
-            messages[before + 1].text
-        );
+        // And ready again once.
+        let after = messages.iter().skip_while(|message| !is_reloading(message));
+        assert_eq!(after.filter(|message| message.has("READY=1")).count(), 1);
     });
-    let before = bench.manager.count();
     daemon.terminate();
-    assert!(bench.manager.said_since(before, "STOPPING=1"));
+    wait_until("STOPPING=1", PATIENCE, String::new, || {
+        bench.manager.said_since(0, "STOPPING=1")
+    });
 }
 
 #[test]
@@ -70,10 +69,9 @@ fn the_status_line_tells_what_is_wrong_and_when_it_is_over() {
     });
     bench.configure(&platform, &(shop("") + &account("blog", &appid(1), "")));
     let daemon = bench.start();
-    let status = bench.manager.status().unwrap();
     let expected =
         "1/2 accounts fresh; blog: 40164 IP 203.0.113.7 is not whitelisted; next refresh ";
-    assert!(status.starts_with(expected), "{status}");
+    waits_for_status(&daemon, &bench, expected);
     platform.with(|world, _| world.account(&appid(1), SECRET).whitelist = None);
     // An administrator who has mended something needs not wait.
     daemon.signal(Signal::USR1);
@@ -129,11 +127,14 @@ fn signs_of_life_come_at_half_the_interval_while_it_lives() {
             beats.map(|message| message.at).collect()
         })
     };
-    daemon.wait_until("signs of life", || beats().len() >= 4);
-    for pair in beats().windows(2) {
-        let gap = pair[1].duration_since(pair[0]).as_millis();
-        assert!((300..1000).contains(&gap), "{gap} ms");
-    }
+    daemon.wait_until("signs of life", || beats().len() > 9);
+    let beats_so_far = beats();
+    let pairs = beats_so_far.windows(2);
+    let mut gaps: Vec<_> = pairs.map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    gaps.sort_unstable();
+    // That in the middle: a busy host is late with some.
+    let gap = gaps[gaps.len() / 2];
+    assert!((400..900).contains(&gap), "{gaps:?} ms");
     daemon.signal(Signal::STOP);
     // A beat may be on its way; after that there is none for as long as the manager waits.
     let mut seen = (beats().len(), Instant::now());

@@ -90,10 +90,9 @@ fn the_configured_proxy_is_used_but_not_where_it_should_not_be() {
     assert!(asked[0].starts_with(&format!("GET {host}/cgi-bin/token?")));
     assert!(is_alive(&platform, &in_file(&bench, "shop").unwrap()));
     fs::remove_file(bench.path("state/state.jsonl")).unwrap();
-    let daemon = bench.spawn_with(|command| {
+    let daemon = bench.start_with(|command| {
         command.env("NO_PROXY", "127.0.0.1");
     });
-    daemon.wait_until("READY=1", || daemon.said("READY=1"));
     assert_eq!((token_calls(&platform, SHOP), proxy.asked().len()), (2, 1));
     daemon.terminate();
 }
@@ -111,10 +110,9 @@ fn tls_is_trusted_with_the_ca_file_and_by_way_of_https_proxy() {
     let token = in_file(&bench, "shop").unwrap();
     assert!(is_alive(&platform, &token));
     fs::remove_file(bench.path("state/state.jsonl")).unwrap();
-    let daemon = bench.spawn_with(|command| {
+    let daemon = bench.start_with(|command| {
         command.env("HTTPS_PROXY", format!("http://{}", proxy.address));
     });
-    daemon.wait_until("READY=1", || daemon.said("READY=1"));
     daemon.terminate();
     assert_eq!(token_calls(&platform, SHOP), 2);
     let host = tls.url.trim_start_matches("https://");

@@ -1,8 +1,9 @@
 //! Calls that are left, limits that apps of a corp share, and the time that a call may take.
 
-use crate::common::RunningDaemon;
+use crate::common::{FairTime, RunningDaemon};
 use crate::fixture::{
-    SECRET, SHOP, account, bench, get, in_file, is_alive, platform, platform_of, shop, token_calls,
+    SECRET, SHOP, account, bench, clear_of_midnight, get, in_file, is_alive, platform, platform_of,
+    shop, token_calls,
 };
 use std::io::Read;
 use std::net::TcpListener;
@@ -14,6 +15,7 @@ const CORP: &str = "ww0123456789abcdef";
 
 #[test]
 fn healing_keeps_its_pace_after_half_of_the_budget_is_spent() {
+    clear_of_midnight(Duration::ZERO);
     let (bench, platform) = (bench(), platform_of(Duration::from_secs(8)));
     let text = shop("method = \"classic\"\ndaily_budget = 30");
     bench.configure(&platform, &text);
@@ -33,12 +35,12 @@ fn healing_keeps_its_pace_after_half_of_the_budget_is_spent() {
         daemon.reload();
         daemon.wait_until("another try", || calls() > before);
     }
-    let healed = Instant::now();
+    let time = FairTime::start();
     platform.with(|world, _| world.heal_all());
-    daemon.wait_until("another token", || in_file(&bench, "shop").is_some());
-    let took = healed.elapsed();
-    assert!(took < Duration::from_secs(60), "{took:?}");
-    assert!(is_alive(&platform, &in_file(&bench, "shop").unwrap()));
+    daemon.wait_until("another token", || {
+        in_file(&bench, "shop").is_some_and(|token| is_alive(&platform, &token))
+    });
+    time.assert_within(Duration::from_secs(60));
     daemon.terminate();
 }
 
@@ -59,7 +61,8 @@ fn timeout_is_that_of_the_whole_call_however_many_hosts_it_tries() {
     bench.write_config(&config.replace(&known, &with_both));
     let daemon = bench.spawn();
     let took = took(&daemon, "/cgi-bin/stable_token failed in ");
-    assert!((5_000..9_000).contains(&took), "{took} ms");
+    // One after the other would take 12 s.
+    assert!((5_000..11_500).contains(&took), "{took} ms");
     daemon.terminate();
 }
 

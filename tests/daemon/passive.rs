@@ -61,7 +61,7 @@ fn fifty_readers_of_a_dead_token_cost_one_question_and_one_new_token() {
         let before = (token_calls(&platform, id), verifications(&platform, id));
         platform.with(|world, now| {
             // So that all come while it is asked about.
-            let slow = SimFault::delay(Duration::from_millis(500)).of(id);
+            let slow = SimFault::delay(Duration::from_secs(4)).of(id);
             world.set_fault(slow.at(Endpoint::ApiDomainIp));
             world.kill(now, id, "access_token", Kill::End)
         });
@@ -145,7 +145,8 @@ fn readers_who_complain_for_a_minute_cause_a_call_each_half_minute() {
         let given = answer.json();
         assert_eq!(given["outcome"], "still_valid");
         match given.get("verified_seconds_ago") {
-            Some(seconds) => assert!(seconds.as_u64() <= Some(30), "{given}"),
+            // And as long as this answer took.
+            Some(seconds) => assert!(seconds.as_u64() <= Some(35), "{given}"),
             None => looked += 1,
         }
     }
@@ -166,7 +167,7 @@ fn readers_who_complain_for_a_minute_cause_a_call_each_half_minute() {
         (in_file(&bench, "shop"), state(&bench, "shop")),
         (Some(token), "fresh".into())
     );
-    assert!(living.len() > 500, "{} reports", living.len());
+    assert!(living.len() > 100, "{} reports", living.len());
     daemon.terminate();
 }
 
@@ -189,7 +190,11 @@ fn token_handed_out_dead_is_forced_for_those_who_may() {
     let (socket, refresh) = (bench.socket(), |name| {
         bench.wxtokend(&["refresh", name]).output().unwrap()
     });
-    for id in [SHOP, &blog, &wiki] {
+    for (name, id) in [("shop", SHOP), ("blog", &blog), ("wiki", &wiki)] {
+        let token = in_file(&bench, name).unwrap();
+        daemon.wait_until("a token that has settled", || {
+            probe(&platform, &token).age_ms > Some(10_000)
+        });
         platform.with(|world, now| world.kill(now, id, "access_token", Kill::Stuck));
     }
     let tokens = ["shop", "blog", "wiki"].map(|name| in_file(&bench, name).unwrap());
@@ -220,7 +225,7 @@ fn token_handed_out_dead_is_forced_for_those_who_may() {
     let seconds: u64 = seconds.split(' ').next().unwrap().parse().unwrap();
     assert!((1..=30).contains(&seconds), "{said}");
     let began = Instant::now();
-    let over = Duration::from_secs(seconds);
+    let over = Duration::from_secs(seconds + 1);
     daemon.wait_until("the time is up", || began.elapsed() >= over);
     let in_time = refresh("shop");
     assert_eq!(in_time.status.code(), Some(0), "{in_time:?}");

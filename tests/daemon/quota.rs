@@ -1,9 +1,10 @@
 //! The platform's own count of an account's calls, beside the daemon's.
 
 use crate::common::{Bench, as_user, call};
-use crate::fixture::{SECRET, SHOP, bench, get, platform, shop, state};
+use crate::fixture::{SECRET, SHOP, bench, clear_of_midnight, get, platform, shop, state};
 use crate::root::needs_root;
 use std::process::Output;
+use std::time::Duration;
 use wxtokend::sim::{Endpoint, SimPlatform, SimRequest};
 
 fn run(bench: &Bench, arguments: &[&str]) -> (i32, String) {
@@ -30,6 +31,7 @@ fn fetch_elsewhere(platform: &SimPlatform, times: usize) {
 
 #[test]
 fn the_platforms_count_stands_beside_ours_and_tells_of_others() {
+    clear_of_midnight(Duration::ZERO);
     let (bench, platform) = (bench(), platform(|_| ()));
     bench.configure(&platform, &shop("tickets = [\"jsapi\"]"));
     let daemon = bench.start();

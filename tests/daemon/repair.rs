@@ -2,6 +2,7 @@
 
 use crate::common::read_socket;
 use crate::fixture::{SHOP, bench, get, in_file, names, platform, shop, token_calls};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -22,8 +23,10 @@ fn removed_edited_or_opened_output_is_repaired() {
             fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         }),
         ("a directory", &|| {
-            fs::remove_file(&file).unwrap();
-            fs::create_dir(&file).unwrap();
+            // At one moment: else the daemon may be faster.
+            let other = bench.path("other");
+            fs::create_dir(&other).unwrap();
+            renameat_with(CWD, &other, CWD, &file, RenameFlags::EXCHANGE).unwrap();
         }),
         ("the socket", &|| fs::remove_file(&socket).unwrap()),
         ("the socket's mode", &|| {
@@ -55,10 +58,9 @@ fn removed_edited_or_opened_output_is_repaired() {
         .lines()
         .filter(|line| line.starts_with("wxtokend_output_repairs_total{"));
     assert_eq!(repairs.count(), 2, "{metrics}");
-    assert_eq!(
-        names(&bench.path("run")),
-        ["api.sock", "shop.json", "shop.sock"]
-    );
+    daemon.wait_until("that nothing else is there", || {
+        names(&bench.path("run")) == ["api.sock", "shop.json", "shop.sock"]
+    });
     assert_eq!(token_calls(&platform, SHOP), 1);
     daemon.terminate();
 }

@@ -42,8 +42,7 @@ fn uid_0_is_an_administrator_where_there_is_no_passwd() {
     bench.configure(&platform, &shop(""));
     let text = fs::read_to_string(bench.path("config.toml")).unwrap();
     bench.write_config(&text.replace("admins = [\"0\"]\n", ""));
-    let daemon = bench.spawn_with(|command| with_etc(&bench, command));
-    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    let _daemon = bench.start_with(|command| with_etc(&bench, command));
     for command in [
         &["status"][..],
         &["reload"],
@@ -195,8 +194,7 @@ fn a_gateway_under_a_path_and_a_private_wecom_over_http_are_asked() {
     );
 
     configure(&format!("\"wecom.corp.example:{port}\""));
-    let daemon = bench.spawn_with(|command| with_etc(&bench, command));
-    daemon.wait_until("READY=1", || daemon.said("READY=1"));
+    let daemon = bench.start_with(|command| with_etc(&bench, command));
     for name in ["shop", "office"] {
         daemon.wait_until(name, || state(&bench, name) == "fresh");
         assert!(is_alive(&platform, &in_file(&bench, name).unwrap()));

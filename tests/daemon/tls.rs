@@ -2,8 +2,8 @@
 
 use crate::common::{Bench, PATIENCE, output_of, wait_until};
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::process::{Child, Command};
 
 /// TLS before a platform. Killed when dropped.
 pub(crate) struct Tls {
@@ -129,19 +129,23 @@ impl Tls {
     }
 
     fn listen(platform: SocketAddr, certificate: &str, key: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
         let listen = format!(
-            "OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,cert={certificate},key={key},verify=0"
+            "OPENSSL-LISTEN:0,bind=127.0.0.1,reuseaddr,fork,cert={certificate},key={key},verify=0"
         );
+        let log = format!("{certificate}.log");
         let socat = Command::new("socat")
-            .args([&listen, &format!("TCP:{platform}")])
-            .stderr(Stdio::null())
+            .args(["-d", "-d", &listen, &format!("TCP:{platform}")])
+            .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        wait_until("socat listens", PATIENCE, String::new, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        let said = || fs::read_to_string(&log).unwrap();
+        let mut port = 0;
+        wait_until("socat listens", PATIENCE, said, || {
+            let said = said();
+            let line = said.lines().find(|line| line.contains(" listening on "));
+            let found = line.and_then(|line| line.rsplit(':').next()?.trim().parse().ok());
+            port = found.unwrap_or(0);
+            port > 0
         });
         Self {
             socat,

@@ -7,7 +7,7 @@ use crate::fixture::{
 };
 use serde_json::json;
 use std::fs;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::time::Duration;
 use wxtokend::sim::{Effect, Endpoint, SimFault};
 
@@ -64,6 +64,10 @@ fn no_fault_costs_a_valid_token() {
     );
     let daemon = bench.start();
     let name = |n: usize| format!("a{n}");
+    // A busy host may take too long for a first call.
+    for n in 0..ids.len() {
+        daemon.wait_until("a token", || state(&bench, &name(n)) == "fresh");
+    }
     let tokens: Vec<_> = (0..ids.len())
         .map(|n| in_file(&bench, &name(n)).unwrap())
         .collect();
@@ -83,7 +87,7 @@ fn no_fault_costs_a_valid_token() {
         // The first may have been a good one that was under way.
         let failed = || token_calls(&platform, &ids[n]) >= calls[n] + 3;
         daemon.wait_until(&format!("calls that fail: {effect:?}"), failed);
-        assert_eq!(state(&bench, &name(n)), "degraded", "{effect:?}");
+        daemon.wait_until("degraded", || state(&bench, &name(n)) == "degraded");
         assert_eq!(
             in_file(&bench, &name(n)).as_ref(),
             Some(&tokens[n]),
@@ -185,7 +189,8 @@ fn trouble_of_one_account_is_not_that_of_another() {
     }
     readers.wait_for_rounds(2);
     readers.stop().assert_always_fresh(2);
-    assert_eq!(state(&bench, "hangs"), "starting");
+    // It expires, for want of an answer, if this took longer than a call.
+    assert!(["starting", "expired"].contains(&&*state(&bench, "hangs")));
     assert_eq!(in_socket(&bench, "hangs"), "");
     // A secret that appears is used without a reload.
     bench.secret("missing", SECRET);
@@ -209,6 +214,12 @@ fn a_reset_secret_needs_no_reload() {
     bench.secret("secret", "another-0123456789abcdef");
     platform.with(|world, _| {
         world.account(SHOP, "another-0123456789abcdef");
+    });
+    // A call that read the one before has failed then.
+    let written = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    daemon.wait_until("a failure", || {
+        let error = get(&bench, "/v1/accounts/shop").json()["last_error"].clone();
+        error["time"].as_u64() > Some(written)
     });
     let calls = token_calls(&platform, SHOP);
     platform.restart().unwrap();
@@ -253,16 +264,16 @@ fn a_reset_secret_needs_no_reload() {
 #[test]
 fn another_host_serves_while_the_first_is_dead_but_not_when_it_refuses() {
     let (bench, first, second) = (bench(), platform(|_| ()), platform(|_| ()));
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // It keeps its port, so that nobody else listens there.
+    let closed = platform(|_| ());
+    closed.stop();
+    let nobody = closed.address();
     let hosts = |first: &str| {
         bench.configure(&second, &shop("poll_every = \"1s\""));
         let text = fs::read_to_string(bench.path("config.toml")).unwrap();
         let one = format!("hosts = [\"{}\"]", second.base_url());
         let both = format!(
-            "timeout = \"1s\"\nhosts = [\"{first}\", \"{}\"]",
+            "timeout = \"4s\"\nhosts = [\"{first}\", \"{}\"]",
             second.base_url()
         );
         bench.write_config(&text.replacen(&one, &both, 1));
@@ -299,14 +310,15 @@ fn another_host_serves_while_the_first_is_dead_but_not_when_it_refuses() {
         let daemon = bench.start();
         served += 1;
         assert!(token_calls(&second, SHOP) >= served, "{fault:?}");
+        daemon.wait_until("a token", || in_file(&bench, "shop").is_some());
         let token = in_file(&bench, "shop").unwrap();
         assert!(is_alive(&second, &token), "{fault:?}");
-        let log = daemon.log().split_off(usize::try_from(before).unwrap());
+        let log = || daemon.log().split_off(usize::try_from(before).unwrap());
         let said = format!(
             "{} serves, since hosts before it in `hosts` fail",
             second.base_url()
         );
-        assert!(log.contains(&said), "{fault:?}: {log}");
+        daemon.wait_until(&said, || log().contains(&said));
         let asked = token_calls(&first, SHOP);
         let calls = token_calls(&second, SHOP);
         daemon.wait_until("more calls", || token_calls(&second, SHOP) >= calls + 2);
@@ -342,14 +354,16 @@ fn connections_that_died_unnoticed_are_replaced() {
 
 #[test]
 fn value_that_expires_during_an_outage_is_removed() {
-    let (bench, platform) = (bench(), platform_of(Duration::from_secs(5)));
+    let (bench, platform) = (bench(), platform_of(Duration::from_secs(30)));
     let keep = "[[accounts.shop.file]]\npath = \"{dir}/run/kept.json\"\non_expiry = \"keep\"\n";
     bench.configure(&platform, &(shop("") + keep));
     let daemon = bench.start();
-    let token = in_file(&bench, "shop").unwrap();
     let kept = bench.path("run/kept.json");
-    let expires = read_json(&kept)["expire_time"].as_i64().unwrap();
     platform.stop();
+    // What was answered before is published then.
+    daemon.wait_until("a failure", || state(&bench, "shop") == "degraded");
+    let token = in_file(&bench, "shop").unwrap();
+    let expires = read_json(&kept)["expire_time"].as_i64().unwrap();
     let readers = Freshness::watch(
         &platform,
         &[

@@ -129,6 +129,9 @@ fn a_secret_is_cut_out_of_what_is_shown_however_it_is_written() {
         .collect();
     bench.configure(&platform, &configured.concat());
     let daemon = bench.start();
+    daemon.wait_until("what is wrong with each", || {
+        daemon.log().matches("ERROR a").count() == errmsgs.len()
+    });
     let log = daemon.log();
     let accounts = get(&bench, "/v1/accounts").json();
     for account in accounts["accounts"].as_array().unwrap() {

@@ -105,7 +105,7 @@ impl TestFleet {
         });
         let cluster = Cluster::start(&network, members, door);
         let hosts = (0..hosts).map(|_| FleetHost {
-            bench: Bench::in_memory(),
+            bench: Bench::new(),
             machine: network.add(),
             environment: Vec::new(),
             daemon: None,
