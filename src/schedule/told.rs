@@ -78,11 +78,14 @@ impl Schedule {
         }
     }
 
-    /// Plans the look that a lost answer makes necessary.
+    /// Plans the look that a lost answer makes necessary. Once it is time, questions without an answer keep their pace.
     pub(super) fn suspect_lost(&mut self, now: &Now) {
         if let (Some(lost), Some(overlap)) = (self.lost, self.terms().overlap()) {
             let at = lost.first + overlap - LOST_CHECK;
-            self.belief.suspect(Why::LostAnswer, at.max(now.at));
+            let is_asked = matches!(self.belief, Belief::Suspected { tries: 1.., .. });
+            if now.at < at || !is_asked {
+                self.belief.suspect(Why::LostAnswer, at.max(now.at));
+            }
         }
     }
 

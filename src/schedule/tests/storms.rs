@@ -268,6 +268,22 @@ fn account_without_any_budget_starts() {
     StormTrial::of(account, 0).stands(vec![StormEvent::Pass(0)]);
 }
 
+/// A lost answer is asked about again and again, and nobody answers.
+#[test]
+fn question_about_a_lost_answer_keeps_its_pace_when_nobody_answers() {
+    let classic = Account {
+        refresh_at: 0.001,
+        ..account(CLASSIC)
+    };
+    StormTrial::of(account(STABLE), 0).stands(vec![
+        StormEvent::Grant(false, 250),
+        StormEvent::Reconfigure(classic),
+        StormEvent::Send,
+        StormEvent::Restart(0),
+        StormEvent::Pass(250),
+    ]);
+}
+
 proptest! {
     #[test]
     fn no_order_of_events_breaks_it(
