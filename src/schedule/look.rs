@@ -110,10 +110,16 @@ impl Schedule {
         next.map_or(now.at, |at| at.max(now.at))
     }
 
-    /// A call was refused because of the token: looks at it, unless that was done a moment ago.
+    /// A call was refused because of the token: it is looked at as soon as that can be afforded, unless that was done a
+    /// moment ago. No ticket is asked for before.
     pub(super) fn doubt_token(&mut self, now: &Now) {
-        // No client waits for the verdict; the next call for the value will tell.
-        let _ = self.suspect(now, None, false);
+        let is_open = self.stands(now.at)
+            && self.asked == AskedBy::Nobody
+            && self.belief != Belief::CalledDead;
+        if is_open && self.next_look(now) <= now.at {
+            self.begin_look(now, false);
+            self.belief.suspect(Why::Report, now.at);
+        }
     }
 
     /// The question that the belief asks, and when.

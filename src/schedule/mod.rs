@@ -240,7 +240,9 @@ impl Schedule {
             if let Some(due) = self.routine_look(now) {
                 offer(due, Call::Verify);
             }
-            for ticket in &self.tickets.slots {
+            // A token that is doubted is asked about first, even if that has to wait: a ticket needs one that lives.
+            let tickets = self.tickets.slots.iter();
+            for ticket in tickets.filter(|_| !self.belief.is(Why::Report)) {
                 offer(self.ticket_call(ticket, now), Call::Ticket(ticket.name));
             }
         }

@@ -72,7 +72,9 @@ impl Schedule {
 
     /// The moment when a call is to be made for a ticket.
     pub(super) fn ticket_call(&self, ticket: &Slot, now: &Now) -> Moment {
-        let need = if ticket.is_valid(now.at) && ticket.trouble.is_none() {
+        // Of one from before a restart the end is known from a clock that may have been wrong.
+        let is_certain = ticket.trouble.is_none() && !ticket.is_untried();
+        let need = if ticket.is_valid(now.at) && is_certain {
             Need::Look
         } else {
             Need::Renew

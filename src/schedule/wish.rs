@@ -34,6 +34,8 @@ impl Schedule {
         {
             // Tickets are asked for with a token, and that one only when it is believed.
             self.next_attempt(now).max(now.at + MIN_INTERVAL)
+        } else if !is_token && self.belief.is(Why::Report) {
+            self.next_attempt(now)
         } else if !is_possible || slot.is_blocked(now) {
             slot.due.max(now.at + MIN_INTERVAL)
         } else if slot.due <= now.at {

@@ -637,3 +637,21 @@ fn a_changed_configuration_leaves_nobody_waiting() {
     let (_, verdict) = bench.call(Call::Token, granted("T2", 7200));
     assert_eq!(said(verdict), "refreshed");
 }
+
+#[test]
+fn tickets_that_a_dead_token_refuses_leave_a_call_for_the_question_whether_it_lives() {
+    let mut bench = settled(GETTOKEN, |account| {
+        account.tickets = Box::new([ValueName::JsapiTicket]);
+        account.daily_budget = 100;
+    });
+    // It is dead, and few calls are left.
+    bench.schedule.on_sent_again(&bench.now.clone(), 70);
+    let calls = bench.run(secs(900), |_, call| match call {
+        Call::Verify | Call::Ticket(_) => refused(Call::Verify, 40001),
+        call => refused(call, -1),
+    });
+    let verify = calls.iter().position(|(_, call)| *call == Call::Verify);
+    let verify = verify.expect("the platform is asked whether the token lives");
+    assert!(verify <= 3, "tickets go first: {calls:?}");
+    assert_eq!(bench.token(), None, "it is called dead");
+}
