@@ -38,21 +38,19 @@ impl FeedMetrics {
     /// The text format of Prometheus.
     pub fn text(&self) -> prometheus::Result<String> {
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str| -> prometheus::Result<GaugeVec> {
-            let gauge = GaugeVec::new(
-                Opts::new(format!("wxtokend_feed_{name}"), help),
-                &["target"],
-            )?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let counter =
-            |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
-                let counter =
-                    IntCounterVec::new(Opts::new(format!("wxtokend_feed_{name}"), help), labels)?;
-                registry.register(Box::new(counter.clone()))?;
-                Ok(counter)
-            };
+        self.register_feed(&registry)?;
+        self.register_targets(&registry)?;
+        let mut families = registry.gather();
+        families.extend(prometheus::core::Collector::collect(
+            &ProcessCollector::for_self(),
+        ));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The feed as a whole.
+    fn register_feed(&self, registry: &Registry) -> prometheus::Result<()> {
         let build = Opts::new(
             "wxtokend_feed_build_info",
             "Version and commit of this build.",
@@ -69,16 +67,32 @@ impl FeedMetrics {
         connected.set(self.is_connected.load(Ordering::Relaxed).into());
         registry.register(Box::new(connected))?;
         let reloads = counter(
+            registry,
             "config_reloads_total",
             "Reloads of the configuration.",
             &["result"],
         )?;
-        reloads
-            .with_label_values(&["success"])
-            .inc_by(self.reloads.load(Ordering::Relaxed));
-        reloads
-            .with_label_values(&["rejected"])
-            .inc_by(self.rejected_reloads.load(Ordering::Relaxed));
+        for (result, count) in [
+            ("success", &self.reloads),
+            ("rejected", &self.rejected_reloads),
+        ] {
+            reloads
+                .with_label_values(&[result])
+                .inc_by(count.load(Ordering::Relaxed));
+        }
+        Ok(())
+    }
+
+    /// Each target.
+    fn register_targets(&self, registry: &Registry) -> prometheus::Result<()> {
+        let gauge = |name: &str, help: &str| -> prometheus::Result<GaugeVec> {
+            let gauge = GaugeVec::new(
+                Opts::new(format!("wxtokend_feed_{name}"), help),
+                &["target"],
+            )?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
         let up = gauge(
             "target_up",
             "Whether the target can be used and holds what it is to hold.",
@@ -89,8 +103,14 @@ impl FeedMetrics {
             "last_write_timestamp_seconds",
             "When a write last succeeded, Unix seconds.",
         )?;
-        let writes = counter("writes_total", "Writes by result.", &["target", "result"])?;
+        let writes = counter(
+            registry,
+            "writes_total",
+            "Writes by result.",
+            &["target", "result"],
+        )?;
         let repairs = counter(
+            registry,
             "repairs_total",
             "Rows and keys that somebody else had changed.",
             &["target"],
@@ -116,13 +136,7 @@ impl FeedMetrics {
                 .inc_by(report.failed);
             repairs.with_label_values(name).inc_by(report.repaired);
         }
-        let mut families = registry.gather();
-        families.extend(prometheus::core::Collector::collect(
-            &ProcessCollector::for_self(),
-        ));
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&families, &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(())
     }
 
     fn answer(&self, path: &str) -> (StatusCode, String) {
@@ -148,6 +162,18 @@ impl FeedMetrics {
             ),
         }
     }
+}
+
+/// A counter of this registry.
+fn counter(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let counter = IntCounterVec::new(Opts::new(format!("wxtokend_feed_{name}"), help), labels)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
 }
 
 /// Binds the address at once; serves until the task is aborted.

@@ -1,6 +1,7 @@
 //! The belief about the access token, and the waiters for it.
 
 use crate::time::Moment;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The belief about the access token. Stored with it: the platform's word outlives a restart.
@@ -24,8 +25,9 @@ pub enum Belief {
     Withdrawn,
 }
 
-/// The reason to suspect a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The reason to suspect a token. It is stored by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Why {
     /// An app or a call of ours saw it refused.
     Report,

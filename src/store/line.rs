@@ -128,18 +128,9 @@ struct StoredValue<'a> {
 enum StoredBelief {
     #[default]
     Trusted,
-    Suspected(StoredWhy, i64),
+    Suspected(Why, i64),
     CalledDead,
     Withdrawn,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StoredWhy {
-    Report,
-    LostAnswer,
-    Clock,
-    Contradiction,
 }
 
 impl StoredBelief {
@@ -152,15 +143,7 @@ impl StoredBelief {
             Belief::Trusted => Self::Trusted,
             Belief::CalledDead => Self::CalledDead,
             Belief::Withdrawn => Self::Withdrawn,
-            Belief::Suspected { why, at, .. } => {
-                let why = match why {
-                    Why::Report => StoredWhy::Report,
-                    Why::LostAnswer => StoredWhy::LostAnswer,
-                    Why::Clock => StoredWhy::Clock,
-                    Why::Contradiction => StoredWhy::Contradiction,
-                };
-                Self::Suspected(why, at.as_millis())
-            }
+            Belief::Suspected { why, at, .. } => Self::Suspected(why, at.as_millis()),
         }
     }
 
@@ -170,12 +153,7 @@ impl StoredBelief {
             Self::CalledDead => Belief::CalledDead,
             Self::Withdrawn => Belief::Withdrawn,
             Self::Suspected(why, at) => Belief::Suspected {
-                why: match why {
-                    StoredWhy::Report => Why::Report,
-                    StoredWhy::LostAnswer => Why::LostAnswer,
-                    StoredWhy::Clock => Why::Clock,
-                    StoredWhy::Contradiction => Why::Contradiction,
-                },
+                why,
                 at: moment(at),
                 tries: 0,
             },
@@ -199,6 +177,48 @@ struct StoredBlockLine {
     hint: String,
 }
 
+impl StoredBlockLine {
+    fn of(block: &StoredBlock) -> Self {
+        Self {
+            until: block.until.as_millis(),
+            at: block.error.at.as_millis(),
+            seconds: match block.error.class {
+                Class::TimedBlock(time) => time.as_secs(),
+                _ => 0,
+            },
+            class: match block.error.class {
+                Class::DailyQuota => StoredClass::DailyQuota,
+                Class::Frequency => StoredClass::Frequency,
+                _ => StoredClass::TimedBlock,
+            },
+            failures: block.failures,
+            errcode: block.error.errcode,
+            rid: block.error.rid.clone(),
+            message: block.error.message.clone(),
+            hint: block.error.hint.clone(),
+        }
+    }
+
+    fn into_block(self) -> StoredBlock {
+        StoredBlock {
+            until: Moment::from_millis(self.until),
+            failures: self.failures.max(1),
+            error: LastError {
+                at: Moment::from_millis(self.at),
+                class: match self.class {
+                    StoredClass::TimedBlock => Class::TimedBlock(Duration::from_secs(self.seconds)),
+                    StoredClass::DailyQuota => Class::DailyQuota,
+                    StoredClass::Frequency => Class::Frequency,
+                },
+                errcode: self.errcode,
+                rid: self.rid,
+                message: self.message,
+                hint: self.hint,
+            },
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 enum StoredClass {
@@ -217,24 +237,6 @@ const fn is_zero(number: &u32) -> bool {
 
 impl<'a> Stored<'a> {
     fn from_record(name: &'a AccountName, record: &'a Record, boot_id: &'a str, now: &Now) -> Self {
-        let block = record.block.as_ref().map(|block| StoredBlockLine {
-            until: block.until.as_millis(),
-            at: block.error.at.as_millis(),
-            seconds: match block.error.class {
-                Class::TimedBlock(time) => time.as_secs(),
-                _ => 0,
-            },
-            class: match block.error.class {
-                Class::DailyQuota => StoredClass::DailyQuota,
-                Class::Frequency => StoredClass::Frequency,
-                _ => StoredClass::TimedBlock,
-            },
-            failures: block.failures,
-            errcode: block.error.errcode,
-            rid: block.error.rid.clone(),
-            message: block.error.message.clone(),
-            hint: block.error.hint.clone(),
-        });
         Self {
             version: VERSION,
             account: name.as_str(),
@@ -268,7 +270,7 @@ impl<'a> Stored<'a> {
             forced: record.forced.calls,
             last_forced: record.forced.last_call.map(Moment::as_millis),
             last_success: record.last_success.map(Moment::as_millis),
-            block,
+            block: record.block.as_ref().map(StoredBlockLine::of),
             unanswered: 0,
             lost: record.lost.map(Moment::as_millis),
             secret: record.secret.as_deref().map(str::to_owned),
@@ -323,24 +325,7 @@ impl<'a> Stored<'a> {
                 unlisted: 0,
                 last_call: self.last_forced.map(moment),
             },
-            block: self.block.map(|block| StoredBlock {
-                until: moment(block.until),
-                failures: block.failures.max(1),
-                error: LastError {
-                    at: moment(block.at),
-                    class: match block.class {
-                        StoredClass::TimedBlock => {
-                            Class::TimedBlock(Duration::from_secs(block.seconds))
-                        }
-                        StoredClass::DailyQuota => Class::DailyQuota,
-                        StoredClass::Frequency => Class::Frequency,
-                    },
-                    errcode: block.errcode,
-                    rid: block.rid,
-                    message: block.message,
-                    hint: block.hint,
-                },
-            }),
+            block: self.block.map(StoredBlockLine::into_block),
             last_success: self.last_success.map(moment),
             secret: self.secret.map(Into::into),
             belief: self.belief.belief(moment),

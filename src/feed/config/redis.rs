@@ -218,8 +218,17 @@ fn url_of_sentinel(text: &str) -> Checked<Url> {
 }
 
 fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
-    let preset = table.read("preset", |word| value::choice(word, &PRESETS));
     let cache = table.read("cache", |word| value::choice(word, &CACHES));
+    if table.has("preset") {
+        preset_rule(table, value, cache)
+    } else {
+        own_rule(table, value, cache)
+    }
+}
+
+/// The keys of an SDK.
+fn preset_rule(table: &Table<'_>, value: ValueName, cache: Option<PhpCache>) -> Option<KeyRule> {
+    let preset = table.read("preset", |word| value::choice(word, &PRESETS));
     let kind = table.read("kind", |word| value::choice(word, &KINDS));
     let agentid = table.read("agentid", |number| value::whole(number, 0..=u32::MAX));
     let prefix = table.read("prefix", |text| {
@@ -227,6 +236,41 @@ fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
         Ok(text.to_owned())
     });
     let app_secret = file(table, "app_secret_file");
+    if let Some(key) = ["key", "body"].into_iter().find(|key| table.has(key)) {
+        table.fault(key, "stands beside `preset`: keep one of them");
+        return None;
+    }
+    let preset = preset?;
+    let is_php = matches!(preset, Preset::EasyWechat5 | Preset::EasyWechat6);
+    if table.has("cache") && !is_php {
+        table.fault("cache", "is for the presets of EasyWeChat: remove it");
+    }
+    // Others' keys hold none, or only for 企业微信.
+    let needs_secret = match preset {
+        Preset::EasyWechat5 | Preset::EasyWechat6 | Preset::PowerWechat => {
+            value == ValueName::AccessToken
+        }
+        Preset::WxJava | Preset::Silenceper | Preset::Wechatpy => false,
+    };
+    if needs_secret && !table.has("app_secret_file") {
+        table.fault(
+            "preset",
+            "makes its key of the secret that the app has: put that (a dummy, where the app has a dummy) into a \
+             file and name it with `app_secret_file`",
+        );
+    }
+    Some(KeyRule::Preset {
+        preset,
+        kind,
+        agentid,
+        cache: cache.unwrap_or(PhpCache::Symfony),
+        prefix,
+        app_secret,
+    })
+}
+
+/// The key as written in the configuration.
+fn own_rule(table: &Table<'_>, value: ValueName, cache: Option<PhpCache>) -> Option<KeyRule> {
     let template = |key: &str| {
         table.read(key, |text| {
             let text = text
@@ -237,41 +281,6 @@ fn rule(table: &Table<'_>, value: ValueName) -> Option<KeyRule> {
         })
     };
     let (key, body) = (template("key"), template("body"));
-    let has_own = table.has("key") || table.has("body");
-    if table.has("preset") {
-        if has_own {
-            let key = if table.has("key") { "key" } else { "body" };
-            table.fault(key, "stands beside `preset`: keep one of them");
-            return None;
-        }
-        let preset = preset?;
-        let is_php = matches!(preset, Preset::EasyWechat5 | Preset::EasyWechat6);
-        if table.has("cache") && !is_php {
-            table.fault("cache", "is for the presets of EasyWeChat: remove it");
-        }
-        // Others' keys hold none, or only for 企业微信.
-        let needs_secret = match preset {
-            Preset::EasyWechat5 | Preset::EasyWechat6 | Preset::PowerWechat => {
-                value == ValueName::AccessToken
-            }
-            Preset::WxJava | Preset::Silenceper | Preset::Wechatpy => false,
-        };
-        if needs_secret && !table.has("app_secret_file") {
-            table.fault(
-                "preset",
-                "makes its key of the secret that the app has: put that (a dummy, where the app has a dummy) into a \
-                 file and name it with `app_secret_file`",
-            );
-        }
-        return Some(KeyRule::Preset {
-            preset,
-            kind,
-            agentid,
-            cache: cache.unwrap_or(PhpCache::Symfony),
-            prefix,
-            app_secret,
-        });
-    }
     for only in ["kind", "agentid", "prefix", "app_secret_file"] {
         if table.has(only) {
             table.fault(only, "is for a `preset`: name one, or remove it");
