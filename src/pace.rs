@@ -7,15 +7,17 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest wait after a transient failure while less than [`URGENT`] is left of the token.
+/// A value with less life left is about to end.
+pub(crate) const WINDOW: Duration = Duration::from_secs(300);
+/// The longest wait after a transient failure while a token is about to end.
 const LONGEST_URGENT: Duration = Duration::from_secs(10);
-const URGENT: Duration = Duration::from_secs(300);
 /// Full jitter may draw zero; this keeps a run of such draws from becoming a loop.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The wait after a first failure, which may be a hiccup; later waits are not shorter.
 const SOON: Duration = Duration::from_secs(5);
 const LOCAL: Duration = Duration::from_secs(30);
-const OPERATOR: Duration = Duration::from_secs(300);
+/// Interval between two tries where somebody has to act.
+pub(crate) const OPERATOR: Duration = Duration::from_secs(300);
 const DAILY_QUOTA: Duration = Duration::from_secs(1800);
 const FREQUENCY_LONGEST: Duration = Duration::from_secs(3600);
 
@@ -33,7 +35,7 @@ pub(crate) fn retry_at(
     };
     match class {
         Class::Transient | Class::DeadToken => {
-            let urgent = left.unwrap_or_default() < URGENT;
+            let urgent = left.unwrap_or_default() < WINDOW;
             let longest = if urgent { LONGEST_URGENT } else { LONGEST };
             let wait = doubled(FIRST, longest).mul_f64(rng.f64());
             now.at + wait.max(SHORTEST)

@@ -6,8 +6,6 @@ use crate::terms::{Repeat, Terms};
 use crate::time::{Moment, Now};
 use std::time::Duration;
 
-/// A value with less life left is about to end.
-pub(super) const WINDOW: Duration = Duration::from_secs(300);
 /// The longest of the waits that are an eighth of the life that is left.
 const LONGEST_EIGHTH: Duration = Duration::from_secs(20);
 /// The jitter of `refresh_at`: at the earliest at this part of it.

@@ -4,13 +4,11 @@ use super::belief::{AskedBy, Belief, Why};
 use super::{Outcome, Schedule};
 use crate::budget::Budget;
 use crate::call::{Call, Refusal};
-use crate::pace::Need;
+use crate::pace::{Need, OPERATOR};
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use std::time::Duration;
 
-/// Interval between two looks at a token that is granted although it is dead.
-const CONTRADICTION_EVERY: Duration = Duration::from_secs(300);
 /// The platform allows 20 forced refreshes a day, 30 s apart; some are left for people.
 const FORCED_A_DAY: u32 = 10;
 const FORCED_EVERY: Duration = Duration::from_secs(30);
@@ -46,7 +44,7 @@ impl Schedule {
         }
         self.belief = Belief::Suspected {
             why: Why::Contradiction,
-            at: now.at + CONTRADICTION_EVERY,
+            at: now.at + OPERATOR,
             tries: 0,
         };
         let hint = if self.terms().can_force {

@@ -22,7 +22,7 @@ pub use record::{Record, StoredBlock, StoredGrant};
 use crate::account::Account;
 use crate::budget::Budget;
 use crate::call::{Call, Refusal};
-use crate::pace::{Need, affordable};
+use crate::pace::{Need, WINDOW, affordable};
 use crate::snapshot::State;
 use crate::terms::Terms;
 use crate::time::{Moment, Now};
@@ -269,7 +269,7 @@ impl Schedule {
         Some(if self.token.trouble.is_some() {
             renew
         } else {
-            at(Need::Poll).min(renew.max(held.expires() - due::WINDOW))
+            at(Need::Poll).min(renew.max(held.expires() - WINDOW))
         })
     }
 

@@ -1,11 +1,11 @@
 //! The part of this host in the calls of an account: alone, or in a fleet of hosts of which one calls. An input like the time.
 
 use super::belief::{Belief, Lost, Why};
-use super::due::WINDOW;
 use super::slot::Held;
 use super::{Outcome, Record, Schedule, StoredGrant};
 use crate::budget::Budget;
 use crate::call::Call;
+use crate::pace::WINDOW;
 use crate::snapshot::Verdict;
 use crate::time::{Moment, Now};
 use crate::value::{Value, ValueName};
@@ -37,7 +37,7 @@ pub enum Part {
     },
 }
 
-/// What the other hosts of the fleet know of the account.
+/// The knowledge of the account that the other hosts of the fleet have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum OthersKnow {
     /// Not even the token.

@@ -1,12 +1,12 @@
 //! The tickets of an account, and the limits on calls for them.
 
-use super::due::{self, WINDOW};
+use super::due;
 use super::slot::{Held, Slot};
 use super::{MIN_INTERVAL, Outcome, Schedule};
 use crate::account::Account;
 use crate::call::Refusal;
 use crate::ledger::{HourlyRate, TicketLedger};
-use crate::pace::Need;
+use crate::pace::{Need, WINDOW};
 use crate::time::{Moment, Now};
 use crate::trouble::Class;
 use crate::value::{Value, ValueName};

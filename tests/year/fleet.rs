@@ -160,7 +160,7 @@ impl FleetLife {
             pact: Pact::new(kind, &account, START),
             account,
             events: Vec::new(),
-            trail: Trail::default(),
+            trail: Trail::of(seed),
             rng: Rng::with_seed(seed),
         };
         for at in 0..HOSTS {

@@ -43,12 +43,6 @@ enum YearEvent {
     Reports,
 }
 
-impl YearEvent {
-    const fn moves_a_clock(self) -> bool {
-        matches!(self, Self::ClockSet | Self::ClockRight | Self::Paused)
-    }
-}
-
 const RANDOM: [(YearEvent, i64); 9] = [
     (YearEvent::Trouble, 16 * HOUR),
     (YearEvent::Spurious, DAY),
@@ -78,6 +72,9 @@ pub(crate) struct Life {
     flight: Option<YearFlight>,
     events: Vec<(i64, YearEvent)>,
     promises: Promises,
+    /// The host was paused, and its clock was set back, since the daemon last looked.
+    is_paused: bool,
+    is_set_back: bool,
     trail: Trail,
     rng: Rng,
 }
@@ -96,7 +93,9 @@ impl Life {
             ledger: None,
             flight: None,
             events: Vec::new(),
-            trail: Trail::default(),
+            is_paused: false,
+            is_set_back: false,
+            trail: Trail::of(seed),
             rng,
         };
         for (event, _) in RANDOM {
@@ -152,10 +151,6 @@ impl Life {
             self.host.truth = self.host.truth.max(at);
             let event = self.events.iter().position(|(of, _)| *of == at);
             let (_, event) = self.events.swap_remove(event.expect("it was found"));
-            if event.moves_a_clock() && self.is_unnoticed() {
-                self.events.push((self.host.truth + UNNOTICED, event));
-                return;
-            }
             self.trail.tell(self.host.truth, event);
             self.happen(event);
         } else {
@@ -181,11 +176,18 @@ impl Life {
         }
     }
 
-    /// True if a change of a clock has not been noticed yet. Another one at that time could hide it: a pause of an hour and a
-    /// clock that is set back by an hour look like nothing, and no program can tell.
-    fn is_unnoticed(&self) -> bool {
-        let mut events = self.events.iter();
-        events.any(|(_, event)| *event == YearEvent::Noticed)
+    /// Sets the clock of the day, unless that would hide a pause that the daemon has not noticed yet: a pause of an hour and a
+    /// clock that is set back by an hour look like nothing, and no program can tell. Returns false if so.
+    fn set_clock(&mut self, error: i64) -> bool {
+        let is_back = error < self.host.clock_error;
+        if is_back && self.is_paused {
+            return false;
+        }
+        self.is_set_back |= is_back;
+        self.host.clock_error = error;
+        self.promises.on_clock(self.host.truth);
+        self.after(0, UNNOTICED, YearEvent::Noticed);
+        true
     }
 
     fn send(&mut self, call: Call) {
@@ -232,6 +234,12 @@ impl Life {
             let value = |grant: &Option<wxtokend::value::Grant>| grant.clone().map(|g| g.value);
             let is_kept = before.is_none() || value(&before) == value(&after);
             assert!(is_kept, "a failure ended a valid token: {outcome:?}");
+        }
+        if let Outcome::Granted { name, .. } = &outcome {
+            let grants = self.schedule.grants();
+            if let Some((_, grant)) = grants.iter().find(|(of, _)| of == name) {
+                self.promises.on_dated(&self.host, &grant.value);
+            }
         }
         match outcome {
             Outcome::FoundDead { .. } => {
@@ -291,19 +299,25 @@ impl Life {
             }
             YearEvent::Restart | YearEvent::Reboot => self.restart(event == YearEvent::Reboot),
             YearEvent::ClockSet => {
-                self.host.clock_error = self.rng.i64(-2 * HOUR..2 * HOUR);
-                self.promises.on_clock(self.host.truth);
-                self.after(0, UNNOTICED, YearEvent::Noticed);
+                let error = self.rng.i64(-2 * HOUR..2 * HOUR);
+                if !self.set_clock(error) {
+                    return self.after(UNNOTICED, 2 * UNNOTICED, event);
+                }
                 self.after(HOUR, 5 * HOUR, YearEvent::ClockRight);
             }
             YearEvent::ClockRight => {
-                self.host.clock_error = 0;
-                self.promises.on_clock(self.host.truth);
-                self.after(0, UNNOTICED, YearEvent::Noticed);
+                if !self.set_clock(0) {
+                    return self.after(UNNOTICED, 2 * UNNOTICED, event);
+                }
+            }
+            YearEvent::Paused if self.is_set_back => {
+                return self.after(UNNOTICED, 2 * UNNOTICED, event);
             }
             YearEvent::Paused => {
                 let paused = self.rng.i64(MINUTE..6 * HOUR);
+                self.is_paused = true;
                 self.host.pause(paused);
+                self.promises.on_paused(paused);
                 if let Some(flight) = &mut self.flight {
                     flight.ends = flight.ends.max(self.host.truth);
                 }
@@ -311,9 +325,10 @@ impl Life {
                 self.after(0, UNNOTICED, YearEvent::Noticed);
             }
             YearEvent::Noticed => {
+                (self.is_paused, self.is_set_back) = (false, false);
                 self.schedule.on_clock_set(&self.host.now());
                 self.host.save(self.schedule.record());
-                self.promises.on_noticed(self.host.truth);
+                self.promises.on_noticed(&self.host);
                 return;
             }
             YearEvent::Nuisance => self.nuisance(),
@@ -328,6 +343,7 @@ impl Life {
         self.flight = None;
         if reboots {
             self.host.reboot();
+            self.promises.on_reboot();
         }
         let is_wrong = reboots && self.rng.u32(..3) == 0;
         if is_wrong {
@@ -335,6 +351,8 @@ impl Life {
             self.promises.on_clock(self.host.truth);
             self.after(10 * SECOND, 600 * SECOND, YearEvent::ClockRight);
         }
+        // It reads the clocks anew.
+        (self.is_paused, self.is_set_back) = (false, false);
         let now = self.host.now();
         let record = self.host.load();
         self.trail.tell(self.host.truth, (&record.belief, is_wrong));
@@ -404,16 +422,20 @@ pub(crate) fn any_trouble(rng: &mut Rng) -> YearTrouble {
 }
 
 /// The last events, told when a promise is broken.
-#[derive(Default)]
-pub(crate) struct Trail(VecDeque<String>);
+pub(crate) struct Trail(u64, VecDeque<String>);
 
 impl Trail {
+    /// A trail that names its seed first.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed, VecDeque::new())
+    }
+
     pub(crate) fn tell(&mut self, at: i64, what: impl Debug) {
         let (day, seconds) = ((at - START) / DAY, (at - START) % DAY / SECOND);
-        self.0
+        self.1
             .push_back(format!("day {day}, {seconds} s: {what:?}"));
-        if self.0.len() > 40 {
-            self.0.pop_front();
+        if self.1.len() > 40 {
+            self.1.pop_front();
         }
     }
 }
@@ -425,7 +447,8 @@ impl Drop for Trail {
     )]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.iter().for_each(|line| println!("{line}"));
+            println!("seed {}", self.0);
+            self.1.iter().for_each(|line| println!("{line}"));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::host::YearHost;
 use super::platform::{DAY, MINUTE, PlatformKind, SECOND, YearPlatform, YearTrouble};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use wxtokend::account::Account;
 use wxtokend::call::Call;
 use wxtokend::schedule::{Schedule, Step};
@@ -18,6 +18,15 @@ const WECOM_GAP: i64 = 4 * SECOND;
 const DEAD: i64 = 180 * SECOND;
 /// A used-up budget leaves one call each ten minutes.
 const LAST_RESORT: i64 = 600 * SECOND;
+/// Calls that heal: the question whether the token lives, which is asked again if it is young, and the fetch, which a
+/// spurious 41002 may refuse once.
+const HEALING_CALLS: i64 = 4;
+/// Longest time that a call takes while all is well.
+const CALL: i64 = SECOND;
+/// Apps report a dead token again after at most this time. Nobody else doubts it.
+const REPORTED_AGAIN: i64 = 100 * SECOND;
+/// Longest wait of somebody who doubts the token: two calls that end at their limit, a young token's wait, and the pace.
+const VERDICT: i64 = 90 * SECOND;
 /// Waits of a class may be as long as this after the trouble has ended.
 const PATIENCE: [(i64, i64); 5] = [
     (-1, 70),
@@ -48,11 +57,13 @@ pub(crate) struct Promises {
     gap_since: Option<i64>,
     /// From when on all has to be well.
     well_from: i64,
-    is_well: bool,
     stuck_until: i64,
     clock_moved: i64,
-    /// The last moment at which few calls were left.
-    scarce_at: i64,
+    /// True if few calls are left for healing, and for questions.
+    heals_seldom: bool,
+    asks_seldom: bool,
+    /// The moment since which enough are left again.
+    plenty_since: i64,
     day: i64,
     calls_of_day: u32,
     last_call: i64,
@@ -63,6 +74,11 @@ pub(crate) struct Promises {
     last_minute: VecDeque<i64>,
     /// The latest end that apps were told of a token while the clock was right.
     told: HashMap<String, i64>,
+    /// Values that were granted while the clock was wrong, which nobody has noticed since.
+    misdated: HashSet<String>,
+    /// Those of them from before a boot. Their end is known in the time of a clock that was wrong: no program can tell it
+    /// before the platform grants them again.
+    undated: HashSet<String>,
     rewrites: u32,
     rotations: i64,
 }
@@ -77,10 +93,11 @@ impl Promises {
             dead_since: None,
             gap_since: None,
             well_from: start + MINUTE,
-            is_well: true,
             stuck_until: 0,
             clock_moved: 0,
-            scarce_at: 0,
+            heals_seldom: false,
+            asks_seldom: false,
+            plenty_since: 0,
             day: 0,
             calls_of_day: 0,
             last_call: 0,
@@ -89,6 +106,8 @@ impl Promises {
             was_last_call_unknown: false,
             last_minute: VecDeque::new(),
             told: HashMap::new(),
+            misdated: HashSet::new(),
+            undated: HashSet::new(),
             rewrites: 0,
             rotations: 0,
         }
@@ -126,8 +145,31 @@ impl Promises {
         self.told.clear();
     }
 
-    pub(crate) fn on_noticed(&mut self, at: i64) {
-        self.well_from = self.well_from.max(at + MINUTE);
+    /// The host stood still, and so did whoever waits.
+    pub(crate) fn on_paused(&mut self, millis: i64) {
+        self.waiting = self.waiting.map(|since| since + millis);
+    }
+
+    pub(crate) fn on_noticed(&mut self, host: &YearHost) {
+        self.well_from = self.well_from.max(host.truth + MINUTE);
+        if host.clock_error == 0 {
+            self.misdated.clear();
+        }
+    }
+
+    /// The platform granted a value, or the same one again.
+    pub(crate) fn on_dated(&mut self, host: &YearHost, value: &Value) {
+        let text = value.expose();
+        self.undated.remove(text);
+        if host.clock_error == 0 {
+            self.misdated.remove(text);
+        } else {
+            self.misdated.insert(text.to_owned());
+        }
+    }
+
+    pub(crate) fn on_reboot(&mut self) {
+        self.undated.extend(self.misdated.drain());
     }
 
     pub(crate) fn on_healed(&mut self, at: i64, was: YearTrouble) {
@@ -212,7 +254,7 @@ impl Promises {
             );
         }
         let waits = self.waiting.map_or(0, |since| at - since);
-        assert!(waits < 90 * SECOND, "somebody is kept waiting");
+        assert!(waits < VERDICT, "somebody is kept waiting");
         self.check_ends(host, platform, schedule);
         self.check_health(host, platform, schedule);
     }
@@ -231,7 +273,8 @@ impl Promises {
             } else {
                 platform.ticket(text)
             };
-            let Some(minted) = minted.filter(|_| grant.is_valid(now.at)) else {
+            let is_dated = grant.is_valid(now.at) && !self.undated.contains(text);
+            let Some(minted) = minted.filter(|_| is_dated) else {
                 continue;
             };
             assert!(
@@ -280,42 +323,71 @@ impl Promises {
         let token = standing.and_then(|grant| platform.token(grant.value.expose()));
         let is_dead = token.is_some_and(|token| !token.is_alive(at));
         self.dead_since = is_dead.then(|| self.dead_since.unwrap_or(at));
+        self.count_what_is_left(host);
         let well = platform.trouble == YearTrouble::None
             && at > self.well_from
             && at > self.stuck_until
             && self.is_clock_right(host);
         if !well {
-            self.is_well = false;
             self.gap_since = None;
             self.dead_since = self.dead_since.map(|_| at);
             return;
         }
-        // Few calls are left: they are spread over the day, and none waits longer than the last resort. Healing may take three:
-        // the question whether the token lives, a fetch that is refused with a spurious 41002, and the fetch.
-        if self.calls_of_day * 2 >= self.budget {
-            self.scarce_at = at;
-        }
-        // At midnight the waits that a used-up budget made end, once somebody asks.
-        let is_scarce = at <= self.scarce_at + MINUTE;
-        let scarce = if is_scarce || !self.is_well {
-            3 * LAST_RESORT + MINUTE
-        } else {
-            0
-        };
+        // While few calls are left, each comes when the last resort allows it.
+        let since_call = |since: i64| at - since.max(self.last_call);
         self.gap_since = token.is_none().then(|| self.gap_since.unwrap_or(at));
-        let gap = self.gap_since.map_or(0, |since| at - since);
-        let tolerable = match self.kind {
-            PlatformKind::Wecom => WECOM_GAP,
-            _ if self.called_dead.is_some() => DEAD,
-            _ => SECOND,
-        };
-        assert!(gap <= tolerable.max(scarce), "no token stands for {gap} ms");
-        let dead = self.dead_since.map_or(0, |since| at - since);
-        assert!(
-            dead <= DEAD.max(4 * LAST_RESORT.min(scarce) + 2 * MINUTE.min(scarce)),
-            "a dead token stands for {dead} ms"
-        );
-        self.is_well |= token.is_some_and(|token| token.is_alive(at));
+        if let Some(since) = self.gap_since {
+            let gap = at - since;
+            let tolerable = match self.kind {
+                PlatformKind::Wecom => WECOM_GAP,
+                _ if self.called_dead.is_some() => DEAD,
+                _ if since == self.plenty_since => 2 * CALL,
+                _ => SECOND,
+            };
+            if self.heals_seldom {
+                let waits = since_call(since);
+                assert!(waits <= LAST_RESORT + CALL, "nothing heals for {waits} ms");
+                assert!(
+                    gap <= HEALING_CALLS * (LAST_RESORT + CALL),
+                    "no token stands for {gap} ms, though some calls are left"
+                );
+            } else {
+                assert!(gap <= tolerable, "no token stands for {gap} ms");
+            }
+        }
+        if let Some(since) = self.dead_since {
+            let dead = at - since;
+            if self.asks_seldom {
+                let waits = since_call(since);
+                assert!(
+                    waits <= LAST_RESORT + REPORTED_AGAIN,
+                    "nobody asks for {waits} ms about a dead token"
+                );
+                assert!(
+                    dead <= HEALING_CALLS * (LAST_RESORT + REPORTED_AGAIN),
+                    "a dead token stands for {dead} ms, though some calls are left"
+                );
+            } else {
+                assert!(dead <= DEAD, "a dead token stands for {dead} ms");
+            }
+        }
+    }
+
+    /// Healing keeps the pace of the trouble while a tenth of the day's calls is left, and questions while half of them is.
+    /// When there are enough again, at midnight, what waited for them begins anew.
+    fn count_what_is_left(&mut self, host: &YearHost) {
+        let is_new_day = host.now().platform_day() > self.day;
+        let calls = if is_new_day { 0 } else { self.calls_of_day };
+        let heals_seldom = calls * 10 >= self.budget * 9;
+        let asks_seldom = calls * 2 >= self.budget;
+        if self.heals_seldom && !heals_seldom {
+            self.plenty_since = host.truth;
+            self.gap_since = self.gap_since.map(|_| host.truth);
+        }
+        if self.asks_seldom && !asks_seldom {
+            self.dead_since = self.dead_since.map(|_| host.truth);
+        }
+        (self.heals_seldom, self.asks_seldom) = (heals_seldom, asks_seldom);
     }
 
     /// At the end: that the year was a year, and that files were not rewritten all the time.
