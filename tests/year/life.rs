@@ -251,7 +251,7 @@ impl Life {
                 changed,
                 ..
             } => self.promises.on_granted(changed),
-            Outcome::Alive => self.promises.on_alive(),
+            Outcome::Alive => self.promises.on_alive(&self.host, self.schedule.token()),
             _ => {}
         }
         if verdict.is_some() {

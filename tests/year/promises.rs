@@ -47,6 +47,16 @@ pub(crate) fn patience_after(was: YearTrouble) -> i64 {
     seconds * SECOND
 }
 
+/// The calls that are left of the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CallsLeft {
+    Plenty,
+    /// Questions are spread over the day.
+    ForHealing,
+    /// Healing is, too.
+    ForNothing,
+}
+
 pub(crate) struct Promises {
     kind: PlatformKind,
     budget: u32,
@@ -59,9 +69,7 @@ pub(crate) struct Promises {
     well_from: i64,
     stuck_until: i64,
     clock_moved: i64,
-    /// True if few calls are left for healing, and for questions.
-    heals_seldom: bool,
-    asks_seldom: bool,
+    left: CallsLeft,
     /// The moment since which enough are left again.
     plenty_since: i64,
     day: i64,
@@ -95,8 +103,7 @@ impl Promises {
             well_from: start + MINUTE,
             stuck_until: 0,
             clock_moved: 0,
-            heals_seldom: false,
-            asks_seldom: false,
+            left: CallsLeft::Plenty,
             plenty_since: 0,
             day: 0,
             calls_of_day: 0,
@@ -125,8 +132,12 @@ impl Promises {
         self.called_dead = token.cloned();
     }
 
-    pub(crate) fn on_alive(&mut self) {
+    /// The platform says that the token lives. The end that is kept then is told in the time of the clock as it is now.
+    pub(crate) fn on_alive(&mut self, host: &YearHost, token: Option<&Value>) {
         self.called_dead = None;
+        if let Some(token) = token.filter(|_| host.clock_error != 0) {
+            self.misdated.insert(token.expose().to_owned());
+        }
     }
 
     pub(crate) fn on_granted(&mut self, changed: bool) {
@@ -344,7 +355,7 @@ impl Promises {
                 _ if since == self.plenty_since => 2 * CALL,
                 _ => SECOND,
             };
-            if self.heals_seldom {
+            if self.left == CallsLeft::ForNothing {
                 let waits = since_call(since);
                 assert!(waits <= LAST_RESORT + CALL, "nothing heals for {waits} ms");
                 assert!(
@@ -357,7 +368,7 @@ impl Promises {
         }
         if let Some(since) = self.dead_since {
             let dead = at - since;
-            if self.asks_seldom {
+            if self.left >= CallsLeft::ForHealing {
                 let waits = since_call(since);
                 assert!(
                     waits <= LAST_RESORT + REPORTED_AGAIN,
@@ -378,16 +389,19 @@ impl Promises {
     fn count_what_is_left(&mut self, host: &YearHost) {
         let is_new_day = host.now().platform_day() > self.day;
         let calls = if is_new_day { 0 } else { self.calls_of_day };
-        let heals_seldom = calls * 10 >= self.budget * 9;
-        let asks_seldom = calls * 2 >= self.budget;
-        if self.heals_seldom && !heals_seldom {
+        let left = if calls * 10 >= self.budget * 9 {
+            CallsLeft::ForNothing
+        } else if calls * 2 >= self.budget {
+            CallsLeft::ForHealing
+        } else {
+            CallsLeft::Plenty
+        };
+        if left < self.left {
             self.plenty_since = host.truth;
             self.gap_since = self.gap_since.map(|_| host.truth);
-        }
-        if self.asks_seldom && !asks_seldom {
             self.dead_since = self.dead_since.map(|_| host.truth);
         }
-        (self.heals_seldom, self.asks_seldom) = (heals_seldom, asks_seldom);
+        self.left = left;
     }
 
     /// At the end: that the year was a year, and that files were not rewritten all the time.
