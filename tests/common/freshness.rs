@@ -234,9 +234,9 @@ impl ReaderPace {
     }
 }
 
-fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings, pause: Duration) {
+fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings, stall: Duration) {
     let began = Instant::now();
-    let (wall_before, wall) = (unix_seconds(Duration::ZERO), unix_seconds(2 * pause));
+    let (wall_before, wall) = (unix_seconds(Duration::ZERO), unix_seconds(2 * stall));
     let (read, path, parse) = match source {
         ReadFrom::File(path, parse) => (std::fs::read_to_string(path), path, parse),
         ReadFrom::Socket(path, parse) => (read_socket(path), path, parse),
@@ -269,7 +269,7 @@ fn look(source: &ReadFrom, platform: &SimPlatform, findings: &mut Findings, paus
         findings.trouble(|f| &mut f.looks_expired, format!("{path}: looks expired"));
     }
     let truth = platform.with(|world, now| world.probe(now, &held.value));
-    let since = i64::try_from((began.elapsed() + 2 * pause).as_millis()).unwrap();
+    let since = i64::try_from((began.elapsed() + 2 * stall).as_millis()).unwrap();
     // What ended while it was read was alive when the app asked for it.
     if truth.alive || truth.ended_ms_ago.is_some_and(|ago| ago <= since) {
         findings.values.insert(hash(&held.value));
