@@ -23,8 +23,10 @@ use wxtokend::terms::{Repeat, Terms, TicketLimits};
 use wxtokend::trouble::Class;
 
 const WINDOW: u64 = 1800;
+/// Seconds of the first pass before its window: time enough to see it, on a machine that does much else besides.
+const BEFORE: u64 = 12;
 /// Longest wait for a condition.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 const PASSES: &Terms = &Terms {
     kind: "example",
@@ -147,9 +149,9 @@ impl ExampleServer {
             requests.len() > 1
         };
         let body = if failed_once {
-            // The first pass ends half an hour and three seconds after it was first given.
+            // The first pass ends half an hour and some seconds after it was first given.
             let age = self.passed.get_or_init(Instant::now).elapsed().as_secs();
-            let left = (WINDOW + 3).saturating_sub(age);
+            let left = (WINDOW + BEFORE).saturating_sub(age);
             let (pass, left) = if left > WINDOW {
                 ("first-pass", left)
             } else {
@@ -260,7 +262,7 @@ async fn a_platform_of_ones_own_runs_from_configuration_to_renewal() {
         let answer = asked.await.unwrap();
         assert!(answer.contains(part), "{part}: {answer}");
     }
-    // Nothing is asked until the window opens, three seconds after the first pass was given.
+    // Nothing is asked until the window opens.
     reads(&file, "second-pass").await;
     {
         let requests = server.requests.lock().unwrap();

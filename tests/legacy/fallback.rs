@@ -1,12 +1,14 @@
 //! An app that fetches by itself when its file has expired, while the daemon is away for longer than a token lives, and
 //! when it comes back.
 
-use crate::common::{PATIENCE, call, wait_until};
+use crate::common::{call, wait_until};
 use crate::reader::{Reader, ReaderLog};
 use crate::{LegacyStage, can_run};
 use std::time::Duration;
 use wxtokend::sim::{Endpoint, World};
 
+/// Longer than a daemon or an app waits for anything, on a machine that does much else besides.
+const PATIENCE: Duration = Duration::from_secs(300);
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const STABLE: &str = "wx00000000000000b1";
 const CLASSIC: &str = "wx00000000000000b2";
@@ -83,7 +85,7 @@ fn an_app_that_fetches_by_itself_does_not_fight() {
     if !can_run("an_app_that_fetches_by_itself_does_not_fight") {
         return;
     }
-    let life = Duration::from_secs(12);
+    let life = Duration::from_secs(30);
     let stage = LegacyStage::new(World::new());
     set_life(&stage, life);
     stage.configure(ACCOUNTS);
@@ -134,11 +136,11 @@ fn an_app_that_fetches_by_itself_does_not_fight() {
         || classic_calls(&stage, CLASSIC) - (daemons + 1) == daemon_calls(&stage),
     );
     for app in &apps {
-        // Its own arithmetic: it goes by whole seconds, so that in the last one the token may be dead already.
+        // Its own arithmetic: it goes by whole seconds, so that in the last one the token may be dead already, and its line waits to be read.
         let dead = app.seen().dead;
         assert!(
             dead.iter()
-                .all(|truth| truth.ended_ms_ago.is_some_and(|ms| ms < 1100)),
+                .all(|truth| truth.ended_ms_ago.is_some_and(|ms| ms < 3000)),
             "{}: {dead:?}",
             app.name
         );

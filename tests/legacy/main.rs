@@ -16,11 +16,13 @@ mod common;
 mod csharp;
 mod database;
 mod fallback;
+#[path = "../common/port.rs"]
+mod port;
 mod reader;
 mod rotation;
 mod web;
 
-use common::{Bench, RunningDaemon};
+use common::{Bench, RunningDaemon, call};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -91,7 +93,9 @@ impl LegacyStage {
 
     fn bring(&self, file: &Path) {
         let copy = self.path(file.file_name().unwrap().to_str().unwrap());
-        fs::copy(file, &copy).unwrap();
+        // By another process: what a thread of ours has open for writing, another may be about to hand to its child, and
+        // then it cannot be run.
+        common::output_of(Command::new("cp").arg(file).arg(&copy));
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -115,6 +119,14 @@ impl LegacyStage {
             command.env(ZONE.0, ZONE.1);
         });
         daemon.wait_until("READY=1", || daemon.said("READY=1"));
+        // READY does not wait for a platform that takes its time.
+        daemon.wait_until("a token for every account", || {
+            let accounts = call(&self.bench.socket(), "GET", "/v1/accounts", "")
+                .unwrap()
+                .json();
+            let accounts = accounts["accounts"].as_array().unwrap();
+            accounts.iter().all(|account| account["state"] == "fresh")
+        });
         daemon
     }
 

@@ -85,9 +85,9 @@ impl Reader {
         self.shared.0.lock().unwrap().clone()
     }
 
-    /// Waits until it got what `enough` wants to see. Panics after a minute, or when the program ends.
+    /// Waits until it got what `enough` wants to see. Panics after some minutes, or when the program ends.
     pub(crate) fn until(&self, what: &str, enough: impl Fn(&ReaderLog) -> bool) {
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_secs(300);
         let seen = {
             let seen = self.shared.0.lock().unwrap();
             let not_yet = |seen: &mut ReaderLog| !seen.ended && !enough(seen);

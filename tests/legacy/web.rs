@@ -1,9 +1,10 @@
 //! nginx in front of php-fpm, as on the hosts where the apps live.
 
 use crate::common::{PATIENCE, wait_until};
+use crate::port::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,10 +35,7 @@ impl Web {
     /// Starts both, with all their files below `root`; pages run as www-data.
     pub(crate) fn start(root: &Path, outputs: &Path) -> Self {
         let root = root.to_path_buf();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
+        let port = free_port();
         let (web, out) = (root.display(), outputs.display());
         for site in ["open", "shut"] {
             fs::create_dir_all(root.join(site)).unwrap();
@@ -93,7 +91,8 @@ impl Web {
         };
         let log = || format!("see {}", web.root.display());
         wait_until("php-fpm and nginx listen", PATIENCE, log, || {
-            UnixStream::connect(web.root.join("shut.sock")).is_ok()
+            UnixStream::connect(web.root.join("open.sock")).is_ok()
+                && UnixStream::connect(web.root.join("shut.sock")).is_ok()
                 && TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         web
