@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Longest wait of an account for its outputs. What takes longer goes on by itself.
 pub(super) const PUBLISH_LIMIT: Duration = Duration::from_secs(1);
+/// Longest wait before a failed output is tried again.
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Time that a replaced socket goes on serving those who were about to connect to it.
 const SUCCESSION: Duration = Duration::from_secs(1);
@@ -205,10 +206,7 @@ impl LiveOutput {
         around.counters.count(Counted::OutputError(self.index), 1);
         let is_known = matches!(&self.state, OutputState::Failed(known) if **known == *error);
         if !is_known {
-            Entry::of(&around.account.name)
-                .event(Event::OutputFailed)
-                .output(&self.place.output().path)
-                .warn(&error);
+            warn_of_place(&self.place, &error);
         }
         self.state = OutputState::Failed(error.into());
     }
@@ -236,13 +234,17 @@ impl LiveOutput {
         let (gone, place) = (lane.run(work), self.place);
         Some(async move {
             if let Ok(Err(error)) = gone.await {
-                Entry::of(place.account())
-                    .event(Event::OutputFailed)
-                    .output(&place.output().path)
-                    .warn(&error);
+                warn_of_place(&place, &error);
             }
         })
     }
+}
+
+fn warn_of_place(place: &Place, error: impl std::fmt::Display) {
+    Entry::of(place.account())
+        .event(Event::OutputFailed)
+        .output(&place.output().path)
+        .warn(error);
 }
 
 fn keep_over_restart(socket: &TokenSocket, notifier: &Notifier) {

@@ -1,12 +1,11 @@
 //! The main loop: waits for whatever happens, and for nothing that may hang.
 
 use super::clocks::Clocks;
-use super::watching::SWEEP;
+use super::watching::{SWEEP, WatchingEvent};
 use super::{Daemon, DaemonEvent, left, status};
 use crate::clock;
-use crate::event;
+use crate::event::Event;
 use crate::logging::Entry;
-
 use crate::systemd;
 use futures_core::Stream;
 use signal_hook::consts::{SIGHUP, SIGTERM, SIGUSR1};
@@ -52,7 +51,7 @@ impl Daemon {
                 },
                 Some(reply) = self.reloads.recv() => self.begin_reload(Some(reply)),
                 Some(event) = self.events.recv() => match event {
-                    DaemonEvent::Watching(event) => self.inspect(event),
+                    DaemonEvent::Watching(event) => self.on_watching_event(event),
                     DaemonEvent::Reload(event) => if self.on_reload_event(*event).await.is_break() {
                         break;
                     }
@@ -87,7 +86,7 @@ impl Daemon {
         let (notifier, began) = (self.shared.notifier.clone(), Instant::now());
         notifier.stopping();
         Entry::new()
-            .event(event::Event::Stopped)
+            .event(Event::Stopped)
             .info("stopping; files stay where they are");
         if !notifier.is_managed() {
             let listener = self.listener.borrow().clone();
@@ -114,7 +113,7 @@ impl Daemon {
     fn on_ready(&mut self) {
         self.status = self.status_line();
         self.shared.notifier.ready(&self.status);
-        Entry::new().event(event::Event::Started).info(format_args!(
+        Entry::new().event(Event::Started).info(format_args!(
             "wxtokend {} is ready: {}",
             crate::VERSION,
             self.status
@@ -149,12 +148,12 @@ impl Daemon {
 
     /// Looks at what no event tells of.
     fn sweep(&mut self, ready: bool) {
-        self.clocks_moved();
+        self.look_at_clocks();
         self.watching.sweep(&self.supervisor.places());
         let store = self.shared.store.clone();
         self.shared.state().begin(move || match store.restore() {
             Ok(false) => {}
-            Ok(true) => Entry::new().event(event::Event::StateDamaged).warn(
+            Ok(true) => Entry::new().event(Event::StateDamaged).warn(
                 "the file of what outlives a restart was removed or replaced by somebody else and is written again",
             ),
             Err(error) => Entry::new().warn(error),
@@ -165,14 +164,14 @@ impl Daemon {
         }
     }
 
-    fn inspect(&mut self, event: super::watching::WatchingEvent) {
+    fn on_watching_event(&mut self, event: WatchingEvent) {
         for place in self.watching.on_event(event) {
             self.supervisor.inspect(place.account());
         }
     }
 
-    /// Returns whether a clock was set or the host slept since the last look; everybody is told.
-    fn clocks_moved(&mut self) -> bool {
+    /// Tells every account if a clock was set or the host slept since the last look. Returns whether that is so.
+    fn look_at_clocks(&mut self) -> bool {
         let clocks = Clocks::read();
         let before = std::mem::replace(&mut self.clocks, clocks);
         let (slept, set) = clocks.since(before);
@@ -185,7 +184,7 @@ impl Daemon {
             "the clock was set"
         };
         Entry::new()
-            .event(event::Event::ClockStep)
+            .event(Event::ClockStep)
             .info(format_args!("{what}: everything is computed anew"));
         if set {
             self.supervisor.on_clock_set();
@@ -199,7 +198,7 @@ impl Daemon {
     fn alive(&mut self) {
         let now = clock::now();
         // After a suspend all deadlines are past: the tasks need their turn first.
-        if self.clocks_moved() {
+        if self.look_at_clocks() {
             self.shared.notifier.alive();
             return;
         }

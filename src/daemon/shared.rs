@@ -42,6 +42,7 @@ impl Shared {
         let limit = account.terms.ticket_limits.id?;
         Some(self.ledgers.of(&account.id, limit))
     }
+
     /// The lane for work on an output at a path.
     pub(super) fn outputs_at(&self, path: &Path) -> Lane {
         let device = self.directories.device_of(path);

@@ -92,27 +92,7 @@ impl Supervisor {
         unready: &mpsc::Sender<()>,
     ) -> Changes {
         let mut changes = Changes::default();
-        let gone: Vec<_> = self
-            .running
-            .keys()
-            .filter(|name| !accounts.contains_key(*name))
-            .cloned()
-            .collect();
-        let mut endings = Vec::new();
-        for name in gone {
-            changes.removed.push(name.to_string());
-            if let Some(fleet) = &self.shared.fleet {
-                fleet.unseat(&name);
-            }
-            if let Some(running) = self.running.remove(&name) {
-                running.desk.handle.inbox.send(Command::Stop {
-                    remove_outputs: true,
-                });
-                endings.push(running.task);
-            }
-        }
-        // Their paths may be those of others now. One that hangs must not hold up the others; the watchdog sees it.
-        let _ = settle(endings, SETTLE).await;
+        self.stop_gone(accounts, &mut changes).await;
         let mut settling = Vec::new();
         let mut new = Vec::new();
         for (name, account) in accounts {
@@ -152,6 +132,28 @@ impl Supervisor {
             .collect();
         self.directory.send_replace(Arc::new(directory));
         changes
+    }
+
+    /// Stops the tasks of accounts that are configured no more.
+    async fn stop_gone(&mut self, accounts: &Accounts, changes: &mut Changes) {
+        let running = std::mem::take(&mut self.running);
+        let (stay, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = running
+            .into_iter()
+            .partition(|(name, _)| accounts.contains_key(name));
+        self.running = stay;
+        let mut endings = Vec::new();
+        for (name, running) in gone {
+            changes.removed.push(name.to_string());
+            if let Some(fleet) = &self.shared.fleet {
+                fleet.unseat(&name);
+            }
+            running.desk.handle.inbox.send(Command::Stop {
+                remove_outputs: true,
+            });
+            endings.push(running.task);
+        }
+        // Their paths may be those of others now. One that hangs must not hold up the others; the watchdog sees it.
+        let _ = settle(endings, SETTLE).await;
     }
 
     /// Starts tasks from what was kept of their accounts.

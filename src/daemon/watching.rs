@@ -1,10 +1,11 @@
 //! Watches the outputs, so that a foreign change is seen at once, and looks at them where no event tells of one.
 
+use super::DaemonEvent;
 use super::shared::Shared;
 use crate::fault::reason;
 use crate::logging::Entry;
 use crate::offload::Hazard;
-use crate::publish::watch::{Armed, Seen, Watch, damaged};
+use crate::publish::watch::{Armed, Arming, Seen, Watch, damaged};
 use crate::publish::{MountWatch, Place};
 use crate::time::human;
 use std::collections::{HashMap, HashSet};
@@ -29,7 +30,7 @@ pub(super) enum WatchingEvent {
 /// The watch over all outputs.
 pub(super) struct Watching {
     shared: Arc<Shared>,
-    events: mpsc::UnboundedSender<super::DaemonEvent>,
+    events: mpsc::UnboundedSender<DaemonEvent>,
     watch: Option<Watch>,
     mounts: Option<MountWatch>,
     mounts_at: Instant,
@@ -44,10 +45,7 @@ pub(super) struct Watching {
 
 impl Watching {
     /// Watches nothing yet. The sweep sees what a watch would, so that one may be missing.
-    pub(super) fn start(
-        shared: Arc<Shared>,
-        events: mpsc::UnboundedSender<super::DaemonEvent>,
-    ) -> Self {
+    pub(super) fn start(shared: Arc<Shared>, events: mpsc::UnboundedSender<DaemonEvent>) -> Self {
         let watch = Watch::new().inspect_err(|error| {
             Entry::new().warn(format_args!(
                 "outputs cannot be watched ({}), so that foreign changes are put right only within {}: raise fs.inotify.max_user_instances",
@@ -142,7 +140,7 @@ impl Watching {
                 let events = self.events.clone();
                 self.shared.offload.lane(hazard).begin(move || {
                     let looked = WatchingEvent::Looked(hazard, damaged(&places));
-                    let _ = events.send(super::DaemonEvent::Watching(looked));
+                    let _ = events.send(DaemonEvent::Watching(looked));
                 });
             }
         }
@@ -163,9 +161,9 @@ impl Watching {
             self.arming.insert(hazard, false);
             let events = self.events.clone();
             self.shared.offload.lane(hazard).begin(move || {
-                let armed = armings.into_iter().map(crate::publish::watch::Arming::run);
+                let armed = armings.into_iter().map(Arming::run);
                 let armed = WatchingEvent::Armed(hazard, armed.collect());
-                let _ = events.send(super::DaemonEvent::Watching(armed));
+                let _ = events.send(DaemonEvent::Watching(armed));
             });
         }
     }
