@@ -140,15 +140,15 @@ fn run(
     let (mut uses, mut dead) = (0, 0);
     let mut values = std::collections::BTreeSet::new();
     let mut client = HttpClient::connect(stage.address);
-    let is_dead = |value: &str, taken: Instant| {
+    let is_dead = |value: &str, asked: Instant| {
         let truth = stage.platform.with(|world, now| world.probe(now, value));
         // What ended since the app took it out of its cache was alive when it did.
-        let since = i64::try_from(taken.elapsed().as_millis()).unwrap();
+        let since = i64::try_from(asked.elapsed().as_millis()).unwrap();
         !truth.alive && truth.ended_ms_ago.is_none_or(|ago| ago > since)
     };
     while !stop.load(Ordering::Relaxed) {
         let body = stable_body(id, key, false);
-        let taken = Instant::now();
+        let asked = Instant::now();
         let token = tokens.get(|| {
             let answer = if uses % 2 == 0 {
                 client.post("/cgi-bin/stable_token", "application/json", &body)
@@ -157,14 +157,14 @@ fn run(
             };
             (answer.token(), u64::try_from(answer.expires_in()).unwrap())
         });
-        dead += usize::from(is_dead(&token, taken));
-        let taken = Instant::now();
+        dead += usize::from(is_dead(&token, asked));
+        let asked = Instant::now();
         let ticket = tickets.get(|| {
             let target = format!("/cgi-bin/ticket/getticket?access_token={token}&type=jsapi");
             let answer = client.get(&target);
             (answer.token(), u64::try_from(answer.expires_in()).unwrap())
         });
-        dead += usize::from(is_dead(&ticket, taken));
+        dead += usize::from(is_dead(&ticket, asked));
         values.insert(token);
         seen.store(values.len(), Ordering::Relaxed);
         uses += 1;
