@@ -30,6 +30,12 @@ const SETTLED: i64 = 90 * SECOND;
 const NEAR_END: Duration = Duration::from_secs(600);
 /// A used-up budget leaves one call each ten minutes.
 const LAST_RESORT: i64 = 600 * SECOND;
+/// The hosts meet, a leader is found, and the first token is fetched.
+const STARTED: i64 = MINUTE;
+/// Calls that heal: the question whether the token lives, a fetch that is refused, and the fetch.
+const HEALING_CALLS: i64 = 3;
+/// What the last resort may still wait for once calls are left again.
+const SCARCE_AFTER: i64 = MINUTE;
 /// The platform's zone.
 const UTC_8: i64 = 8 * HOUR;
 
@@ -59,7 +65,7 @@ impl Pact {
         Self {
             kind,
             budget: account.daily_budget,
-            well_from: start + MINUTE,
+            well_from: start + STARTED,
             last_fault: start,
             killed: 0,
             silent_until: 0,
@@ -169,9 +175,8 @@ impl Pact {
         if self.calls_of_day * 2 >= self.budget {
             self.scarce = at;
         }
-        // The last resort: the question whether the token lives, a fetch that is refused, and the fetch.
-        let scarce = if at < self.scarce + MINUTE {
-            3 * LAST_RESORT + MINUTE
+        let scarce = if at < self.scarce + SCARCE_AFTER {
+            HEALING_CALLS * LAST_RESORT + SCARCE_AFTER
         } else {
             0
         };

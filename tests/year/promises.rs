@@ -25,6 +25,12 @@ const HEALING_CALLS: i64 = 4;
 const CALL: i64 = SECOND;
 /// Apps report a dead token again after at most this time. Nobody else doubts it.
 const REPORTED_AGAIN: i64 = 100 * SECOND;
+/// After a start or a pause the first token takes a look at the clocks, a call, and what may fail before it.
+const SETTLED: i64 = MINUTE;
+/// A platform that grants a dead token again is asked anew at long intervals only; the first try after that trouble works.
+const STUCK: i64 = 11 * MINUTE;
+/// A token with less left may be given up at a restart: its replacement is a call away.
+const WORTH_KEEPING: i64 = 61 * SECOND;
 /// Longest wait of somebody who doubts the token: two calls that end at their limit, a young token's wait, and the pace.
 const VERDICT: i64 = 90 * SECOND;
 /// Waits of a class may be as long as this after the trouble has ended.
@@ -100,7 +106,7 @@ impl Promises {
             called_dead: None,
             dead_since: None,
             gap_since: None,
-            well_from: start + MINUTE,
+            well_from: start + SETTLED,
             stuck_until: 0,
             clock_moved: 0,
             left: CallsLeft::Plenty,
@@ -148,7 +154,7 @@ impl Promises {
     }
 
     pub(crate) fn on_stuck(&mut self, until: i64) {
-        self.stuck_until = until + 11 * MINUTE;
+        self.stuck_until = until + STUCK;
     }
 
     pub(crate) fn on_clock(&mut self, at: i64) {
@@ -162,7 +168,7 @@ impl Promises {
     }
 
     pub(crate) fn on_noticed(&mut self, host: &YearHost) {
-        self.well_from = self.well_from.max(host.truth + MINUTE);
+        self.well_from = self.well_from.max(host.truth + SETTLED);
         if host.clock_error == 0 {
             self.misdated.clear();
         }
@@ -229,7 +235,7 @@ impl Promises {
     ) {
         let now = host.now();
         self.waiting = None;
-        self.well_from = self.well_from.max(host.truth + MINUTE);
+        self.well_from = self.well_from.max(host.truth + SETTLED);
         self.is_last_call_unknown |= host.overrates_downtime();
         let standing = schedule.standing(now.at);
         assert!(
@@ -240,7 +246,7 @@ impl Promises {
             return;
         };
         let token = platform.token(before.value.expose());
-        let lives = before.expires_unix - host.truth > 61 * SECOND
+        let lives = before.expires_unix - host.truth > WORTH_KEEPING
             && token.is_some_and(|token| token.is_alive(host.truth));
         if lives && self.called_dead.is_none() && platform.trouble == YearTrouble::None {
             assert_eq!(
