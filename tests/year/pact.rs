@@ -34,7 +34,7 @@ const LAST_RESORT: i64 = 600 * SECOND;
 const STARTED: i64 = MINUTE;
 /// Calls that heal: the question whether the token lives, a fetch that is refused, and the fetch.
 const HEALING_CALLS: i64 = 3;
-/// What the last resort may still wait for once calls are left again.
+/// Time for which the last resort may still wait once calls are left again.
 const SCARCE_AFTER: i64 = MINUTE;
 /// The platform's zone.
 const UTC_8: i64 = 8 * HOUR;
