@@ -41,7 +41,7 @@ fn ten_thousand_idle_connections_cost_readers_nothing() {
         for _ in 0..100 {
             assert_eq!(client.get(&target).errcode(), 0);
         }
-        let took = cpu_time(daemon.pid()).saturating_sub(before);
+        let took = cpu_time(daemon.pid()).checked_sub(before).unwrap();
         assert!(took < Duration::from_secs(5), "100 answers by {took:?}");
     }
     // The API and the accounts do not notice.
